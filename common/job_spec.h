@@ -1,0 +1,125 @@
+// The job specification: one schema for YAML files and JSON bodies, validated once, shared by every program.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "common/error.h"
+#include "common/lr_plateau.h"
+
+namespace plateau {
+
+enum class Normalize { kMean, kMeanStd };  // recipe: RGB minus mean; also divided by the standard deviation
+enum class DeviceKind { kAuto, kCpu, kCuda };
+
+// "every: 1ep", "500it", "30m": exactly one unit.
+struct Interval {
+  enum class Unit { kEpochs, kIterations, kSeconds };
+  Unit unit = Unit::kEpochs;
+  double amount = 1;  // iterations are whole numbers
+  bool operator==(const Interval&) const = default;
+};
+
+// gaussian(sigma): N(0, sigma^2); glorot: N(0, 2/(fan_in+fan_out)); he: N(0, 2/fan_in); biases 0 (recipe.md, Initialisation).
+struct InitScheme {
+  enum class Kind { kHe, kGlorot, kGaussian };
+  Kind kind = Kind::kHe;
+  double sigma = 0.01;  // gaussian only
+  bool operator==(const InitScheme&) const = default;
+};
+
+// A validated specification with every default filled in. A value; units last in names.
+struct JobSpec {
+  int version = 1;
+  std::string kind = "train";
+  std::string name;
+  std::string output;  // checkpoints, logs and metrics go to <output>/<job>; absolute after parsing
+
+  struct Model {
+    std::string network;   // "vgg-a", "vgg-d", ... checked against worker's table by the worker, and here by name
+    double width = 1.0;
+  } model;
+
+  struct Data {
+    std::string store;
+    int train_scale_low = 256;   // S drawn from [low, high]; low == high is the fixed scale
+    int train_scale_high = 256;
+    int crop = 224;
+    Normalize normalize = Normalize::kMeanStd;
+    bool flip = true;
+    bool colour = true;
+  } data;
+
+  struct Training {
+    int global_batch = 256;
+    int max_epochs = 74;
+    std::optional<int64_t> max_steps;  // ends the run at this step when sooner than max_epochs
+    double momentum = 0.9;
+    double weight_decay = 5e-4;
+    bool weight_decay_bias = true;
+    double dropout = 0.5;
+    InitScheme init;
+    int micro_batch = 0;  // largest part of a rank's batch computed at once; 0: all of it
+  } training;
+
+  LrPolicy lr;
+  std::string lr_metric = "val_top1_error";  // val_top1_error | val_top5_error | val_loss
+
+  struct Validation {
+    Interval every;
+    int scale = 256;   // shortest side Q; the centre crop of data.crop is evaluated
+  } validation;
+
+  struct Resources {
+    int workers = 1;
+    DeviceKind device = DeviceKind::kAuto;
+    int threads_per_worker = 1;
+    int priority = 50;  // 0..100, higher first
+  } resources;
+
+  struct Checkpoint {
+    Interval every;
+    int keep_last = 2;
+    int keep_best = 1;
+  } checkpoint;
+
+  struct Fault {
+    int max_restarts = 5;
+    double hang_timeout_s = 120;
+  } fault;
+
+  struct Reproducibility {
+    uint64_t seed = 1;
+    std::string mode = "exact";
+  } reproducibility;
+};
+
+// Parses YAML (JSON is a subset) or a JSON value. Errors name the file or "request body", the field path ("training.momentum"),
+// the value and the remedy; an unknown field names the nearest known one. `force` lets the combinations pass that recipe.md calls
+// diverging (he or glorot with normalize: mean). `where` stands at the front of each message.
+Result<JobSpec> ParseJobSpecText(std::string_view text, const std::string& where, bool force = false);
+Result<JobSpec> ParseJobSpecJson(const nlohmann::json& value, const std::string& where, bool force = false);
+// Reads and parses a file; relative `output` and `data.store` are taken from the current folder.
+Result<JobSpec> LoadJobSpec(const std::string& path, bool force = false);
+
+// The full form with every default written out; ParseJobSpecJson of it gives the same spec. Key order is fixed.
+nlohmann::ordered_json JobSpecToJson(const JobSpec& spec);
+// YAML (as a JSON document is) turned into JSON without validation, so that a client can send a file and `--set` can edit it.
+Result<nlohmann::ordered_json> YamlToJson(std::string_view text, const std::string& where);
+// Sets a dotted field from text: ("training.max_epochs", "3"). Numbers, booleans, lists and maps are read as YAML.
+Status SetField(nlohmann::ordered_json& document, const std::string& dotted, const std::string& yaml_value);
+
+// "90s", "30m", "2h", "1.5d" -> seconds. The error lists the units.
+Result<double> ParseDuration(std::string_view text, const std::string& field);
+std::string IntervalText(const Interval& interval);
+std::string InitSchemeText(const InitScheme& init);  // "he", "glorot", "gaussian(0.01)"
+Result<InitScheme> ParseInitScheme(std::string_view text, const std::string& field);
+
+// Names accepted in model.network by this version, in table order.
+const std::vector<std::string>& KnownNetworks();
+
+}  // namespace plateau

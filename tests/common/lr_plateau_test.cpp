@@ -1,0 +1,83 @@
+// The plateau policy: the recipe's worked example as a golden test, and each rule by itself.
+#include "common/lr_plateau.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+namespace plateau {
+namespace {
+
+std::vector<LrAction> Actions(const LrPolicy& policy, std::vector<double> values) {
+  std::vector<LrAction> actions;
+  for (const auto& decision : ReplayLr(policy, values)) actions.push_back(decision.action);
+  return actions;
+}
+
+TEST(LrPlateau, WorkedExampleOfTheRecipe) {
+  const LrPolicy policy{.initial = 0.01, .patience = 1, .threshold = 0};
+  const std::vector<double> errors{50, 40, 41, 42, 41, 39};
+  const auto decisions = ReplayLr(policy, errors);
+  ASSERT_EQ(decisions.size(), 6u);
+  EXPECT_TRUE(decisions[0].improved);
+  EXPECT_TRUE(decisions[1].improved);
+  EXPECT_EQ(decisions[2].action, LrAction::kKeep);
+  EXPECT_EQ(decisions[3].action, LrAction::kDecay);
+  EXPECT_DOUBLE_EQ(decisions[3].lr, 0.001);
+  EXPECT_EQ(decisions[4].action, LrAction::kKeep);
+  EXPECT_FALSE(decisions[4].improved);
+  EXPECT_TRUE(decisions[5].improved);
+  EXPECT_DOUBLE_EQ(decisions[5].lr, 0.001);
+}
+
+TEST(LrPlateau, ThresholdIsRelativeToTheBest) {
+  const LrPolicy policy{.patience = 0, .threshold = 0.01};
+  const auto decisions = ReplayLr(policy, std::vector<double>{1.0, 0.995, 0.9});
+  EXPECT_EQ(decisions[1].action, LrAction::kDecay);  // 0.995 is no improvement on 1.0 by one percent
+  EXPECT_TRUE(decisions[2].improved);
+}
+
+TEST(LrPlateau, BestSurvivesDecays) {
+  const LrPolicy policy{.patience = 0, .threshold = 0, .max_decays = 2};
+  EXPECT_EQ(Actions(policy, {1, 2, 1.5, 1.2}),
+            (std::vector{LrAction::kKeep, LrAction::kDecay, LrAction::kDecay, LrAction::kStop}));
+}
+
+TEST(LrPlateau, CooldownIsNotCountedAndStillUpdatesTheBest) {
+  const LrPolicy policy{.patience = 0, .threshold = 0, .cooldown = 2, .max_decays = 3};
+  EXPECT_EQ(Actions(policy, {1, 2, 2, 0.5, 0.6}),
+            (std::vector{LrAction::kKeep, LrAction::kDecay, LrAction::kKeep, LrAction::kKeep, LrAction::kDecay}));
+}
+
+TEST(LrPlateau, ThePlateauAfterTheLastDecayStops) {
+  const LrPolicy policy{.patience = 2, .threshold = 0, .max_decays = 1};
+  const auto decisions = ReplayLr(policy, std::vector<double>{1, 1, 1, 1, 1, 1, 1});
+  EXPECT_EQ(decisions[3].action, LrAction::kDecay);
+  EXPECT_EQ(decisions[6].action, LrAction::kStop);
+  EXPECT_NE(decisions[6].reason.find("all 1 decays"), std::string::npos);
+}
+
+TEST(LrPlateau, ConstantNeverDecays) {
+  const LrPolicy policy{.kind = LrKind::kConstant, .patience = 0};
+  for (const auto& decision : ReplayLr(policy, std::vector<double>{1, 1, 1, 1, 1})) EXPECT_DOUBLE_EQ(decision.lr, policy.initial);
+}
+
+TEST(LrPlateau, NotANumberCountsAsNotImproved) {
+  const LrPolicy policy{.patience = 0, .threshold = 0};
+  EXPECT_EQ(Actions(policy, {std::nan(""), 1.0}), (std::vector{LrAction::kDecay, LrAction::kKeep}));
+}
+
+TEST(LrPlateau, FoldingOneByOneEqualsTheReplay) {
+  const LrPolicy policy{.patience = 1, .threshold = 1e-3};
+  const std::vector<double> values{0.9, 0.8, 0.81, 0.82, 0.79, 0.79, 0.79, 0.79};
+  LrState state = InitialLrState(policy);
+  const auto replayed = ReplayLr(policy, values);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto outcome = DecideLr(policy, state, values[i]);
+    EXPECT_EQ(outcome.decision, replayed[i]);
+    state = outcome.state;
+  }
+}
+
+}  // namespace
+}  // namespace plateau

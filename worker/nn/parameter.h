@@ -1,0 +1,39 @@
+// Weights, momentum and gradients of a network: they live outside every Plan and are shared by all of them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace plateau {
+
+// One learned tensor. Canonical shapes: convolution weight [out, in, height, width]; fully connected weight [out, in] with `in` in
+// C,H,W order of the map before it; bias [out].
+struct ParameterInfo {
+  std::string name;               // "conv1_1.weight", "fc6.bias"
+  std::vector<int64_t> shape;     // canonical
+  int layer = 0;                  // index in Network::layers, forward order
+  bool is_bias = false;           // exempt from decay when weight_decay_bias is false
+  int64_t fan_in = 0, fan_out = 0;
+  int64_t CanonicalCount() const;
+};
+
+// Owner of the flat fp32 buffers. Values are in a native layout chosen by the backend, the same for weight, momentum and gradient,
+// perhaps padded with zeros that stay zero under SGD. Allocated once. Access from the training thread only.
+class ParameterStore {
+ public:
+  virtual ~ParameterStore() = default;
+  virtual int count() const = 0;
+  virtual const ParameterInfo& info(int parameter) const = 0;
+  virtual std::span<float> weight(int parameter) = 0;
+  virtual std::span<float> momentum(int parameter) = 0;
+  virtual std::span<float> gradient(int parameter) = 0;
+  // Native -> canonical and back, for checkpoints, tests and exchange; `canonical` has info().CanonicalCount() values.
+  virtual void ToCanonical(int parameter, std::span<const float> native, std::span<float> canonical) = 0;
+  virtual void FromCanonical(int parameter, std::span<const float> canonical, std::span<float> native) = 0;
+  // Tells plans that weights changed (they may hold derived copies, such as another layout).
+  virtual void WeightsChanged() = 0;
+};
+
+}  // namespace plateau

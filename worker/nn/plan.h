@@ -1,0 +1,84 @@
+// A network compiled for one batch size, input size, device and mode: nothing is allocated inside a step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "worker/model/network.h"
+#include "worker/nn/parameter.h"
+
+namespace plateau {
+
+// One lane's samples; all spans have `batch` rows. Borrowed until the lane's backward pass is done.
+struct LaneBatch {
+  std::span<const float> images;           // [batch, C, H, W], normalised
+  std::span<const int32_t> labels;         // [batch]
+  std::span<const float> weights;          // [batch]; 1, or 0 for padding rows: they add nothing to loss, counts or gradients
+  std::span<const uint64_t> sample_index;  // [batch]; source ordinals: key of the dropout masks
+};
+
+// Sums over the lane's rows of weight 1.
+struct LossSums {
+  double loss = 0;          // sum of -log p(label)
+  int64_t images = 0;
+  int64_t top1_correct = 0; // ties go to the lower class index
+  int64_t top5_correct = 0;
+};
+
+struct PlanOptions {
+  int batch = 1;
+  int height = 224, width = 224;
+  bool training = true;     // false: no dropout, no backward buffers
+};
+
+enum class ConvAlgorithm { kAuto, kDirect, kWinograd };  // kAuto: the backend's fixed rule on the shape
+
+// One thread at a time. A fault inside throws Failure.
+class Plan {
+ public:
+  virtual ~Plan() = default;
+  virtual const PlanOptions& options() const = 0;
+  // Runs all layers. Training plans draw dropout masks from (seed, step, sample index, layer, unit).
+  virtual void Forward(const LaneBatch& lane, uint64_t step) = 0;
+  // Soft-max loss of the last Forward. Training plans also form d(loss)/d(logits), divided by `global_batch`.
+  virtual LossSums Loss(const LaneBatch& lane, int global_batch) = 0;
+  // The layers with parameters, in the order in which the backward pass finishes them (last layer first).
+  virtual const std::vector<int>& backward_layers() const = 0;
+  // Backward of layer `layer` of Network::layers: first data (d/d input), then weights, which overwrites ParameterStore::gradient
+  // of its parameters. Call for every layer, last to first; a layer without that pass does nothing.
+  virtual void BackwardData(int layer) = 0;
+  virtual void BackwardWeights(int layer) = 0;
+  virtual std::span<const float> logits() const = 0;     // [batch, classes] of the last Forward
+  // After a non-finite loss: runs forward again looking at each layer; name of the first whose output is not finite, or "".
+  virtual std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) = 0;
+  // "conv3_1 forward winograd", one line a layer and pass, for logs and the fingerprint.
+  virtual std::vector<std::string> algorithms() const = 0;
+};
+
+struct EngineOptions {
+  int threads = 1;
+  uint64_t seed = 1;             // of dropout and initialisation
+  int crop = 224;                // training input side: fixes the shape of the first fully connected layer
+  ConvAlgorithm convolution = ConvAlgorithm::kAuto;
+};
+
+// A network on a device: owns its parameters, compiles plans (a bounded LRU of them, sharing one arena).
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual const Network& network() const = 0;
+  virtual ParameterStore& parameters() = 0;
+  // The plan stays valid until the engine dies or more than kMaxPlans others were asked for since.
+  virtual Result<Plan*> Compile(const PlanOptions& options) = 0;
+  virtual std::string description() const = 0;   // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
+  static constexpr int kMaxPlans = 8;
+};
+
+// The oneDNN engine. Errors: out of memory, impossible shapes (names the layer).
+Result<std::unique_ptr<Engine>> CreateCpuEngine(Network network, const EngineOptions& options);
+
+}  // namespace plateau
