@@ -1,0 +1,126 @@
+// The schema: the issue's example, defaults, round trip, and every kind of refusal with its message.
+#include "common/job_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace plateau {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kExample = R"(
+version: 1
+kind: train
+name: vgg-a-tiny
+output: /shared/runs
+model: {network: vgg-a, width: 0.5}
+data: {store: /data/tin20, train_scale: 64, crop: 56, normalize: mean_std, augment: {flip: true, colour: true}}
+training: {global_batch: 64, max_epochs: 60, momentum: 0.9, weight_decay: 5.0e-4, dropout: 0.5, init: he}
+lr: {initial: 0.01, policy: plateau, metric: val_top1_error, factor: 0.1, patience: 2, threshold: 1.0e-3, cooldown: 0, max_decays: 3}
+validation: {every: 1ep, scale: 64}
+resources: {workers: 2, device: auto, threads_per_worker: 1, priority: 50}
+checkpoint: {every: 1ep, keep_last: 2, keep_best: 1}
+fault: {max_restarts: 5, hang_timeout: 120s}
+reproducibility: {seed: 1, mode: exact}
+)";
+
+std::string Replace(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+std::string ErrorOf(const std::string& text) {
+  const auto spec = ParseJobSpecText(text, "job.yaml");
+  return spec ? std::string("accepted") : spec.error().message;
+}
+
+TEST(JobSpec, TheExampleParses) {
+  const auto spec = ParseJobSpecText(kExample, "job.yaml");
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->model.network, "vgg-a");
+  EXPECT_EQ(spec->data.train_scale_low, 64);
+  EXPECT_EQ(spec->data.train_scale_high, 64);
+  EXPECT_EQ(spec->lr.patience, 2);
+  EXPECT_EQ(spec->checkpoint.every, (Interval{Interval::Unit::kEpochs, 1}));
+  EXPECT_DOUBLE_EQ(spec->fault.hang_timeout_s, 120);
+}
+
+TEST(JobSpec, TheFullFormGivesTheSameSpec) {
+  const auto spec = ParseJobSpecText(Replace(Replace(kExample, "train_scale: 64", "train_scale: [64, 80]"), "init: he", "init: gaussian(0.02)"), "job.yaml");
+  ASSERT_TRUE(spec) << spec.error().message;
+  const auto full = JobSpecToJson(*spec);
+  const auto again = ParseJobSpecJson(nlohmann::json(full), "again");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(JobSpecToJson(*again).dump(), full.dump());
+  EXPECT_EQ(again->data.train_scale_high, 80);
+  EXPECT_DOUBLE_EQ(again->training.init.sigma, 0.02);
+}
+
+TEST(JobSpec, UnknownFieldNamesTheNearest) {
+  EXPECT_THAT(ErrorOf(Replace(kExample, "momentum", "momentun")), HasSubstr("job.yaml: unknown field \"training.momentun\"; did you mean \"training.momentum\"?"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "fault:", "faults:")), HasSubstr("did you mean \"fault\"?"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "flip: true", "flop: true")), HasSubstr("data.augment.flip"));
+}
+
+TEST(JobSpec, UnknownNetworkNamesTheNearest) {
+  EXPECT_THAT(ErrorOf(Replace(kExample, "network: vgg-a", "network: vgga")), HasSubstr("did you mean vgg-a?"));
+}
+
+TEST(JobSpec, CropLargerThanScaleIsRefused) {
+  EXPECT_THAT(ErrorOf(Replace(kExample, "crop: 56", "crop: 65")), HasSubstr("data.train_scale: 64 is smaller than the crop 65"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "scale: 64}", "scale: 48}")), HasSubstr("validation.scale: 48 is smaller than data.crop 56"));
+}
+
+TEST(JobSpec, HeWithMeanIsRefusedUnlessForced) {
+  const std::string text = Replace(kExample, "mean_std", "mean");
+  EXPECT_THAT(ErrorOf(text), HasSubstr("diverges"));
+  EXPECT_TRUE(ParseJobSpecText(text, "job.yaml", true));
+  EXPECT_EQ(ErrorOf(Replace(text, "init: he", "init: gaussian(0.01)")), "accepted");
+}
+
+TEST(JobSpec, ValuesOutOfRangeNameFieldAndRange) {
+  EXPECT_THAT(ErrorOf(Replace(kExample, "global_batch: 64", "global_batch: 0")), HasSubstr("training.global_batch: 0 is not a whole number from 1"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "momentum: 0.9", "momentum: nine")), HasSubstr("training.momentum: \"nine\" is not a number"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "every: 1ep, scale", "every: 1epoch, scale")), HasSubstr("validation.every"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "hang_timeout: 120s", "hang_timeout: 120")), HasSubstr("fault.hang_timeout"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "workers: 2", "workers: 65")), HasSubstr("cannot share a global batch of 64"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "name: vgg-a-tiny", "name: a/b")), HasSubstr("is not a name"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "version: 1", "version: 2")), HasSubstr("version"));
+}
+
+TEST(JobSpec, FeaturesOfLaterVersionsAreRefusedByName) {
+  EXPECT_THAT(ErrorOf(Replace(kExample, "mode: exact", "mode: canonical")), HasSubstr("reproducibility.mode: \"canonical\" is not supported"));
+}
+
+TEST(JobSpec, BrokenYamlNamesLineAndColumn) {
+  EXPECT_THAT(ErrorOf("version: 1\nname: [a\n"), HasSubstr("job.yaml:"));
+  EXPECT_THAT(ErrorOf("version: 1\nversion: 1\n"), HasSubstr("stands twice"));
+  EXPECT_THAT(ErrorOf("- 1\n- 2\n"), HasSubstr("expected a section of fields"));
+}
+
+TEST(JobSpec, SetEditsDottedFields) {
+  auto document = YamlToJson(kExample, "job.yaml");
+  ASSERT_TRUE(document);
+  ASSERT_TRUE(SetField(*document, "training.max_epochs", "3"));
+  ASSERT_TRUE(SetField(*document, "data.train_scale", "[64, 72]"));
+  const auto spec = ParseJobSpecJson(nlohmann::json(*document), "job.yaml");
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->training.max_epochs, 3);
+  EXPECT_EQ(spec->data.train_scale_high, 72);
+  EXPECT_FALSE(SetField(*document, "name.inner", "3"));
+}
+
+TEST(JobSpec, IntervalsKnowThreeUnits) {
+  for (const auto& [text, unit, amount] : {std::tuple{"500it", Interval::Unit::kIterations, 500.0}, {"30m", Interval::Unit::kSeconds, 1800.0},
+                                           {"0.5ep", Interval::Unit::kEpochs, 0.5}}) {
+    const auto spec = ParseJobSpecText(Replace(kExample, "every: 1ep, keep", std::string("every: ") + text + ", keep"), "job.yaml");
+    ASSERT_TRUE(spec) << spec.error().message;
+    EXPECT_EQ(spec->checkpoint.every, (Interval{unit, amount}));
+  }
+}
+
+}  // namespace
+}  // namespace plateau
