@@ -35,6 +35,8 @@ class Collective {
   virtual void Broadcast(std::span<char> bytes, int root) = 0;
   virtual std::string BroadcastText(const std::string& text, int root) = 0;  // length first; `text` is read on root only
   virtual void Barrier() = 0;
+  // Leaves the group in good order: the last call, made by every rank. Destructors never communicate.
+  virtual void Finish() {}
   // Ends every rank of the job with this exit code; does not return.
   [[noreturn]] virtual void Abort(int exit_code) = 0;
 };
