@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,15 +14,15 @@ namespace plateau {
 
 // Interleaved RGB, 8 bits, row-major. Reuse it: memory is kept.
 struct Image {
-  int width = 0, height = 0;           // pixels
-  std::vector<uint8_t> pixels;         // [height, width, 3]
+  int width = 0, height = 0;    // pixels
+  std::vector<uint8_t> pixels;  // [height, width, 3]
 };
 
 // What the bytes are, from their first bytes and header, without decoding pixels.
 struct ImageInfo {
   Encoding encoding = Encoding::kJpeg;
   int width = 0, height = 0;
-  int components = 3;                  // 1 gray, 3 RGB/YCbCr, 4 CMYK/YCCK
+  int components = 3;  // 1 gray, 3 RGB/YCbCr, 4 CMYK/YCCK
 };
 // kInvalidInput: "not a JPEG or PNG (starts with 47 49 46 38: a GIF)", "empty file", ...
 Result<ImageInfo> ProbeImage(std::string_view bytes);
@@ -38,16 +39,19 @@ class Decoder {
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
-  // The whole image as RGB; gray is expanded, CMYK and YCCK (Adobe-inverted too) converted, PNG's alpha dropped over black.
-  // Truncated data and any libjpeg warning of corruption are errors: ingest rejects by them.
+  // The whole image as RGB; gray is expanded, CMYK and YCCK (Adobe-inverted too) converted, PNG's alpha composed over black.
+  // Truncated data and every libjpeg warning that means damaged pixels are errors: ingest rejects by them. Stray bytes between
+  // markers and odd version numbers are let pass. More than 100 million pixels are refused (kInvalidInput).
   Status DecodeFull(std::string_view bytes, Image& out);
   // At least the pixels of `region` (source pixels), at 1/denominator of the size (1, 2, 4, 8: powers of two of the DCT scale).
-  // On return `covered` is the source rectangle that `out` shows, so that out.width ~ covered.width / denominator.
-  Status DecodeRegion(std::string_view bytes, const Rectangle& region, int denominator, Image& out, Rectangle& covered);
+  // On return `covered` is the source rectangle that `out` shows; pixels of the region are those that a decoding of the whole
+  // image at this denominator has. Returns the denominator used: a PNG comes whole and unscaled (1). Damage behind the region
+  // is not looked for.
+  Result<int> DecodeRegion(std::string_view bytes, const Rectangle& region, int denominator, Image& out, Rectangle& covered);
 
  private:
   struct State;
-  State* state_;
+  std::unique_ptr<State> state_;
 };
 
 // RGB -> JPEG of this quality (4:2:0 subsampling off), for converted inputs and `resize`.
