@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/model/network.h"
+
 namespace plateau {
 
 // One learned tensor. Canonical shapes: convolution weight [out, in, height, width]; fully connected weight [out, in] with `in` in
@@ -18,6 +20,9 @@ struct ParameterInfo {
   int64_t fan_in = 0, fan_out = 0;
   int64_t CanonicalCount() const;
 };
+
+// Every learned tensor in forward order, a layer's weight before its bias. `shapes` as InferShapes gives them for the training crop.
+std::vector<ParameterInfo> ListParameters(const Network& network, const std::vector<LayerShape>& shapes);
 
 // Owner of the flat fp32 buffers. Values are in a native layout chosen by the backend, the same for weight, momentum and gradient,
 // perhaps padded with zeros that stay zero under SGD. Allocated once. Access from the training thread only.

@@ -42,7 +42,8 @@ class Plan {
  public:
   virtual ~Plan() = default;
   virtual const PlanOptions& options() const = 0;
-  // Runs all layers. Training plans draw dropout masks from (seed, step, sample index, layer, unit).
+  // Runs all layers. The plans of an engine share their buffers: a Forward of another plan ends this one's right to Loss and Backward,
+  // which then throw. Training plans draw dropout masks from (seed, step, sample index, layer, unit).
   virtual void Forward(const LaneBatch& lane, uint64_t step) = 0;
   // Soft-max loss of the last Forward. Training plans also form d(loss)/d(logits), divided by `global_batch`.
   virtual LossSums Loss(const LaneBatch& lane, int global_batch) = 0;
@@ -53,8 +54,11 @@ class Plan {
   virtual void BackwardData(int layer) = 0;
   virtual void BackwardWeights(int layer) = 0;
   virtual std::span<const float> logits() const = 0;     // [batch, classes] of the last Forward
-  // After a non-finite loss: runs forward again looking at each layer; name of the first whose output is not finite, or "".
+  // After a non-finite loss: runs forward again looking at each layer; name of the first whose weights
+  // or output are not finite, "input" when the images are not, or "".
   virtual std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) = 0;
+  // Seconds that each layer of Network::layers took in the last Forward, for reports.
+  virtual std::span<const double> forward_seconds() const = 0;
   // "conv3_1 forward winograd", one line a layer and pass, for logs and the fingerprint.
   virtual std::vector<std::string> algorithms() const = 0;
 };

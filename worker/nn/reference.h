@@ -1,0 +1,67 @@
+// Naive double-precision loops for every operator, forward and backward: what the engines are held against.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/model/network.h"
+#include "worker/nn/parameter.h"
+#include "worker/nn/plan.h"
+
+namespace plateau::reference {
+
+// A dense [n, c, h, w] array in canonical order.
+struct Map {
+  int n = 0, c = 0, h = 1, w = 1;
+  std::vector<double> values;
+
+  Map() = default;
+  Map(int n, int c, int h, int w) : n(n), c(c), h(h), w(w), values(static_cast<size_t>(n) * c * h * w) {}
+  double& at(int in, int ic, int ih, int iw) { return values[((static_cast<size_t>(in) * c + ic) * h + ih) * w + iw]; }
+  double at(int in, int ic, int ih, int iw) const { return values[((static_cast<size_t>(in) * c + ic) * h + ih) * w + iw]; }
+};
+
+struct Window {
+  int kernel = 3, stride = 1, pad = 1;
+};
+
+// x [N,C,H,W]  w [K,C,R,R]  b [K]  y [N,K,P,Q]
+Map ConvForward(const Map& x, const Map& w, const std::vector<double>& b, const Window& window);
+Map ConvBackwardData(const Map& dy, const Map& w, const Map& x, const Window& window);  // x only for its shape
+struct WeightGradients {
+  Map w;
+  std::vector<double> b;
+};
+WeightGradients ConvBackwardWeights(const Map& dy, const Map& x, const Map& w, const Window& window);  // w only for its shape
+
+// Max pool, floor; equal values: the first in row order wins.
+Map PoolForward(const Map& x, const Window& window);
+Map PoolBackward(const Map& dy, const Map& x, const Window& window);
+
+// x [N,C,H,W] read as [N, C*H*W]  w [O, C*H*W, 1, 1]  y [N,O,1,1]
+Map FcForward(const Map& x, const Map& w, const std::vector<double>& b);
+Map FcBackwardData(const Map& dy, const Map& w, const Map& x);
+WeightGradients FcBackwardWeights(const Map& dy, const Map& x, const Map& w);
+
+void Relu(Map& y);
+void ReluBackward(const Map& y, Map& dy);  // y is the ReLU's output
+// Multiplies kept units by 1 / (1 - rate), zeroes the others; the same call is its backward. By DropoutWord of each sample.
+void Dropout(Map& y, double rate, int layer, uint64_t seed, uint64_t step, std::span<const uint64_t> sample_index);
+
+// Mean-form soft-max loss: sum of weight * -log p(label); gradient divided by `global_batch`.
+struct LossResult {
+  double loss = 0;
+  Map gradient;
+};
+LossResult SoftmaxLoss(const Map& logits, std::span<const int32_t> labels, std::span<const float> weights, int global_batch);
+
+// A whole chain, forward and backward. `parameters` and the result are canonical, in ListParameters order.
+struct ChainResult {
+  Map logits;
+  double loss = 0;
+  std::vector<std::vector<double>> gradients;
+};
+ChainResult RunChain(const Network& network, const std::vector<std::vector<double>>& parameters, const LaneBatch& lane, int height, int width,
+                     int global_batch, bool training, uint64_t seed, uint64_t step);
+
+}  // namespace plateau::reference
