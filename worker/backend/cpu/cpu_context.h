@@ -1,0 +1,42 @@
+// What the plans of one CPU engine share: device handles, options, network, parameters and the arena.
+#pragma once
+
+#include <memory>
+
+#include <dnnl.hpp>
+
+#include "worker/backend/cpu/cpu_parameters.h"
+#include "worker/backend/cpu/huge_buffer.h"
+#include "worker/nn/plan.h"
+
+namespace plateau {
+
+// One arena for all plans of an engine: it grows when a plan needs more, and then every plan binds anew at its next Forward.
+struct Arena {
+  HugeBuffer buffer;
+  int generation = 0;
+  const void* owner = nullptr;  // the plan whose values lie in it
+
+  void Reserve(size_t bytes, int threads) {
+    if (bytes <= buffer.bytes()) return;
+    buffer = HugeBuffer();  // the old one goes first: two at once might not fit
+    buffer = HugeBuffer(bytes);
+    buffer.Touch(threads);
+    ++generation;
+    owner = nullptr;
+  }
+};
+
+// Owned by the engine, which outlives its plans.
+struct CpuContext {
+  dnnl::engine engine;
+  dnnl::stream stream;
+  EngineOptions options;
+  bool has_avx512 = false;
+  Network network;
+  std::unique_ptr<CpuParameterStore> parameters;
+  std::vector<int> weight_of_layer;  // parameter number of each layer's weight, its bias is the next; -1 for pools
+  Arena arena;
+};
+
+}  // namespace plateau
