@@ -1,0 +1,53 @@
+// From a source of images to a published store: decode check, permuted shards, moments, manifest last.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/file.h"
+#include "dataset/manifest.h"
+#include "dataset/readers/source.h"
+
+namespace plateau {
+
+// How many images of each split may be bad: a share of its sources (rounded down) or a number.
+struct RejectLimit {
+  double share = 0.01;
+  std::optional<uint64_t> count;
+  uint64_t Of(uint64_t sources) const;
+  std::string Text() const;  // "1%", "25"
+};
+// "1%", "0.5%", "25". kInvalidInput otherwise.
+Result<RejectLimit> ParseRejectLimit(std::string_view text);
+
+struct IngestOptions {
+  std::string out;      // the store's folder
+  std::string name;     // empty: the folder's last part
+  uint64_t shards = 0;  // of train; val gets its part, at least one; 0: chosen from the number and size of the images
+  int jobs = 1;         // threads; the result does not depend on it
+  RejectLimit max_rejected;
+  uint64_t seed = 1;       // of the store's permutation
+  bool overwrite = false;  // a finished store in `out` is removed first
+  bool quiet = false;      // no progress bar
+};
+
+struct IngestReport {
+  Manifest manifest;
+  uint64_t converted = 0;      // images stored in another encoding than they came in
+  uint64_t images = 0;         // handled by this run, rejected ones included
+  uint64_t reused_shards = 0;  // found finished from a run that was cut off
+  double seconds = 0;
+};
+
+// Writes a store. While it works `out` holds a folder `ingest` with the plan and the finished shards' records; the manifest is
+// written last and atomically, so that a store is whole or absent. Run again after a kill or a failure it goes on from the finished
+// shards when source and options are the same, and begins anew otherwise. Blocks until done. Errors: kConflict when `out` is a
+// finished store (without `overwrite`), holds foreign files, or is being written by another process; kInvalidInput for more bad
+// images than allowed (they are in out/rejected.jsonl); kIo for the disk.
+Result<IngestReport> Ingest(FileSystem& files, const Clock& clock, const DataSource& source, const IngestOptions& options);
+
+}  // namespace plateau

@@ -1,0 +1,42 @@
+// What an unfinished ingest keeps in the store's folder `ingest`: its plan, a lock, and a record of each finished shard.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/error.h"
+#include "common/file.h"
+#include "dataset/ingest_shard.h"
+
+namespace plateau {
+
+// Owns the lock of one store's ingest. Save and Load may be called from any thread, for different shards.
+class IngestState {
+ public:
+  // Makes `out` ready to be written under `plan` (any text; equal texts are equal plans): refuses finished stores (unless
+  // `overwrite`, which removes them), foreign folders and a second process; keeps finished shards of the same plan and removes
+  // those of another.
+  static Result<std::unique_ptr<IngestState>> Open(FileSystem& files, const std::string& out, const std::string& plan,
+                                                   bool overwrite);
+  ~IngestState();
+  IngestState(const IngestState&) = delete;
+  IngestState& operator=(const IngestState&) = delete;
+
+  // A folder to build `shard_folder` ("train/00000") in.
+  std::string BuildingFolder(const std::string& shard_folder) const;
+  // The finished shard, when its record is whole and its files are as it says (digests are read); nothing otherwise.
+  std::optional<ShardResult> Load(const std::string& shard_folder);
+  // Moves the built folder to its place and records it; both durable on return. `result.info.folder` is set.
+  Status Save(const std::string& shard_folder, ShardResult& result);
+  // Removes the folder `ingest`, after the manifest was written.
+  Status Close();
+
+ private:
+  IngestState(FileSystem& files, std::string out, int lock) : files_(files), out_(std::move(out)), lock_(lock) {}
+  FileSystem& files_;
+  std::string out_;
+  int lock_;
+};
+
+}  // namespace plateau
