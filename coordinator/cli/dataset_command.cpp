@@ -1,0 +1,149 @@
+// Command-line verbs of data sets: options in, one call into dataset/, a report out.
+#include "coordinator/cli/dataset_command.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+
+#include "coordinator/cli/dataset_report.h"
+#include "dataset/ingest.h"
+#include "dataset/readers/folder.h"
+#include "dataset/readers/ilsvrc.h"
+#include "dataset/verify.h"
+
+namespace plateau {
+namespace {
+
+// Prints an error and gives its exit code.
+int Report(const Error& error) {
+  std::fprintf(stderr, "error: %s\n", error.message.c_str());
+  return ExitCode(error.code);
+}
+
+int Print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  return std::fflush(stdout) == 0 ? 0 : 1;
+}
+
+int DefaultJobs() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
+
+struct IngestArguments {
+  std::string layout = "ilsvrc", train, val, val_labels, synsets, max_rejected = "1%";
+  IngestOptions options;
+  bool json = false;
+};
+
+Result<DataSource> OpenSource(const IngestArguments& arguments) {
+  if (arguments.layout == "folder") {
+    if (!arguments.val_labels.empty())
+      return Fail(ErrorCode::kInvalidInput, "--val-labels goes with --layout ilsvrc; a folder's labels are its class folders");
+    return OpenFolder({arguments.train, arguments.val, arguments.synsets});
+  }
+  if (arguments.val_labels.empty())
+    return Fail(ErrorCode::kInvalidInput, "--layout ilsvrc needs --val-labels FILE (val.txt: lines `name label`)");
+  if (arguments.synsets.empty())
+    return Fail(ErrorCode::kInvalidInput, "--layout ilsvrc needs --synsets FILE (synset_words.txt: the line is the class index)");
+  return OpenIlsvrc({arguments.train, arguments.val, arguments.val_labels, arguments.synsets});
+}
+
+int RunIngest(IngestArguments arguments) {
+  auto limit = ParseRejectLimit(arguments.max_rejected);
+  if (!limit) return Report(limit.error());
+  arguments.options.max_rejected = *limit;
+  arguments.options.quiet = arguments.json;
+  const auto source = OpenSource(arguments);
+  if (!source) return Report(source.error());
+  PosixFileSystem files;
+  const SystemClock clock;
+  const auto report = Ingest(files, clock, *source, arguments.options);
+  if (!report) return Report(report.error());
+  return Print(arguments.json ? IngestJson(*report, arguments.options.out) : IngestText(*report, arguments.options.out));
+}
+
+void AddIngest(CLI::App& dataset, int& exit_code) {
+  auto arguments = std::make_shared<IngestArguments>();
+  arguments->options.jobs = DefaultJobs();
+  auto* verb = dataset.add_subcommand("ingest", "Turn images into a record store");
+  verb->add_option("--layout", arguments->layout, "ilsvrc: tars as they are distributed; folder: DIR/<class>/<image>")
+      ->check(CLI::IsMember({"ilsvrc", "folder"}))
+      ->capture_default_str();
+  verb->add_option("--train", arguments->train, "ILSVRC2012_img_train.tar, or a folder of class folders")->required();
+  verb->add_option("--val", arguments->val, "ILSVRC2012_img_val.tar, or a folder of class folders")->required();
+  verb->add_option("--val-labels", arguments->val_labels, "ilsvrc: val.txt, lines `name label`");
+  verb->add_option("--synsets", arguments->synsets, "synset_words.txt; its line is the class index (optional for folders)");
+  verb->add_option("--out", arguments->options.out, "the store's folder")->required();
+  verb->add_option("--name", arguments->options.name, "the store's name (the folder's name)");
+  verb->add_option("--shards", arguments->options.shards, "shards of the training split (from number and size of the images)");
+  verb->add_option("--jobs", arguments->options.jobs, "threads; the store does not depend on it")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  verb->add_option("--max-rejected", arguments->max_rejected, "bad images allowed in each split: a share (1%) or a number (25)")
+      ->capture_default_str();
+  verb->add_option("--seed", arguments->options.seed, "seed of the order of records in the store")->capture_default_str();
+  verb->add_flag("--overwrite", arguments->options.overwrite, "replace a finished store in --out");
+  verb->add_flag("--json", arguments->json, "print the result as one JSON object, and no progress");
+  verb->footer(
+      "Run again after a kill or a full disk, the same command goes on from the finished shards.\n"
+      "Examples:\n"
+      "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --val-labels val.txt \\\n"
+      "      --synsets synset_words.txt --out /data/imagenet --jobs 16\n"
+      "  plateau dataset ingest --layout folder --train flowers/train --val flowers/val --out /data/flowers");
+  verb->callback([arguments, &exit_code] { exit_code = RunIngest(*arguments); });
+}
+
+int RunInfo(const std::string& store, bool json) {
+  PosixFileSystem files;
+  const auto manifest = LoadManifest(files, store);
+  if (!manifest) return Report(manifest.error());
+  return Print(json ? InfoJson(*manifest, store) : InfoText(*manifest, store));
+}
+
+int RunVerify(const std::string& store, int jobs, bool json) {
+  PosixFileSystem files;
+  const SystemClock clock;
+  const auto report = VerifyStore(files, clock, store, jobs, json);
+  if (!report) return Report(report.error());
+  const int printed = Print(json ? VerifyJson(*report, store) : VerifyText(*report, store));
+  return report->problems.empty() ? printed : 1;
+}
+
+struct StoreArguments {
+  std::string store;
+  int jobs = DefaultJobs();
+  bool json = false;
+};
+
+void AddInfo(CLI::App& dataset, int& exit_code) {
+  auto arguments = std::make_shared<StoreArguments>();
+  auto* verb = dataset.add_subcommand("info", "Show what a store holds");
+  verb->add_option("store", arguments->store, "the store's folder")->required();
+  verb->add_flag("--json", arguments->json, "print one JSON object");
+  verb->footer("Example:\n  plateau dataset info /data/imagenet");
+  verb->callback([arguments, &exit_code] { exit_code = RunInfo(arguments->store, arguments->json); });
+}
+
+void AddVerify(CLI::App& dataset, int& exit_code) {
+  auto arguments = std::make_shared<StoreArguments>();
+  auto* verb = dataset.add_subcommand("verify", "Check every file and record of a store; exit 1 when something is damaged");
+  verb->add_option("store", arguments->store, "the store's folder")->required();
+  verb->add_option("--jobs", arguments->jobs, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
+  verb->add_flag("--json", arguments->json, "print one JSON object with every damaged record, and no progress");
+  verb->footer("Example:\n  plateau dataset verify /data/imagenet");
+  verb->callback([arguments, &exit_code] { exit_code = RunVerify(arguments->store, arguments->jobs, arguments->json); });
+}
+
+}  // namespace
+
+void AddDatasetCommand(CLI::App& app, int& exit_code) {
+  auto* dataset = app.add_subcommand("dataset", "Make, look at and check record stores");
+  dataset->require_subcommand(1);
+  AddIngest(*dataset, exit_code);
+  AddInfo(*dataset, exit_code);
+  AddVerify(*dataset, exit_code);
+}
+
+}  // namespace plateau
