@@ -1,0 +1,44 @@
+// A small blocking HTTP/1.1 client: one request, one answer, with a deadline.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "common/error.h"
+
+namespace plateau {
+
+struct HttpRequest {
+  std::string method = "GET";
+  std::string target;                          // "/v1/jobs?x=y", already escaped
+  std::map<std::string, std::string> headers;  // besides Host, User-Agent and Content-Length
+  std::string body;
+  int timeout_ms = 30'000;                     // for the whole exchange, connecting included
+};
+
+struct HttpResponse {
+  int status = 0;
+  std::map<std::string, std::string> headers;  // names in lower case
+  std::string body;                            // at most kMaxBodyBytes
+};
+
+inline constexpr size_t kMaxBodyBytes = size_t{256} << 20;
+
+// Host and port of a coordinator: "http://127.0.0.1:7080". A value.
+struct Endpoint {
+  std::string host;
+  std::string port;
+  std::string Url() const;
+};
+
+// Accepts "http://host:port", "host:port" and "http://[::1]:7080"; a missing port is 7080. kInvalidInput says what is wrong.
+Result<Endpoint> ParseEndpoint(const std::string& url);
+
+// Sends one request over a connection of its own and waits for the answer. kUnavailable when nobody listens or the peer goes
+// away, with a message that names the URL; any HTTP status is an answer, not an error. Thread-safe, blocks up to timeout_ms.
+Result<HttpResponse> SendHttp(const Endpoint& endpoint, const HttpRequest& request);
+
+// Percent-escapes everything but letters, digits, '-', '.', '_' and '~'.
+std::string EscapeUrl(const std::string& text);
+
+}  // namespace plateau

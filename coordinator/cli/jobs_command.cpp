@@ -1,0 +1,119 @@
+// Each command: ask, then print the answer as text or JSON.
+#include "coordinator/cli/jobs_command.h"
+
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "coordinator/cli/follow.h"
+#include "coordinator/cli/job_view.h"
+
+namespace plateau {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kJobHelp = "Job id, an unambiguous beginning of one, or \"last\"";
+
+Status PrintJobs(const CliContext& context, bool active) {
+  PLATEAU_ASSIGN(const ApiClient client, context.Client());
+  PLATEAU_ASSIGN(Json list, client.Get("/v1/jobs"));
+  Json kept = Json::array();
+  std::vector<JobView> jobs;
+  for (const auto& item : list.value("jobs", Json::array())) {
+    JobView job = ReadJobView(item);
+    if (active && job.Ended()) continue;
+    kept.push_back(item);
+    jobs.push_back(std::move(job));
+  }
+  list["jobs"] = std::move(kept);
+  if (context.json) context.PrintJson(list);
+  else fmt::print("{}", RenderJobs(context.out, jobs, context.clock.NowMs()));
+  return {};
+}
+
+Status PrintJob(const CliContext& context, const std::string& text) {
+  PLATEAU_ASSIGN(const ApiClient client, context.Client());
+  PLATEAU_ASSIGN(const std::string id, client.ResolveJob(text));
+  PLATEAU_ASSIGN(const Json job, client.Get(JobPath(id)));
+  if (context.json) {
+    context.PrintJson(job);
+    return {};
+  }
+  PLATEAU_ASSIGN(const Json metrics, client.Get(JobPath(id, "/metrics?after_step=999999999999")));
+  PLATEAU_ASSIGN(const Json history, client.Get(JobPath(id, "/lr-history")));
+  fmt::print("{}", RenderJob(context.out, ReadJobView(job), ReadValidations(metrics), ReadDecisions(history), context.clock.NowMs()));
+  return {};
+}
+
+Status PrintLrHistory(const CliContext& context, const std::string& text, bool only_changes) {
+  PLATEAU_ASSIGN(const ApiClient client, context.Client());
+  PLATEAU_ASSIGN(const std::string id, client.ResolveJob(text));
+  PLATEAU_ASSIGN(const Json history, client.Get(JobPath(id, "/lr-history")));
+  if (context.json) context.PrintJson(history);
+  else fmt::print("{}", RenderDecisions(context.out, history.value("metric", ""), ReadDecisions(history), only_changes));
+  return {};
+}
+
+void Watch(CliContext& context, const std::string& text, size_t old_events) {
+  const auto client = context.Client();
+  if (!client) return context.Report(client.error());
+  const auto id = client->ResolveJob(text);
+  if (!id) return context.Report(id.error());
+  FollowJob(context, *id, {.old_events = old_events});
+}
+
+void ReportStatus(CliContext& context, const Status& status) {
+  if (!status) context.Report(status.error());
+}
+
+}  // namespace
+
+void AddJobsCommand(CLI::App& app, CliContext& context) {
+  auto active = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("jobs", "List jobs, newest first");
+  command->add_flag("--active,-a", *active, "Leave out the jobs that ended");
+  AddJsonFlag(*command, context);
+  AddConnectionOptions(*command, context);
+  command->footer("Examples:\n  plateau jobs\n  plateau jobs --active --json");
+  command->callback([&context, active] { ReportStatus(context, PrintJobs(context, *active)); });
+}
+
+void AddShowCommand(CLI::App& app, CliContext& context) {
+  auto job = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("show", "Show one job: progress, workers, attempts, validations, learning rate changes");
+  command->add_option("job", *job, kJobHelp)->required();
+  AddJsonFlag(*command, context);
+  AddConnectionOptions(*command, context);
+  command->footer("Examples:\n  plateau show vgg-a-tiny-1\n  plateau show last --json");
+  command->callback([&context, job] { ReportStatus(context, PrintJob(context, *job)); });
+}
+
+void AddLrCommand(CLI::App& app, CliContext& context) {
+  auto job = std::make_shared<std::string>();
+  auto changes = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("lr", "Show a job's learning rate decisions with their reasons");
+  command->add_option("job", *job, kJobHelp)->required();
+  command->add_flag("--changes", *changes, "Only the decisions that changed the rate or ended the run");
+  AddJsonFlag(*command, context);
+  AddConnectionOptions(*command, context);
+  command->footer("Examples:\n  plateau lr last\n  plateau lr vgg-a-tiny-1 --changes");
+  command->callback([&context, job, changes] { ReportStatus(context, PrintLrHistory(context, *job, *changes)); });
+}
+
+void AddWatchCommand(CLI::App& app, CliContext& context) {
+  auto job = std::make_shared<std::string>();
+  auto events = std::make_shared<size_t>(10);
+  CLI::App* command = app.add_subcommand("watch", "Watch a job until it ends; Ctrl-C leaves it running");
+  command->add_option("job", *job, kJobHelp)->required();
+  command->add_option("--events", *events, "How many earlier events to show first")->capture_default_str();
+  AddJsonFlag(*command, context);
+  AddConnectionOptions(*command, context);
+  command->footer(
+      "Examples:\n  plateau watch last\n  plateau watch vgg-a-tiny-1 --json | jq .type\n"
+      "Exit codes: 0 the job completed, 1 it failed or was cancelled, 3 it failed with NAN_LOSS.");
+  command->callback([&context, job, events] { Watch(context, *job, *events); });
+}
+
+}  // namespace plateau
