@@ -13,6 +13,7 @@
 #include "dataset/ingest.h"
 #include "dataset/readers/folder.h"
 #include "dataset/readers/ilsvrc.h"
+#include "dataset/synthesize.h"
 #include "dataset/verify.h"
 
 namespace plateau {
@@ -136,6 +137,68 @@ void AddVerify(CLI::App& dataset, int& exit_code) {
   verb->callback([arguments, &exit_code] { exit_code = RunVerify(arguments->store, arguments->jobs, arguments->json); });
 }
 
+struct SynthesizeArguments {
+  SynthesizeOptions options;
+  std::string out, format = "ilsvrc";
+  int jobs = DefaultJobs();
+  bool overwrite = false, json = false;
+};
+
+// Refuses to mix a new set into files that are there.
+Status RefuseExisting(FileSystem& files, const SynthesizeArguments& arguments) {
+  if (arguments.overwrite || !files.Exists(arguments.out)) return {};
+  PLATEAU_ASSIGN(const auto names, files.List(arguments.out));
+  if (names.empty()) return {};
+  return Fail(ErrorCode::kConflict, "{}: is not empty (it holds {}); choose a new folder, or give --overwrite", arguments.out,
+              names[0]);
+}
+
+int RunSynthesize(const SynthesizeArguments& arguments) {
+  PosixFileSystem files;
+  const auto source = OpenSynthetic(arguments.options);
+  if (!source) return Report(source.error());
+  if (arguments.format == "store") {
+    const SystemClock clock;
+    IngestOptions ingest;
+    ingest.out = arguments.out;
+    ingest.jobs = arguments.jobs;
+    ingest.overwrite = arguments.overwrite;
+    ingest.quiet = arguments.json;
+    const auto report = Ingest(files, clock, *source, ingest);
+    if (!report) return Report(report.error());
+    return Print(arguments.json ? IngestJson(*report, arguments.out) : IngestText(*report, arguments.out));
+  }
+  if (const auto status = RefuseExisting(files, arguments); !status) return Report(status.error());
+  const bool folders = arguments.format == "folder";
+  const auto written = folders ? WriteFolders(files, *source, arguments.out) : WriteIlsvrc(files, *source, arguments.out);
+  if (!written) return Report(written.error());
+  return Print(arguments.json ? SynthesizeJson(arguments.options, arguments.out, arguments.format)
+                              : SynthesizeText(arguments.options, arguments.out, arguments.format));
+}
+
+void AddSynthesize(CLI::App& dataset, int& exit_code) {
+  auto arguments = std::make_shared<SynthesizeArguments>();
+  auto* verb = dataset.add_subcommand("synthesize", "Make a small ILSVRC-shaped set of textured shapes that a network can learn");
+  verb->add_option("--out", arguments->out, "folder of the tars, of the class folders, or the store")->required();
+  verb->add_option("--classes", arguments->options.classes, "combinations of shape and texture")->capture_default_str();
+  verb->add_option("--train", arguments->options.train, "training images")->capture_default_str();
+  verb->add_option("--val", arguments->options.val, "validation images")->capture_default_str();
+  verb->add_option("--size", arguments->options.side, "shortest side, pixels")->capture_default_str();
+  verb->add_option("--seed", arguments->options.seed, "the same seed gives the same bytes")->capture_default_str();
+  verb->add_option("--format", arguments->format, "ilsvrc: tars and label files; folder: class folders; store: a record store")
+      ->check(CLI::IsMember({"ilsvrc", "folder", "store"}))
+      ->capture_default_str();
+  verb->add_option("--jobs", arguments->jobs, "store: threads")->check(CLI::Range(1, 1024))->capture_default_str();
+  verb->add_flag("--overwrite", arguments->overwrite, "write into a folder that holds files already");
+  verb->add_flag("--json", arguments->json, "print one JSON object");
+  verb->footer(
+      "Examples:\n"
+      "  plateau dataset synthesize --out shapes --classes 4 --train 400 --val 80 --size 64\n"
+      "  plateau dataset ingest --train shapes/train.tar --val shapes/val.tar --val-labels shapes/val.txt \\\n"
+      "      --synsets shapes/synset_words.txt --out shapes-store");
+  verb->callback([arguments, &exit_code] { exit_code = RunSynthesize(*arguments); });
+}
+
 }  // namespace
 
 void AddDatasetCommand(CLI::App& app, int& exit_code) {
@@ -144,6 +207,7 @@ void AddDatasetCommand(CLI::App& app, int& exit_code) {
   AddIngest(*dataset, exit_code);
   AddInfo(*dataset, exit_code);
   AddVerify(*dataset, exit_code);
+  AddSynthesize(*dataset, exit_code);
 }
 
 }  // namespace plateau

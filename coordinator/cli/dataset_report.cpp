@@ -152,4 +152,21 @@ std::string VerifyJson(const VerifyReport& report, const std::string& store) {
   return Line(json);
 }
 
+std::string SynthesizeText(const SynthesizeOptions& options, const std::string& out, const std::string& format) {
+  return fmt::format("{}: {} training and {} validation images in {} classes, as {}\n", out, options.train, options.val,
+                     options.classes, format == "folder" ? "class folders" : "train.tar, val.tar, val.txt, synset_words.txt");
+}
+
+std::string SynthesizeJson(const SynthesizeOptions& options, const std::string& out, const std::string& format) {
+  Json json = Json::object();
+  json["out"] = AbsolutePath(out);
+  json["format"] = format;
+  json["classes"] = options.classes;
+  json["train"] = options.train;
+  json["val"] = options.val;
+  json["size"] = options.side;
+  json["seed"] = options.seed;
+  return Line(json);
+}
+
 }  // namespace plateau

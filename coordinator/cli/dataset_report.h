@@ -4,6 +4,7 @@
 #include <string>
 
 #include "dataset/ingest.h"
+#include "dataset/synthesize.h"
 #include "dataset/verify.h"
 
 namespace plateau {
@@ -15,5 +16,7 @@ std::string InfoText(const Manifest& manifest, const std::string& store);
 std::string InfoJson(const Manifest& manifest, const std::string& store);
 std::string VerifyText(const VerifyReport& report, const std::string& store);
 std::string VerifyJson(const VerifyReport& report, const std::string& store);
+std::string SynthesizeText(const SynthesizeOptions& options, const std::string& out, const std::string& format);
+std::string SynthesizeJson(const SynthesizeOptions& options, const std::string& out, const std::string& format);
 
 }  // namespace plateau
