@@ -11,7 +11,7 @@ namespace plateau {
 // Permutation(seed, kShuffle, e, size). A batch may span two epochs. O(1), no table.
 struct StreamSample {
   uint64_t epoch = 0;
-  uint64_t dense = 0;   // dense sample number, see SourceOrdinal()
+  uint64_t dense = 0;  // dense sample number, see SourceOrdinal()
 };
 
 class Sampler {
