@@ -1,0 +1,113 @@
+// Pillow's triangle filter in fixed point: columns first, then rows, a ring of rows between them.
+#include "dataset/resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "common/check.h"
+
+namespace plateau {
+
+// The order of operations in double is Pillow's (Resample.c, precompute_coeffs), so that every weight has its bits.
+void AxisFilter::Make(double extent, int pixels, int target, int begin, int count, bool mirrored) {
+  const double scale = extent / target;
+  const double support = std::max(scale, 1.0);  // the triangle's half width is 1 input or output pixel, whichever is larger
+  const double inverse = 1.0 / support;
+  stride_ = static_cast<int>(std::ceil(support)) * 2 + 1;
+  size_ = count;
+  first_.resize(static_cast<size_t>(count));
+  count_.resize(static_cast<size_t>(count));
+  weights_.assign(static_cast<size_t>(count) * static_cast<size_t>(stride_), 0);
+  input_begin_ = pixels;
+  input_end_ = max_count_ = 0;
+  for (int i = 0; i < count; ++i) {
+    const auto slot = static_cast<size_t>(mirrored ? count - 1 - i : i);
+    const double centre = (begin + i + 0.5) * scale;
+    const int low = std::max(static_cast<int>(centre - support + 0.5), 0);
+    const int high = std::min(static_cast<int>(centre + support + 0.5), pixels);
+    const auto triangle = [&](int input) { return std::max(0.0, 1.0 - std::abs((input - centre + 0.5) * inverse)); };
+    double sum = 0;
+    for (int input = low; input < high; ++input) sum += triangle(input);
+    int32_t* weights = weights_.data() + slot * static_cast<size_t>(stride_);
+    int taps = 1;  // up to the last weight that is not 0
+    for (int input = low; input < high; ++input) {
+      weights[input - low] = static_cast<int32_t>(0.5 + triangle(input) / sum * (1 << kWeightBits));
+      if (weights[input - low] != 0) taps = input - low + 1;
+    }
+    first_[slot] = low;
+    count_[slot] = taps;
+    input_begin_ = std::min(input_begin_, low);
+    input_end_ = std::max(input_end_, low + taps);
+    max_count_ = std::max(max_count_, taps);
+  }
+}
+
+FilterTable AxisFilter::table() const { return {first_.data(), count_.data(), weights_.data(), stride_, size_}; }
+
+// `target(channel, y)` says where a finished row of a channel goes; `done(y)` is called when its three rows are there.
+template <typename Target, typename Done>
+void Resizer::Run(const Image& source, int left, int top, const FilterTable& columns, const AxisFilter& rows,
+                  const std::array<float, 3>& gain, const std::array<float, 3>& offset, const Target& target, const Done& done) {
+  const FilterTable table = rows.table();
+  const size_t stride = (static_cast<size_t>(columns.size) + 31) / 32 * 32;
+  const int slots = rows.max_count() + 2;
+  ring_.resize(static_cast<size_t>(slots) * 3 * stride);
+  taps_.resize(static_cast<size_t>(slots));
+  const size_t row_bytes = size_t{3} * static_cast<size_t>(source.width);
+  last_row_.resize(row_bytes + 1);
+  std::memcpy(last_row_.data(), source.pixels.data() + row_bytes * static_cast<size_t>(source.height - 1), row_bytes);
+  const auto slot = [&](int row) { return ring_.data() + static_cast<size_t>(row % slots) * 3 * stride; };
+
+  int next = rows.input_begin();
+  for (int y = 0; y < table.size; ++y) {
+    const int first = table.first[y], count = table.count[y];
+    for (; next < first + count; ++next) {
+      const int row = next - top;
+      const uint8_t* bytes =
+          row == source.height - 1 ? last_row_.data() : source.pixels.data() + row_bytes * static_cast<size_t>(row);
+      kernels_.filter_row(bytes, left, columns, slot(next), static_cast<std::ptrdiff_t>(stride));
+    }
+    const int32_t* weights = table.weights + static_cast<std::ptrdiff_t>(y) * table.stride;
+    for (size_t c = 0; c < 3; ++c) {
+      for (int k = 0; k < count; ++k) taps_[static_cast<size_t>(k)] = slot(first + k) + c * stride;
+      kernels_.combine_rows(taps_.data(), weights, count, columns.size, gain[c], offset[c], target(c, y));
+    }
+    done(y);
+  }
+}
+
+void Resizer::ToPlanar(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows,
+                       const std::array<float, 3>& gain, const std::array<float, 3>& offset, float* out) {
+  PLATEAU_CHECK(left <= columns.input_begin() && columns.input_end() <= left + source.width, "columns {}..{} of {}+{}",
+                columns.input_begin(), columns.input_end(), left, source.width);
+  PLATEAU_CHECK(top <= rows.input_begin() && rows.input_end() <= top + source.height, "rows {}..{} of {}+{}", rows.input_begin(),
+                rows.input_end(), top, source.height);
+  const auto width = static_cast<size_t>(columns.table().size), height = static_cast<size_t>(rows.table().size);
+  const auto target = [&](size_t channel, int y) { return out + (channel * height + static_cast<size_t>(y)) * width; };
+  Run(source, left, top, columns.table(), rows, gain, offset, target, [](int) {});
+}
+
+void Resizer::ToImage(const Image& source, int width, int height, Image& out) {
+  columns_.Make(source.width, source.width, width, 0, width, false);
+  rows_.Make(source.height, source.height, height, 0, height, false);
+  out.width = width;
+  out.height = height;
+  const auto row_values = static_cast<size_t>(width);
+  out.pixels.resize(3 * row_values * static_cast<size_t>(height));
+  line_.resize(3 * row_values);
+  const auto target = [&](size_t channel, int) { return line_.data() + channel * row_values; };
+  const auto interleave = [&](int y) {
+    uint8_t* pixel = out.pixels.data() + 3 * row_values * static_cast<size_t>(y);
+    for (size_t x = 0; x < row_values; ++x)
+      for (size_t c = 0; c < 3; ++c) *pixel++ = static_cast<uint8_t>(line_[c * row_values + x]);
+  };
+  Run(source, 0, 0, columns_.table(), rows_, {1, 1, 1}, {0, 0, 0}, target, interleave);
+}
+
+ImageSize ScaledSize(int width, int height, int shortest) {
+  const auto other = [&](int longer, int shorter) { return static_cast<int>(int64_t{shortest} * longer / shorter); };
+  return width <= height ? ImageSize{shortest, other(height, width)} : ImageSize{other(width, height), shortest};
+}
+
+}  // namespace plateau
