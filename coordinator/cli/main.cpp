@@ -13,6 +13,7 @@
 #include "common/text.h"
 #include "coordinator/cli/context.h"
 #include "coordinator/cli/control_command.h"
+#include "coordinator/cli/dataset_command.h"
 #include "coordinator/cli/jobs_command.h"
 #include "coordinator/cli/logs_command.h"
 #include "coordinator/cli/submit_command.h"
@@ -41,6 +42,7 @@ void AddCommands(CLI::App& app, CliContext& context) {
   AddLrCommand(app, context);
   AddCancelCommand(app, context);
   AddResumeCommand(app, context);
+  AddDatasetCommand(app, context.exit_code);
 }
 
 // Becomes `plateau-worker VERB ...`; returns only when that failed.
