@@ -1,0 +1,198 @@
+// Checkpoints on disk: written beside, fsynced and renamed; verified on load.
+#include "worker/train/checkpoint.h"
+
+#include <cmath>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "common/checksum.h"
+#include "common/safetensors.h"
+
+namespace plateau {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr int kManifestVersion = 1;
+constexpr const char* kFiles[] = {"model.safetensors", "momentum.safetensors", "state.json"};
+constexpr const char* kManifest = "manifest.json";
+
+// Passes bytes on and takes their size and checksum.
+class MeasuredFile final : public WritableFile {
+ public:
+  explicit MeasuredFile(std::unique_ptr<WritableFile> file) : file_(std::move(file)) {}
+  Status Append(std::string_view bytes) override {
+    checksum_.Add(bytes.data(), bytes.size());
+    bytes_ += bytes.size();
+    return file_->Append(bytes);
+  }
+  Status Sync() override { return file_->Sync(); }
+  Status Close() override { return file_->Close(); }
+  uint64_t bytes() const { return bytes_; }
+  std::string checksum() const { return ChecksumText(checksum_.Value()); }
+
+ private:
+  std::unique_ptr<WritableFile> file_;
+  ChecksumStream checksum_;
+  uint64_t bytes_ = 0;
+};
+
+// Creates <folder>/<name>, lets `write` fill it, syncs, closes; adds its line to the manifest.
+template <typename Write>
+Status WriteMeasured(FileSystem& files, const std::string& folder, const std::string& name, Json& manifest, Write write) {
+  PLATEAU_ASSIGN(auto raw, files.Create(folder + "/" + name));
+  MeasuredFile file(std::move(raw));
+  PLATEAU_TRY(write(file));
+  PLATEAU_TRY(file.Sync());
+  PLATEAU_TRY(file.Close());
+  manifest.push_back({{"name", name}, {"bytes", file.bytes()}, {"checksum", file.checksum()}});
+  return {};
+}
+
+std::vector<NamedTensor> Tensors(const std::vector<ParameterInfo>& infos, const std::vector<std::vector<float>>& values) {
+  std::vector<NamedTensor> tensors;
+  for (size_t p = 0; p < infos.size(); ++p)
+    tensors.push_back({infos[p].name,
+                       {TensorType::kF32, infos[p].shape,
+                        {reinterpret_cast<const char*>(values[p].data()), values[p].size() * sizeof(float)}}});
+  return tensors;
+}
+
+Result<WrittenCheckpoint> WriteInto(FileSystem& files, const std::string& folder, const ParameterSnapshot& parameters,
+                                    const CheckpointState& state) {
+  PLATEAU_TRY(files.MakeDirectories(folder));
+  Json list = Json::array();
+  const ModelMetadata metadata = MakeModelMetadata(state.identity);
+  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[0], list, [&](WritableFile& file) {
+    return WriteSafetensors(file, Tensors(parameters.infos, parameters.weights), metadata);
+  }));
+  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[1], list, [&](WritableFile& file) {
+    return WriteSafetensors(file, Tensors(parameters.infos, parameters.momenta), {{"format", "plateau-momentum"}});
+  }));
+  const std::string text = EncodeState(state);
+  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[2], list, [&](WritableFile& file) { return file.Append(text); }));
+  WrittenCheckpoint written{.folder = folder};
+  for (const Json& file : list) written.bytes += file.at("bytes").get<uint64_t>();
+  const std::string manifest =
+      Json{{"version", kManifestVersion}, {"step", state.train.step}, {"files", std::move(list)}}.dump(2) + "\n";
+  PLATEAU_TRY(WriteFileAtomic(files, folder + "/" + kManifest, manifest));
+  written.bytes += manifest.size();
+  written.manifest_checksum = ChecksumText(Checksum(manifest));
+  PLATEAU_TRY(files.SyncDirectory(folder));
+  return written;
+}
+
+}  // namespace
+
+void ParameterSnapshot::Take(ParameterStore& parameters) {
+  const auto count = static_cast<size_t>(parameters.count());
+  infos.resize(count);
+  weights.resize(count);
+  momenta.resize(count);
+  for (size_t p = 0; p < count; ++p) {
+    const int index = static_cast<int>(p);
+    infos[p] = parameters.info(index);
+    weights[p].resize(static_cast<size_t>(infos[p].CanonicalCount()));
+    momenta[p].resize(weights[p].size());
+    parameters.ToCanonical(index, parameters.weight(index), weights[p]);
+    parameters.ToCanonical(index, parameters.momentum(index), momenta[p]);
+  }
+}
+
+std::string ParameterSnapshot::FirstNonFinite() const {
+  for (size_t p = 0; p < infos.size(); ++p)
+    for (const auto* values : {&weights[p], &momenta[p]})
+      for (const float value : *values)
+        if (!std::isfinite(value)) return infos[p].name;
+  return "";
+}
+
+ModelMetadata MakeModelMetadata(const RunIdentity& identity) {
+  const Preprocessing& p = identity.preprocessing;
+  const auto triple = [](const std::array<float, 3>& v) { return fmt::format("{},{},{}", v[0], v[1], v[2]); };
+  return {{"format", "plateau-model"},
+          {"network", identity.network},
+          {"width", fmt::format("{}", identity.width)},
+          {"classes", fmt::format("{}", identity.classes.size())},
+          {"crop", fmt::format("{}", p.crop)},
+          {"validation_scale", fmt::format("{}", identity.validation_scale)},
+          {"channel_order", "RGB"},
+          {"mean", triple(p.mean)},
+          {"standard_deviation", triple(p.standard_deviation)}};
+}
+
+std::string CheckpointFolderName(int64_t step) { return fmt::format("step-{:09}", step); }
+
+Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& attempt_folder, const ParameterSnapshot& parameters,
+                                          const CheckpointState& state) {
+  const std::string folder = attempt_folder + "/" + CheckpointFolderName(state.train.step);
+  const std::string beside = folder + ".tmp";
+  PLATEAU_TRY(files.RemoveAll(beside));
+  auto written = WriteInto(files, beside, parameters, state);
+  Status done;
+  if (!written) done = Fail(written.error());
+  if (done && files.Exists(folder)) done = files.RemoveAll(folder);  // of an interrupted life of this attempt
+  if (done) done = files.Rename(beside, folder);
+  if (done) done = files.SyncDirectory(attempt_folder);
+  if (!done) {
+    Error error = std::move(done.error());
+    if (const auto removed = files.RemoveAll(beside); !removed) error.message += "; also: " + removed.error().message;
+    error.message = fmt::format("checkpoint of step {} was not written: {}; older checkpoints are untouched: make room or mend the disk, "
+                                "then resume", state.train.step, error.message);
+    return Fail(std::move(error));
+  }
+  written->folder = folder;
+  return written;
+}
+
+Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder) {
+  LoadedCheckpoint loaded{.folder = folder};
+  const std::string manifest_path = folder + "/" + kManifest;
+  PLATEAU_ASSIGN(const std::string manifest_text, files.Read(manifest_path));
+  std::string state_text;
+  std::string* targets[] = {&loaded.model, &loaded.momentum, &state_text};
+  try {
+    const Json manifest = Json::parse(manifest_text);
+    if (manifest.at("version") != kManifestVersion)
+      return Fail(ErrorCode::kUnsupported, "{}: manifest version {}, this build reads {}", manifest_path, manifest.at("version").dump(),
+                  kManifestVersion);
+    std::map<std::string, Json> listed;
+    for (const Json& file : manifest.at("files")) listed[file.at("name")] = file;
+    for (size_t i = 0; i < std::size(kFiles); ++i) {
+      const std::string path = folder + "/" + kFiles[i];
+      const Json& file = listed[kFiles[i]];
+      PLATEAU_ASSIGN(*targets[i], files.Read(path));
+      if (const auto bytes = file.at("bytes").get<uint64_t>(); targets[i]->size() != bytes)
+        return Fail(ErrorCode::kCorrupt, "{}: has {} bytes, its manifest says {}", path, targets[i]->size(), bytes);
+      const std::string checksum = ChecksumText(Checksum(*targets[i]));
+      if (checksum != file.at("checksum"))
+        return Fail(ErrorCode::kCorrupt, "{}: checksum is {}, its manifest says {}: the file is damaged", path, checksum,
+                    file.at("checksum").get<std::string>());
+    }
+  } catch (const std::exception& fault) {
+    return Fail(ErrorCode::kCorrupt, "{}: {}", manifest_path, fault.what());
+  }
+  PLATEAU_ASSIGN(loaded.state, DecodeState(state_text, folder + "/state.json"));
+  return loaded;
+}
+
+Result<std::string> ManifestChecksum(FileSystem& files, const std::string& folder) {
+  PLATEAU_ASSIGN(const std::string text, files.Read(folder + "/" + kManifest));
+  return ChecksumText(Checksum(text));
+}
+
+Status ApplyCheckpoint(const LoadedCheckpoint& checkpoint, ParameterStore& parameters) {
+  PLATEAU_ASSIGN(const auto model, SafetensorsFile::Parse(checkpoint.model, checkpoint.folder + "/model.safetensors"));
+  PLATEAU_ASSIGN(const auto momentum, SafetensorsFile::Parse(checkpoint.momentum, checkpoint.folder + "/momentum.safetensors"));
+  for (int p = 0; p < parameters.count(); ++p) {
+    const ParameterInfo& info = parameters.info(p);
+    PLATEAU_ASSIGN(const auto weight, model.Floats(info.name, info.shape));
+    PLATEAU_ASSIGN(const auto velocity, momentum.Floats(info.name, info.shape));
+    parameters.FromCanonical(p, weight, parameters.weight(p));
+    parameters.FromCanonical(p, velocity, parameters.momentum(p));
+  }
+  parameters.WeightsChanged();
+  return {};
+}
+
+}  // namespace plateau

@@ -1,0 +1,57 @@
+// Checkpoints on disk: written beside, fsynced and renamed; verified on load. Format: worker/CHECKPOINT.md.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "common/file.h"
+#include "worker/nn/parameter.h"
+#include "worker/train/state.h"
+
+namespace plateau {
+
+// Canonical copies of weights and momentum, so that training may go on while they are written. Reuse it: memory is kept.
+struct ParameterSnapshot {
+  std::vector<ParameterInfo> infos;
+  std::vector<std::vector<float>> weights, momenta;  // canonical, by parameter
+
+  void Take(ParameterStore& parameters);
+  // Name of the first parameter that holds a NaN or infinity, or "".
+  std::string FirstNonFinite() const;
+};
+
+// Written into model.safetensors; nothing that differs between two runs of the same bits.
+using ModelMetadata = std::map<std::string, std::string>;
+ModelMetadata MakeModelMetadata(const RunIdentity& identity);
+
+// "step-000000123"
+std::string CheckpointFolderName(int64_t step);
+
+struct WrittenCheckpoint {
+  std::string folder;             // absolute or as given
+  uint64_t bytes = 0;             // of all files
+  std::string manifest_checksum;  // of manifest.json
+};
+
+// Writes <attempt_folder>/step-NNNNNNNNN with model, momentum, state and, last, the manifest. Blocks until it is on the disk. On an
+// error (full disk, read-only mount) nothing of it remains and older checkpoints are untouched.
+Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& attempt_folder, const ParameterSnapshot& parameters,
+                                          const CheckpointState& state);
+
+// Canonical tensors of a loaded checkpoint are kept as the bytes of its files.
+struct LoadedCheckpoint {
+  std::string folder;
+  CheckpointState state;
+  std::string model, momentum;    // the safetensors files' bytes
+};
+
+// Reads and verifies sizes and checksums of all files. kCorrupt names the file and what differs.
+Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder);
+// Checksum of manifest.json of a checkpoint, as current.json names it.
+Result<std::string> ManifestChecksum(FileSystem& files, const std::string& folder);
+// Copies both tensor sets into the store. kInvalidInput when a name or shape does not fit.
+Status ApplyCheckpoint(const LoadedCheckpoint& checkpoint, ParameterStore& parameters);
+
+}  // namespace plateau
