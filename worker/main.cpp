@@ -1,0 +1,60 @@
+// plateau-worker: the MPI program. Sends its output where the launcher wants it, then runs one verb.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "common/log.h"
+#include "common/messages.h"
+#include "worker/init_verb.h"
+#include "worker/probe_verb.h"
+#include "worker/summary_verb.h"
+#include "worker/train/pulse.h"
+#include "worker/train_verb.h"
+
+namespace {
+
+// Before anything else can speak or fail: stdout and stderr go to <PLATEAU_LOG_DIR>/rank-<n>.log when the launcher set it. The rank's
+// number is known before MPI_Init from the launcher's environment.
+void RedirectOutput() {
+  const char* folder = std::getenv(plateau::kLogDirectoryVariable);
+  if (folder == nullptr || *folder == '\0') return;
+  const char* rank = "0";
+  for (const char* name : {"PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"})
+    if (const char* value = std::getenv(name)) rank = value;
+  const std::string path = std::string(folder) + "/rank-" + rank + ".log";
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (file < 0) {
+    std::fprintf(stderr, "%s: cannot be written; this rank's output stays where it is\n", path.c_str());
+    return;
+  }
+  ::dup2(file, STDOUT_FILENO);
+  ::dup2(file, STDERR_FILENO);
+  ::close(file);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  RedirectOutput();
+  plateau::InitLog("");
+  plateau::DieWithLauncher();
+  CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.", "plateau-worker");
+  app.require_subcommand(1);
+  int exit_code = 0;
+  plateau::AddTrainVerb(app, exit_code);
+  plateau::AddInitVerb(app, exit_code);
+  plateau::AddProbeVerb(app, exit_code);
+  plateau::AddSummaryVerb(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  return exit_code;
+}

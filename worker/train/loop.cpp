@@ -1,0 +1,217 @@
+// The training loop of a rank: steps, and between them ordered boundaries of validation, decision and checkpoint.
+#include "worker/train/loop.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/log.h"
+#include "worker/train/validate.h"
+
+namespace plateau {
+namespace {
+
+// What rank 0 tells the others about a decision.
+struct DecisionWire {
+  int64_t stopped_waiting = 0;
+  LrState state;
+};
+
+double Seconds(int64_t ms) { return static_cast<double>(ms) / 1000; }
+
+}  // namespace
+
+TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainState state)
+    : options_(options),
+      parts_(parts),
+      state_(std::move(state)),
+      reducer_(parts.engine.parameters(), parts.training_plan.backward_layers(), options.shape.lanes, parts.collective),
+      sgd_(parts.engine.parameters(), {.momentum = options.spec.training.momentum,
+                                       .weight_decay = options.spec.training.weight_decay,
+                                       .decay_biases = options.spec.training.weight_decay_bias,
+                                       .threads = options.spec.resources.threads_per_worker}),
+      step_parts_{.plan = parts.training_plan,
+                  .network = parts.engine.network(),
+                  .reducer = reducer_,
+                  .sgd = sgd_,
+                  .pulse = parts.pulse,
+                  .shape = options.shape,
+                  .global_batch = options.spec.training.global_batch},
+      checkpointed_step_(state_.step) {
+  if (state_.step < options_.total_steps && !state_.lr.stopped) state_.end_reason.clear();  // an ended run that was given more to do
+  const int64_t now_ms = parts_.clock.MonotonicMs();
+  validation_clock_ms_ = now_ms - static_cast<int64_t>(state_.seconds_since_validation * 1000);
+  checkpoint_clock_ms_ = now_ms - static_cast<int64_t>(state_.seconds_since_checkpoint * 1000);
+}
+
+tl::expected<std::string, TrainFault> TrainLoop::Run() {
+  auto pipeline = StartPipeline();
+  if (!pipeline) throw Failure(pipeline.error().code, pipeline.error().message);
+  while (true) {
+    if (auto done = Boundary(); !done) return tl::unexpected(done.error());
+    if (!end_.empty()) break;
+    if (auto done = Step(**pipeline); !done) return tl::unexpected(done.error());
+  }
+  parts_.pulse.phase = "done";
+  return end_;
+}
+
+TrainLoop::Outcome TrainLoop::Boundary() {
+  const bool ended = state_.step >= options_.total_steps;
+  const bool validated = state_.last_validation_step == state_.step && state_.step > 0;
+  stopping_ = last_.stop > 0;
+  if (!validated && !stopping_ && (ended || Due(options_.spec.validation.every, state_.last_validation_step, last_.validate > 0)))
+    ValidateAndDecide();
+  if (state_.lr.stopped) end_ = "PLATEAU";
+  else if (stopping_) end_ = "STOPPED";
+  else if (ended) end_ = options_.spec.training.max_steps == options_.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
+  const bool final = !end_.empty() && end_ != "STOPPED";
+  const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
+  const bool due = !end_.empty() || Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
+  last_ = {};
+  if (!due || already) return {};
+  if (final) state_.end_reason = end_;
+  return SaveCheckpoint(final);
+}
+
+TrainLoop::Outcome TrainLoop::Step(Pipeline& pipeline) {
+  parts_.pulse.phase = "data";
+  const int64_t begin_ms = parts_.clock.MonotonicMs();
+  auto next = pipeline.Next();
+  if (!next) throw Failure(next.error().code, next.error().message);
+  std::unique_ptr<Batch> batch = std::move(*next);
+  const double data_wait_s = Seconds(parts_.clock.MonotonicMs() - begin_ms);
+  last_ = TrainStep(step_parts_, *batch, static_cast<uint64_t>(state_.step), state_.lr.lr, Votes());
+  if (last_.nonfinite > 0) return tl::unexpected(NonFiniteLoss(*batch));
+  if (parts_.trace != nullptr)
+    if (const Status traced = parts_.trace->Step(state_.step, *batch, last_); !traced)
+      throw Failure(traced.error().code, traced.error().message);
+  pipeline.Recycle(std::move(batch));
+  ++state_.step;
+  parts_.pulse.step = state_.step;
+  if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Step(state_.step, state_.lr.lr, last_, data_wait_s);
+  if (last_.fault > 0)
+    return tl::unexpected(CheckpointFault(parts_.rank_zero != nullptr ? parts_.rank_zero->saver.Wait() : Status()));
+  return {};
+}
+
+void TrainLoop::ValidateAndDecide() {
+  parts_.pulse.phase = "validate";
+  const int64_t begin_ms = parts_.clock.MonotonicMs();
+  ValidationRecord record;
+  record.report = Validate(parts_.validation_plan, parts_.store, options_.identity.preprocessing,
+                           {.scale = options_.spec.validation.scale, .decode_threads = options_.decode_threads}, parts_.collective);
+  record.report.number = state_.lr.validations + 1;
+  record.report.step = state_.step;
+  record.report.epoch = Epoch(state_.step);
+  record.value = record.report.Metric(options_.spec.lr_metric);
+  const int64_t validated_ms = parts_.clock.MonotonicMs();
+
+  parts_.pulse.phase = "wait-decision";
+  DecisionWire wire;
+  if (parts_.rank_zero != nullptr) {
+    const auto outcome = parts_.rank_zero->authority.Decide(record.report, record.value, state_.lr);
+    wire.stopped_waiting = outcome ? 0 : 1;
+    if (outcome) {
+      wire.state = outcome->state;
+      record.decision = outcome->decision;
+    } else {
+      LogInfo("{}", outcome.error().message);
+    }
+  }
+  parts_.collective.Broadcast({reinterpret_cast<char*>(&wire), sizeof(wire)}, 0);
+  if (wire.stopped_waiting != 0) {  // the validation is made again after a resume, and the decision then asked for again
+    stopping_ = true;
+    return;
+  }
+  state_.lr = wire.state;
+  state_.last_validation_step = state_.step;
+  state_.history.push_back(record);
+  validation_clock_ms_ = parts_.clock.MonotonicMs();
+  if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Validation(record, Seconds(validated_ms - begin_ms));
+}
+
+TrainLoop::Outcome TrainLoop::SaveCheckpoint(bool final) {
+  parts_.pulse.phase = "checkpoint";
+  checkpointed_step_ = state_.step;
+  const int64_t now_ms = parts_.clock.MonotonicMs();
+  checkpoint_clock_ms_ = now_ms;
+  state_.seconds_since_validation = Seconds(now_ms - validation_clock_ms_);
+  state_.seconds_since_checkpoint = 0;
+  int64_t failed = 0;
+  Status status;
+  if (parts_.rank_zero != nullptr) {
+    CheckpointSaver& saver = parts_.rank_zero->saver;
+    status = saver.Save(parts_.engine.parameters(), {options_.identity, state_}, final);
+    if (status && !end_.empty()) status = saver.Wait();  // the run's end is on the disk before anyone hears of it
+    failed = status ? 0 : 1;
+  }
+  parts_.collective.AllReduceSum(std::span(&failed, 1));
+  if (failed != 0) return tl::unexpected(CheckpointFault(status));
+  return {};  // a fault of the writing that goes on travels with a later step's totals
+}
+
+TrainFault TrainLoop::CheckpointFault(const Status& status) const {
+  if (status) return {.error = {ErrorCode::kIo, "rank 0 could not write a checkpoint; its log says why"}, .reason = "IO", .step = state_.step};
+  const bool numeric = status.error().code == ErrorCode::kNumeric;
+  return {.error = status.error(), .reason = numeric ? "NAN_LOSS" : "IO", .step = state_.step};
+}
+
+TrainFault TrainLoop::NonFiniteLoss(const Batch& batch) {
+  const auto ranks = static_cast<size_t>(parts_.collective.world_size());
+  std::vector<int64_t> places(ranks);
+  places[static_cast<size_t>(parts_.collective.rank())] =
+      static_cast<int64_t>(FirstNonFinitePlace(step_parts_, batch, static_cast<uint64_t>(state_.step)));
+  parts_.collective.AllReduceSum(std::span<int64_t>(places));
+  const auto first = std::min_element(places.begin(), places.end());
+  const std::string layer = PlaceName(parts_.engine.network(), static_cast<size_t>(*first));
+  return {.error = {ErrorCode::kNumeric,
+                    fmt::format("NAN_LOSS: the loss of step {} is not finite; the first layer whose output is not finite is {} (rank {}); "
+                                "lower lr.initial, or look at model.init and data.normalize. The newest checkpoint stands",
+                                state_.step, layer, first - places.begin())},
+          .reason = "NAN_LOSS",
+          .step = state_.step,
+          .layer = layer};
+}
+
+StepTotals TrainLoop::Votes() {
+  StepTotals votes;
+  votes.stop = parts_.stop.raised() ? 1 : 0;
+  if (parts_.rank_zero == nullptr) return votes;
+  votes.fault = parts_.rank_zero->saver.failed() ? 1 : 0;
+  const int64_t now_ms = parts_.clock.MonotonicMs();
+  const auto over = [&](const Interval& every, int64_t since_ms) {
+    return every.unit == Interval::Unit::kSeconds && Seconds(now_ms - since_ms) >= every.amount ? 1 : 0;
+  };
+  votes.validate = over(options_.spec.validation.every, validation_clock_ms_);
+  votes.checkpoint = over(options_.spec.checkpoint.every, checkpoint_clock_ms_);
+  return votes;
+}
+
+bool TrainLoop::Due(const Interval& interval, int64_t since_step, bool voted) const {
+  const auto passed = [&](int64_t step) {
+    if (interval.unit == Interval::Unit::kIterations) return std::floor(static_cast<double>(step) / interval.amount);
+    const double images = static_cast<double>(step * options_.spec.training.global_batch);
+    return std::floor(images / (interval.amount * static_cast<double>(options_.identity.images)));
+  };
+  if (interval.unit == Interval::Unit::kSeconds) return voted;
+  return passed(state_.step) > passed(since_step);
+}
+
+double TrainLoop::Epoch(int64_t step) const {
+  return static_cast<double>(step * options_.spec.training.global_batch) / static_cast<double>(options_.identity.images);
+}
+
+Result<std::unique_ptr<Pipeline>> TrainLoop::StartPipeline() const {
+  return Pipeline::Start(parts_.store, options_.identity.preprocessing,
+                         {.split = "train",
+                          .training = true,
+                          .seed = options_.spec.reproducibility.seed,
+                          .global_batch = options_.spec.training.global_batch,
+                          .rank = parts_.collective.rank(),
+                          .world_size = parts_.collective.world_size(),
+                          .rows = options_.shape.rows(),
+                          .first_batch = state_.step,
+                          .threads = options_.decode_threads});
+}
+
+}  // namespace plateau

@@ -1,0 +1,61 @@
+// Where a run begins: fresh weights, or a checkpoint that rank 0 finds and shares.
+#include "worker/train/resume.h"
+
+#include "common/log.h"
+#include "worker/nn/init.h"
+#include "worker/train/agreement.h"
+#include "worker/train/checkpoint.h"
+#include "worker/train/run_folder.h"
+
+namespace plateau {
+namespace {
+
+// The checkpoint that `resume` names, its tensors put into the store; nullopt for fresh weights. Rank 0 only.
+Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& parameters, const ResumeOptions& options,
+                                            const RunIdentity& identity) {
+  std::optional<LoadedCheckpoint> loaded;
+  if (options.resume == "none") return std::optional<CheckpointState>();
+  if (options.resume == "auto") {
+    PLATEAU_ASSIGN(loaded, LoadNewest(files, options.run_folder));
+    if (!loaded) return std::optional<CheckpointState>();
+  } else {
+    PLATEAU_ASSIGN(loaded, LoadCheckpoint(files, options.resume));
+  }
+  if (const std::string why = WhyNotResumable(identity, loaded->state.identity); !why.empty())
+    return Fail(ErrorCode::kInvalidInput, "cannot go on from {}: {}; set it back, or begin anew with --resume none", loaded->folder, why);
+  if (const std::string text = FingerprintDifference(identity.fingerprint, loaded->state.identity.fingerprint); !text.empty())
+    LogWarning("resuming under another fingerprint: {}; samples, crops and masks stay the same, but the last bits of the results will "
+               "differ from an undisturbed run's", text);
+  PLATEAU_TRY(ApplyCheckpoint(*loaded, parameters));
+  LogInfo("resuming from {} at step {}", loaded->folder, loaded->state.train.step);
+  return std::optional(std::move(loaded->state));
+}
+
+}  // namespace
+
+Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
+                                 RunIdentity& identity) {
+  Result<std::string> text = std::string();
+  if (collective.rank() == 0) {
+    auto found = Find(files, parameters, options, identity);
+    if (!found) text = Fail(found.error());
+    else if (*found) text = EncodeState(**found);
+    else InitParameters(parameters, options.init, options.seed);
+  }
+  PLATEAU_ASSIGN(const std::string shared, ShareText(collective, text));
+  for (int p = 0; p < parameters.count(); ++p)
+    for (const std::span<float> values : {parameters.weight(p), parameters.momentum(p)})
+      collective.Broadcast({reinterpret_cast<char*>(values.data()), values.size_bytes()}, 0);
+  parameters.WeightsChanged();
+  TrainState state;
+  identity.lineage = identity.attempt;
+  if (shared.empty()) {
+    state.lr = InitialLrState(options.lr);
+    return state;
+  }
+  PLATEAU_ASSIGN(CheckpointState resumed, DecodeState(shared, "rank 0's checkpoint"));
+  if (options.resume == "auto") identity.lineage = resumed.identity.lineage;
+  return std::move(resumed.train);
+}
+
+}  // namespace plateau

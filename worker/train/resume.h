@@ -1,0 +1,26 @@
+// Where a run begins: fresh weights, or a checkpoint that rank 0 finds and shares.
+#pragma once
+
+#include <string>
+
+#include "common/file.h"
+#include "worker/collective/collective.h"
+#include "worker/nn/parameter.h"
+#include "worker/train/state.h"
+
+namespace plateau {
+
+struct ResumeOptions {
+  std::string run_folder;
+  std::string resume = "auto";   // "auto", "none", or the folder of a checkpoint
+  InitScheme init;
+  uint64_t seed = 1;
+  LrPolicy lr;
+};
+
+// Collective. Sets weights and momentum of every rank and returns the state to go on from; fills identity.lineage. Errors are the same on
+// every rank: no such checkpoint, one of another network, batch, data set or preprocessing.
+Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
+                                 RunIdentity& identity);
+
+}  // namespace plateau

@@ -1,0 +1,226 @@
+// One rank's whole life, from joining the group to its exit code.
+#include "worker/train/run.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "common/log.h"
+#include "worker/collective/mpi.h"
+#include "worker/train/agreement.h"
+#include "worker/train/resume.h"
+#include "worker/train/run_folder.h"
+#include "worker/train/setup.h"
+
+namespace plateau {
+namespace {
+
+// What lives as long as the rank, whatever the run comes to.
+struct Rank {
+  const TrainOptions& options;
+  Collective& collective;
+  Pulse& pulse;
+  StopFlag& stop;
+  CoordinatorLink* link = nullptr;   // nullptr without a coordinator
+  PosixFileSystem files;
+  SystemClock clock;
+  bool zero() const { return collective.rank() == 0; }
+};
+
+Result<std::string> ReadSpec(const TrainOptions& options, FileSystem& files) {
+  PLATEAU_ASSIGN(const std::string text, files.Read(options.spec_path));
+  PLATEAU_ASSIGN(auto document, YamlToJson(text, options.spec_path));
+  for (const auto& [field, value] : options.settings) PLATEAU_TRY(SetField(document, field, value));
+  PLATEAU_ASSIGN(const JobSpec spec, ParseJobSpecJson(nlohmann::json(document), options.spec_path, options.force));
+  return JobSpecToJson(spec).dump();
+}
+
+// Where this attempt writes. Without a coordinator rank 0 takes the folder's lock and the next free number.
+struct AttemptFolder {
+  std::string run_folder, job;
+  int attempt = 1;
+  std::unique_ptr<FolderLock> lock;
+  std::string path() const { return fmt::format("{}/attempt-{}", run_folder, attempt); }
+};
+
+Result<AttemptFolder> OpenAttempt(Rank& rank, const JobSpec& spec) {
+  AttemptFolder folder;
+  folder.job = rank.options.job.empty() ? spec.name : rank.options.job;
+  folder.run_folder = spec.output + "/" + folder.job;
+  folder.attempt = rank.options.attempt;
+  Status status;
+  if (rank.zero()) {
+    status = [&]() -> Status {
+      PLATEAU_TRY(rank.files.MakeDirectories(folder.run_folder));
+      if (rank.link == nullptr) {
+        PLATEAU_ASSIGN(folder.lock, FolderLock::Take(folder.run_folder));
+        PLATEAU_ASSIGN(const int newest, NewestAttempt(rank.files, folder.run_folder));
+        folder.attempt = newest + 1;
+      }
+      return rank.files.MakeDirectories(folder.path());
+    }();
+  }
+  PLATEAU_TRY(Agree(rank.collective, status));
+  rank.collective.Broadcast({reinterpret_cast<char*>(&folder.attempt), sizeof(folder.attempt)}, 0);
+  return folder;
+}
+
+Status ToStatus(const auto& result) {
+  if (result) return {};
+  return Fail(result.error());
+}
+
+void LogBeginning(const Rank& rank, const PreparedRun& run, const AttemptFolder& folder, const TrainState& state) {
+  const JobSpec& spec = run.loop.spec;
+  if (!rank.zero()) return;
+  if (rank.link == nullptr && spec.resources.workers != rank.collective.world_size())
+    LogInfo("resources.workers is {}, and {} ranks were started: {} ranks it is", spec.resources.workers, rank.collective.world_size(),
+            rank.collective.world_size());
+  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ranks ({} lanes of {} on rank 0), {}", folder.job,
+          folder.attempt, spec.model.network, spec.model.width, run.loop.identity.classes.size(), spec.data.crop,
+          spec.training.global_batch, rank.collective.world_size(), run.loop.shape.lanes, run.loop.shape.lane_rows,
+          run.engine->description());
+  LogInfo("{} training images, step {} of {}, lr {:g}; checkpoints go to {}", run.loop.identity.images, state.step, run.loop.total_steps,
+          state.lr.lr, folder.path());
+  for (const std::string& line : run.training->algorithms()) LogDebug("{}", line);
+}
+
+// Rank 0's helpers, built in order; others have none.
+struct RankZero {
+  std::unique_ptr<Authority> authority;
+  std::unique_ptr<CheckpointSaver> saver;
+  std::unique_ptr<Reporter> reporter;
+  std::optional<RankZeroParts> parts;
+};
+
+RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& folder, const TrainState& state) {
+  const JobSpec& spec = run.loop.spec;
+  RankZero zero;
+  if (!rank.zero()) return zero;
+  zero.authority = rank.link != nullptr
+                       ? MakeLinkAuthority(*rank.link, spec.lr)
+                       : MakeLocalAuthority(rank.files, folder.run_folder, spec.lr, {spec.checkpoint.keep_last, spec.checkpoint.keep_best});
+  zero.saver = std::make_unique<CheckpointSaver>(rank.files, folder.path(), *zero.authority);
+  zero.reporter = std::make_unique<Reporter>(ReporterOptions{.metrics_path = folder.path() + "/metrics.jsonl",
+                                                             .first_step = state.step,
+                                                             .total_steps = run.loop.total_steps,
+                                                             .images_per_epoch = run.loop.identity.images,
+                                                             .global_batch = spec.training.global_batch,
+                                                             .metric = spec.lr_metric,
+                                                             .terminal = ::isatty(STDERR_FILENO) == 1},
+                                             rank.clock, *zero.authority);
+  zero.parts.emplace(RankZeroParts{*zero.authority, *zero.saver, *zero.reporter});
+  return zero;
+}
+
+// The run itself; the answer is the same on every rank.
+tl::expected<void, TrainFault> Train(Rank& rank) {
+  const auto refuse = [](const Error& error) {
+    const bool input = ExitCode(error.code) == 2;
+    return tl::unexpected(TrainFault{.error = error, .reason = input ? "BAD_INPUT" : error.code == ErrorCode::kIo ? "IO" : "INTERNAL"});
+  };
+  Collective& collective = rank.collective;
+  const auto text = ShareText(collective, rank.zero() ? ReadSpec(rank.options, rank.files) : Result<std::string>(std::string()));
+  if (!text) return refuse(text.error());
+  const auto spec = ParseJobSpecText(*text, rank.options.spec_path, true);  // rank 0 has judged it
+  if (const Status agreed = Agree(collective, ToStatus(spec)); !agreed) return refuse(agreed.error());
+  auto run = PrepareRun(rank.files, *spec, collective.rank(), collective.world_size());
+  if (const Status agreed = Agree(collective, ToStatus(run)); !agreed) return refuse(agreed.error());
+  auto folder = OpenAttempt(rank, *spec);
+  if (!folder) return refuse(folder.error());
+  RunIdentity& identity = run->loop.identity;
+  identity.job = folder->job;
+  identity.attempt = folder->attempt;
+  auto state = BeginOrResume(rank.files, collective, run->engine->parameters(),
+                             {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr}, identity);
+  if (!state) return refuse(state.error());
+  std::unique_ptr<TraceWriter> trace;
+  if (!rank.options.trace.empty()) {
+    auto opened = TraceWriter::Open(rank.options.trace, collective.rank(), run->engine->network(), run->shapes, spec->reproducibility.seed);
+    if (const Status agreed = Agree(collective, ToStatus(opened)); !agreed) return refuse(agreed.error());
+    trace = std::move(*opened);
+  }
+  rank.pulse.step = state->step;
+  LogBeginning(rank, *run, *folder, *state);
+  RankZero zero = MakeRankZero(rank, *run, *folder, *state);
+  TrainLoop loop(run->loop, {*run->engine, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
+                             zero.parts ? &*zero.parts : nullptr, trace.get()}, std::move(*state));
+  auto end = loop.Run();
+  if (!end) return tl::unexpected(end.error());
+  if (!rank.zero()) return {};
+  zero.reporter->Finish(rank.pulse.step);
+  LogInfo("ended at step {}: {}", rank.pulse.step.load(), *end);
+  if (const Status told = zero.authority->Finish({.step = rank.pulse.step, .reason = *end}); !told)
+    LogWarning("{}", told.error().message);
+  return {};
+}
+
+Result<std::unique_ptr<CoordinatorLink>> OpenLink(const TrainOptions& options, int rank, const Pulse& pulse, StopFlag& stop) {
+  if (options.coordinator.empty()) return std::unique_ptr<CoordinatorLink>();
+  const char* token = std::getenv(kTokenVariable);
+  const LinkOptions link{.address = options.coordinator,
+                         .job = options.job,
+                         .token = token != nullptr ? token : "",
+                         .attempt = options.attempt,
+                         .rank = rank};
+  return CoordinatorLink::Open(link, pulse, stop, [](const std::string& reason) {
+    LogError("the coordinator refuses this attempt: {}; leaving at once, nothing more is written", reason);
+    std::_Exit(1);
+  });
+}
+
+}  // namespace
+
+int RunTrain(const TrainOptions& options) {
+  auto collective = StartCollective();
+  if (!collective) {
+    LogError("{}", collective.error().message);
+    return ExitCode(collective.error().code);
+  }
+  Collective& world = **collective;
+  if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
+  Pulse pulse;
+  StopFlag stop;
+  StopOnSignals(stop);
+  auto link = OpenLink(options, world.rank(), pulse, stop);
+  if (const Status agreed = Agree(world, ToStatus(link)); !agreed) {
+    if (world.rank() == 0) LogError("{}", agreed.error().message);
+    world.Finish();
+    return ExitCode(agreed.error().code);
+  }
+  const auto tell = [&](const Failed& failed) {
+    if (*link) (*link)->Fail(failed);
+    link->reset();  // gives the message time to leave
+  };
+  try {
+    Rank rank{options, world, pulse, stop, link->get()};
+    const auto done = Train(rank);
+    if (!done && world.rank() == 0) {
+      const TrainFault& fault = done.error();
+      LogError("{}", fault.error.message);
+      tell({.reason = fault.reason,
+            .message = fault.error.message,
+            .step = fault.step,
+            .layer = fault.layer,
+            .retry = fault.reason != "NAN_LOSS" && fault.reason != "BAD_INPUT"});
+    }
+    world.Barrier();
+    link->reset();
+    world.Finish();
+    return done ? 0 : ExitCode(done.error().error.code);
+  } catch (const Failure& fault) {
+    LogError("rank {}: {}", world.rank(), fault.what());
+    const bool input = ExitCode(fault.code()) == 2;
+    tell({.reason = input ? "BAD_INPUT" : fault.code() == ErrorCode::kIo ? "IO" : "INTERNAL",
+          .message = fmt::format("rank {}: {}", world.rank(), fault.what()),
+          .step = pulse.step,
+          .retry = !input});
+    world.Abort(ExitCode(fault.code()));
+  }
+  return ExitCode(ErrorCode::kInternal);  // not reached: Abort does not return
+}
+
+}  // namespace plateau

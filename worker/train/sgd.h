@@ -1,0 +1,33 @@
+// Stochastic gradient descent with momentum and weight decay, as Caffe defines it.
+#pragma once
+
+#include <span>
+
+#include "worker/nn/parameter.h"
+#include "worker/train/reducer.h"
+
+namespace plateau {
+
+struct SgdOptions {
+  double momentum = 0.9;
+  double weight_decay = 5e-4;
+  bool decay_biases = true;   // recipe: L2 on weights and biases alike
+  int threads = 1;
+};
+
+// v = momentum * v - lr * (g + weight_decay * w); w += v (reference: Caffe's SGDSolver; recipe.md, Training).
+// One pass over n values; any thread count gives the same bits.
+void SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g, float lr, float momentum, float weight_decay, int threads);
+
+// Applies the reducer's sums (means over the global batch) to every parameter and tells the plans.
+class Sgd {
+ public:
+  Sgd(ParameterStore& parameters, const SgdOptions& options) : parameters_(parameters), options_(options) {}
+  void Update(const GradientReducer& reducer, double lr);
+
+ private:
+  ParameterStore& parameters_;
+  SgdOptions options_;
+};
+
+}  // namespace plateau

@@ -1,0 +1,77 @@
+// One synchronous SGD step of a rank.
+#include "worker/train/step.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace plateau {
+namespace {
+
+void AddLoss(StepTotals& totals, const LossSums& lane) {
+  totals.loss += lane.loss;
+  totals.images += lane.images;
+  totals.top1_correct += lane.top1_correct;
+  if (!std::isfinite(lane.loss)) totals.nonfinite = 1;
+}
+
+}  // namespace
+
+StepTotals TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double lr, const StepTotals& votes) {
+  auto& [plan, network, reducer, sgd, pulse, shape, global_batch] = parts;
+  StepTotals of_rank = votes;
+  for (int lane = 0; lane < shape.lanes; ++lane) {
+    const LaneBatch samples = LaneOf(batch, shape, lane);
+    pulse.phase = "forward";
+    plan.Forward(samples, step);
+    AddLoss(of_rank, plan.Loss(samples, global_batch));  // divided by the global batch, so gradients only need summing
+    pulse.phase = "backward";
+    for (int layer = static_cast<int>(network.layers.size()) - 1; layer >= 0; --layer) {
+      plan.BackwardData(layer);
+      plan.BackwardWeights(layer);
+      reducer.Push(layer, lane);                         // a full bucket starts its reduction here, under the rest of the pass
+    }
+  }
+  pulse.phase = "reduce";
+  const StepTotals totals = reducer.Finish(of_rank);     // every gradient is now the mean over the global batch
+  pulse.phase = "update";
+  if (totals.nonfinite == 0) sgd.Update(reducer, lr);
+  return totals;
+}
+
+LaneShape CutIntoLanes(int rank_rows, int micro_batch) {
+  const int lanes = micro_batch > 0 ? (rank_rows + micro_batch - 1) / micro_batch : 1;
+  return {.lanes = lanes, .lane_rows = (rank_rows + lanes - 1) / lanes};
+}
+
+LaneBatch LaneOf(const Batch& batch, const LaneShape& shape, int lane) {
+  const auto begin = static_cast<size_t>(lane) * static_cast<size_t>(shape.lane_rows);
+  const auto rows = static_cast<size_t>(shape.lane_rows);
+  const size_t row_values = batch.images.size() / static_cast<size_t>(batch.rows);
+  return {.images = std::span(batch.images).subspan(begin * row_values, rows * row_values),
+          .labels = std::span(batch.labels).subspan(begin, rows),
+          .weights = std::span(batch.weights).subspan(begin, rows),
+          .sample_index = std::span(batch.sample_index).subspan(begin, rows)};
+}
+
+std::string PlaceName(const Network& network, size_t place) {
+  if (place == 0) return "input";
+  return place <= network.layers.size() ? network.layers[place - 1].name : "loss";
+}
+
+size_t FirstNonFinitePlace(StepParts& parts, const Batch& batch, uint64_t step) {
+  const size_t loss = parts.network.layers.size() + 1;
+  size_t first = loss + 1;
+  for (int lane = 0; lane < parts.shape.lanes; ++lane) {
+    const LaneBatch samples = LaneOf(batch, parts.shape, lane);
+    const std::string name = parts.plan.FirstNonFiniteLayer(samples, step);
+    for (size_t place = 0; place < loss && !name.empty(); ++place)
+      if (PlaceName(parts.network, place) == name) first = std::min(first, place);
+    if (name.empty()) {
+      parts.plan.Forward(samples, step);
+      if (!std::isfinite(parts.plan.Loss(samples, parts.global_batch).loss)) first = std::min(first, loss);
+    }
+  }
+  return first;
+}
+
+}  // namespace plateau

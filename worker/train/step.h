@@ -1,0 +1,48 @@
+// One synchronous SGD step of a rank, from its batch to its updated weights.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dataset/batch.h"
+#include "worker/nn/plan.h"
+#include "worker/train/pulse.h"
+#include "worker/train/reducer.h"
+#include "worker/train/sgd.h"
+
+namespace plateau {
+
+// How a rank's rows are cut into lanes (micro-batches) of one plan shape; the last rows may be padding.
+struct LaneShape {
+  int lanes = 1;
+  int lane_rows = 1;
+  int rows() const { return lanes * lane_rows; }
+};
+// As few lanes as micro_batch allows, of equal size. micro_batch 0: one lane. rank_rows >= 1.
+LaneShape CutIntoLanes(int rank_rows, int micro_batch);
+
+// The samples of one lane; borrowed from the batch.
+LaneBatch LaneOf(const Batch& batch, const LaneShape& shape, int lane);
+
+// The parts a step works with. Borrowed; the same every step.
+struct StepParts {
+  Plan& plan;
+  const Network& network;
+  GradientReducer& reducer;
+  Sgd& sgd;
+  Pulse& pulse;
+  LaneShape shape;
+  int global_batch = 1;
+};
+
+// Runs the step and returns the sums over all ranks; `votes` carries this rank's stop, fault and interval votes into them. When a rank's
+// loss is not finite nothing is updated on any rank.
+StepTotals TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double lr, const StepTotals& votes);
+
+// Place 0 of the network is its input, place i + 1 its layer i, and the place behind the last layer is the loss.
+std::string PlaceName(const Network& network, size_t place);
+// After a step whose loss was not finite on some rank: the first place whose values are not finite on this rank, by running forward
+// again with checks; the number of places when all are finite.
+size_t FirstNonFinitePlace(StepParts& parts, const Batch& batch, uint64_t step);
+
+}  // namespace plateau

@@ -1,0 +1,57 @@
+// Writes which samples, crops and masks each step saw.
+#include "worker/train/trace.h"
+
+#include <nlohmann/json.hpp>
+
+#include "common/checksum.h"
+#include "worker/nn/dropout.h"
+
+namespace plateau {
+
+Result<std::unique_ptr<TraceWriter>> TraceWriter::Open(const std::string& path, int rank, const Network& network,
+                                                       const std::vector<LayerShape>& shapes, uint64_t seed) {
+  auto trace = std::unique_ptr<TraceWriter>(new TraceWriter);
+  trace->path_ = fmt::format("{}.rank-{}", path, rank);
+  trace->rank_ = rank;
+  trace->seed_ = seed;
+  for (size_t i = 0; i < network.layers.size(); ++i)
+    if (network.layers[i].dropout > 0)
+      trace->masked_.push_back({.layer = static_cast<int>(i),
+                                .rate = network.layers[i].dropout,
+                                .units = static_cast<size_t>(shapes[i].channels) * static_cast<size_t>(shapes[i].height) *
+                                         static_cast<size_t>(shapes[i].width)});
+  trace->file_.open(trace->path_, std::ios::trunc);
+  if (!trace->file_) return Fail(ErrorCode::kInvalidInput, "--trace {}: cannot be written; give a path in a folder that exists", path);
+  return trace;
+}
+
+std::string TraceWriter::MaskChecksum(int64_t step, uint64_t sample) const {
+  ChecksumStream sum;
+  std::vector<float> units;
+  for (const MaskedLayer& masked : masked_) {
+    units.assign(masked.units, 1.0F);
+    ApplyDropout({.seed = seed_, .step = static_cast<uint64_t>(step), .sample = sample, .layer = masked.layer}, masked.rate, units);
+    sum.Add(units.data(), units.size() * sizeof(float));
+  }
+  return ChecksumText(sum.Value());
+}
+
+Status TraceWriter::Step(int64_t step, const Batch& batch, const StepTotals& totals) {
+  nlohmann::ordered_json line = {{"step", step}, {"rank", rank_}};
+  auto &samples = line["samples"] = nlohmann::ordered_json::array(), &crops = line["crops"] = nlohmann::ordered_json::array(),
+       &masks = line["masks"] = nlohmann::ordered_json::array();
+  const size_t row_values = batch.images.size() / static_cast<size_t>(batch.rows);
+  for (size_t row = 0; row < static_cast<size_t>(batch.rows); ++row) {
+    if (batch.weights[row] == 0) continue;
+    samples.push_back(batch.sample_index[row]);
+    crops.push_back(ChecksumText(
+        Checksum({reinterpret_cast<const char*>(batch.images.data() + row * row_values), row_values * sizeof(float)})));
+    masks.push_back(MaskChecksum(step, batch.sample_index[row]));
+  }
+  line["loss"] = totals.loss / static_cast<double>(totals.images);
+  file_ << line.dump() << '\n' << std::flush;
+  if (!file_) return Fail(ErrorCode::kIo, "{}: could not be written (full disk?); train without --trace or elsewhere", path_);
+  return {};
+}
+
+}  // namespace plateau
