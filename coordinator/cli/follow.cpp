@@ -44,6 +44,7 @@ class Follower {
       const JobView job = ReadJobView(news->job);
       Show(*news, job);
       if (ended_) return Finish(*news, job);
+      if (options_.until_step >= 0 && job.step >= options_.until_step) return;
     }
   }
 

@@ -9,6 +9,7 @@ namespace plateau {
 
 struct FollowOptions {
   size_t old_events = 10;     // of the history before now, how many to show
+  int64_t until_step = -1;    // following ends, with exit code 0, once the job is at this step; -1: never
   int reconnect_s = 60;       // how long a coordinator may be away before following ends
 };
 

@@ -56,12 +56,12 @@ Status PrintLrHistory(const CliContext& context, const std::string& text, bool o
   return {};
 }
 
-void Watch(CliContext& context, const std::string& text, size_t old_events) {
+void Watch(CliContext& context, const std::string& text, const FollowOptions& options) {
   const auto client = context.Client();
   if (!client) return context.Report(client.error());
   const auto id = client->ResolveJob(text);
   if (!id) return context.Report(id.error());
-  FollowJob(context, *id, {.old_events = old_events});
+  FollowJob(context, *id, options);
 }
 
 void ReportStatus(CliContext& context, const Status& status) {
@@ -104,16 +104,17 @@ void AddLrCommand(CLI::App& app, CliContext& context) {
 
 void AddWatchCommand(CLI::App& app, CliContext& context) {
   auto job = std::make_shared<std::string>();
-  auto events = std::make_shared<size_t>(10);
+  auto options = std::make_shared<FollowOptions>();
   CLI::App* command = app.add_subcommand("watch", "Watch a job until it ends; Ctrl-C leaves it running");
   command->add_option("job", *job, kJobHelp)->required();
-  command->add_option("--events", *events, "How many earlier events to show first")->capture_default_str();
+  command->add_option("--events", options->old_events, "How many earlier events to show first")->capture_default_str();
+  command->add_option("--until-step", options->until_step, "Stop watching, with exit code 0, once the job is at this step");
   AddJsonFlag(*command, context);
   AddConnectionOptions(*command, context);
   command->footer(
       "Examples:\n  plateau watch last\n  plateau watch vgg-a-tiny-1 --json | jq .type\n"
       "Exit codes: 0 the job completed, 1 it failed or was cancelled, 3 it failed with NAN_LOSS.");
-  command->callback([&context, job, events] { Watch(context, *job, *events); });
+  command->callback([&context, job, options] { Watch(context, *job, *options); });
 }
 
 }  // namespace plateau

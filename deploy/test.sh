@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds Plateau and runs its tests, from a clean clone with no other step.
+# Usage: deploy/test.sh [--long]     --long adds the sanitizer builds, the learning runs and the kill matrix
+# Tests that need what this machine lacks (a GPU, root) skip themselves and are listed at the end.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+long=0
+for argument in "$@"; do
+  case $argument in
+    --long) long=1 ;;
+    *)
+      sed -n 's/^# \(Usage.*\)/\1/p' "$0" >&2
+      exit 2
+      ;;
+  esac
+done
+
+# More ranks than cores, and root in a container, are normal in tests.
+export OMPI_MCA_rmaps_base_oversubscribe=1
+if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+# Open MPI keeps some memory until the process ends; OpenMP's runtime is unknown to TSan.
+export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+
+summary=()
+failed=0
+
+# run_suite NAME PRESET CTEST_ARGUMENT...: runs the tests of a build and keeps one line for the summary.
+run_suite() {
+  local name=$1 preset=$2 log began line
+  shift 2
+  log=$(mktemp)
+  began=$SECONDS
+  if ! ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" "$@" | tee "$log"; then failed=1; fi
+  line=$(grep -E "tests passed" "$log" || echo "no tests ran")
+  summary+=("$(printf '%-28s %s (%d s)' "$name" "$line" $((SECONDS - began)))")
+  while read -r skipped; do summary+=("    skipped here: $skipped"); done < <(grep -oE "[^ ]+ \(Skipped\)" "$log" | sort -u || true)
+  rm -f "$log"
+}
+
+began=$SECONDS
+deploy/build.sh release all
+summary+=("release build                ready ($((SECONDS - began)) s)")
+run_suite "release tests" release -LE long
+
+if ((long)); then
+  run_suite "learning runs, kill matrix" release -L long
+  deploy/build.sh debug all
+  run_suite "ASan + UBSan" debug -LE 'long|integration|bench'
+  deploy/build.sh tsan all
+  run_suite "TSan" tsan -L '^(common|dataset|coordinator)$' -LE long
+fi
+
+echo
+echo "Summary"
+printf '  %s\n' "${summary[@]}"
+if ((failed)); then
+  echo "  FAILED: the failing tests and their output are above"
+  exit 1
+fi
+echo "  all passed"
