@@ -1,0 +1,153 @@
+// What the control loop does outside itself: new jobs, placements, launches, replies.
+#include <algorithm>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/check.h"
+#include "common/checksum.h"
+#include "common/log.h"
+#include "coordinator/control_loop.h"
+#include "coordinator/launch/mpirun_command.h"
+
+namespace plateau {
+namespace {
+
+// 128 random bits as text.
+std::string NewToken() {
+  unsigned char bytes[16];
+  PLATEAU_CHECK(::getentropy(bytes, sizeof bytes) == 0);
+  std::string token;
+  for (const unsigned char byte : bytes) token += fmt::format("{:02x}", byte);
+  return token;
+}
+
+}  // namespace
+
+void ControlLoop::Handle(SubmitRequest& request) {
+  const Submission& submission = request.submission;
+  if (!submission.idempotency_key.empty()) {
+    auto known = store_.FindIdempotency(submission.idempotency_key);
+    if (!known) return request.answer(Fail(std::move(known.error())));
+    if (*known && (*known)->digest != submission.body_digest) {
+      return request.answer(Fail(ErrorCode::kConflict, "Idempotency-Key '{}' was used before with another body, for job {}; use a new key for a new job",
+                                 submission.idempotency_key, (*known)->job));
+    }
+    if (*known && Find((*known)->job) != nullptr) return request.answer(SubmissionAnswer{Find((*known)->job), true});
+  }
+  auto id = ClaimJobId(*submission.spec);
+  if (!id) return request.answer(Fail(std::move(id.error())));
+  Job fresh;
+  fresh.id = *id;
+  fresh.spec = submission.spec;
+  Show(std::make_shared<const Job>(fresh));
+  const IdempotencyRecord key{submission.idempotency_key, *id, submission.body_digest};
+  auto applied = Apply(*id, Submitted{}, Now(), nullptr, key.key.empty() ? nullptr : &key);
+  {
+    const std::lock_guard lock(jobs_mutex_);
+    if (applied) order_.push_back(*id);
+    else jobs_.erase(*id);
+  }
+  if (!applied) return request.answer(Fail(std::move(applied.error())));
+  request.answer(SubmissionAnswer{Find(*id), false});
+}
+
+// "<name>-<n>", n counting from 1, past every job and every output folder of that name: an old run's checkpoints are never taken over.
+Result<std::string> ControlLoop::ClaimJobId(const JobSpec& spec) {
+  PLATEAU_TRY(files_.MakeDirectories(spec.output));
+  for (int number = 1;; ++number) {
+    const std::string id = fmt::format("{}-{}", spec.name, number);
+    const std::string folder = spec.output + "/" + id;
+    if (Find(id) != nullptr || files_.Exists(folder)) continue;
+    PLATEAU_TRY(files_.MakeDirectories(folder));
+    return id;
+  }
+}
+
+void ControlLoop::Schedule() {
+  schedule_again_ms_ = 0;
+  std::vector<WaitingJob> waiting;
+  std::vector<RunningJob> running;
+  const auto all = All();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Job& job = *all[i];
+    if (HasProcesses(job.state)) running.push_back({job.id, job.Current()->cores});
+    if (job.state != JobState::kQueued && job.state != JobState::kHeld) continue;
+    const auto& resources = job.spec->resources;
+    waiting.push_back({.id = job.id,
+                       .priority = resources.priority,
+                       .queued_ms = job.queued_ms,
+                       .order = static_cast<int64_t>(all.size() - i),
+                       .cores_needed = resources.workers * resources.threads_per_worker,
+                       .delayed = job.not_before_ms > clock_.MonotonicMs(),
+                       .held = job.state == JobState::kHeld});
+  }
+  if (waiting.empty()) return;
+  const Placement placement = Place(options_.node, std::move(waiting), running, clock_.NowMs());
+  const auto apply = [this](const std::string& id, const JobEvent& event) {
+    auto applied = Apply(id, event, Now());
+    if (applied) return;
+    LogError("job {}: {}", id, applied.error().message);
+    schedule_again_ms_ = clock_.MonotonicMs() + kStoreRetryMs;
+  };
+  for (const auto& hold : placement.holds) apply(hold.id, HoldPlaced{hold.reason, hold.message});
+  for (const auto& start : placement.starts) apply(start.id, StartGranted{NewToken(), start.cores});
+}
+
+void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer) {
+  if (const auto* launch = std::get_if<LaunchAttempt>(&action)) return Launch(job, launch->attempt);
+  if (const auto* kill = std::get_if<KillAttempt>(&action)) {
+    if (hands_.launcher != nullptr) hands_.launcher->Kill(job.id, kill->attempt);
+    return;
+  }
+  if (const auto* reply = std::get_if<ReplyToWorker>(&action)) {
+    if (hands_.link != nullptr && peer != nullptr) hands_.link->Reply(peer->identity, peer->request, reply->reply);
+    return;
+  }
+  if (const auto* answer = std::get_if<AnswerCheckpoint>(&action)) {
+    const auto asker = checkpoint_askers_.find({job.id, answer->path});
+    if (asker == checkpoint_askers_.end()) return;
+    if (hands_.link != nullptr) hands_.link->Reply(asker->second.identity, asker->second.request, answer->reply);
+    checkpoint_askers_.erase(asker);
+    return;
+  }
+  if (hands_.desk == nullptr) return;
+  CheckpointTask task{job.id, job.OutputFolder(), VerifyCheckpoint{}};
+  if (const auto* verify = std::get_if<VerifyCheckpoint>(&action)) task.what = *verify;
+  if (const auto* publish = std::get_if<PublishCheckpoint>(&action)) task.what = *publish;
+  if (!hands_.desk->Post(std::move(task))) LogWarning("job {}: the checkpoint desk has no room; the worker's next report is taken", job.id);
+}
+
+void ControlLoop::Launch(const Job& job, int attempt) {
+  const std::string folder = fmt::format("{}/jobs/{}/attempt-{}", options_.state_folder, job.id, attempt);
+  const auto& resources = job.spec->resources;
+  GangDescription gang{.job = job.id,
+                       .attempt = attempt,
+                       .folder = folder,
+                       .mpirun = options_.mpirun,
+                       .worker = options_.worker,
+                       .spec_path = folder + "/spec.json",
+                       .coordinator = options_.link_endpoint,
+                       .token = job.Current()->token,
+                       .workers = resources.workers,
+                       .threads_per_worker = resources.threads_per_worker,
+                       .cores = job.Current()->cores,
+                       .machine_cores = options_.machine_cores,
+                       .as_root = options_.as_root};
+  gang.scratch = fmt::format("{}/plateau-{}", options_.scratch_base, ChecksumText(Checksum(folder)));
+  const auto launch = [&]() -> Result<int64_t> {
+    if (hands_.launcher == nullptr) return Fail(ErrorCode::kInternal, "no launcher");
+    if (options_.worker.empty() || !files_.Exists(options_.worker))
+      return Fail(ErrorCode::kNotFound, "{}: the worker program is not there; build it, or start the coordinator with --worker PATH", options_.worker);
+    PLATEAU_TRY(files_.MakeDirectories(folder + "/logs"));
+    PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(*job.spec).dump(1) + "\n"));
+    LaunchRequest request = MpirunLaunch(gang);
+    request.grace_ms = options_.kill_grace_ms;
+    return hands_.launcher->Start(request);
+  };
+  auto supervisor = launch();
+  if (supervisor) follow_ups_.push_back({job.id, Launched{attempt, *supervisor}});
+  else follow_ups_.push_back({job.id, LaunchFailed{attempt, supervisor.error().message}});
+}
+
+}  // namespace plateau

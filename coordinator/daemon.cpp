@@ -1,0 +1,168 @@
+// Building the coordinator's parts in order, and taking them down in reverse.
+#include "coordinator/daemon.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <sched.h>
+#include <set>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/log.h"
+#include "coordinator/http/api.h"
+#include "coordinator/http/http_server.h"
+#include "coordinator/launch/local_launcher.h"
+
+namespace plateau {
+namespace {
+
+// Held as long as the coordinator lives; its text is the pid.
+class StateLock {
+ public:
+  static Result<std::unique_ptr<StateLock>> Take(const std::string& folder) {
+    const std::string path = folder + "/LOCK";
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return Fail(ErrorCode::kIo, "{}: cannot open: {}", path, std::strerror(errno));
+    auto lock = std::unique_ptr<StateLock>(new StateLock(fd));
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      char holder[32] = {};
+      [[maybe_unused]] const auto got = ::pread(fd, holder, sizeof holder - 1, 0);
+      return Fail(ErrorCode::kConflict, "state folder {} is in use by the coordinator with pid {}; stop it, or give this one another --state", folder,
+                  std::atoi(holder));
+    }
+    const std::string pid = std::to_string(::getpid()) + "\n";
+    if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) return Fail(ErrorCode::kIo, "{}: cannot write: {}", path, std::strerror(errno));
+    return lock;
+  }
+  ~StateLock() { ::close(fd_); }
+
+ private:
+  explicit StateLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// For port 0: the address with the port of the last start, so that workers that are still running find the coordinator there.
+std::string WithLastPort(FileSystem& files, const std::string& state_folder, const char* which, const std::string& address) {
+  if (!address.ends_with(":0")) return address;
+  const auto text = files.Read(state_folder + "/endpoints.json");
+  if (!text) return address;
+  const auto json = nlohmann::json::parse(*text, nullptr, false);
+  if (!json.is_object() || !json.contains(which) || !json.at(which).is_string()) return address;
+  const std::string last = json.at(which);
+  return address.substr(0, address.size() - 1) + last.substr(last.rfind(':') + 1);
+}
+
+// Starts something that listens: first where it listened last, then on any free port.
+template <typename Listen>
+auto ListenAgain(const std::string& preferred, const std::string& address, Listen listen) {
+  auto listening = listen(preferred);
+  if (!listening && preferred != address && listening.error().code == ErrorCode::kConflict) return listen(address);
+  return listening;
+}
+
+}  // namespace
+
+// Members go down in reverse order: first the doors, then the loop's thread, then what it acts through.
+struct Daemon::Parts {
+  PosixFileSystem files;
+  SystemClock clock;
+  std::unique_ptr<StateLock> lock;
+  std::unique_ptr<Store> store;
+  std::unique_ptr<ControlLoop> loop;
+  std::unique_ptr<LinkServer> link;
+  std::unique_ptr<LocalLauncher> launcher;
+  std::unique_ptr<CheckpointDesk> desk;
+  std::unique_ptr<Api> api;
+  std::thread loop_thread;
+  std::unique_ptr<HttpServer> http;
+
+  ~Parts() {
+    http.reset();
+    if (loop_thread.joinable()) {
+      loop->Stop();
+      loop_thread.join();
+    }
+    link.reset();
+    launcher.reset();
+    desk.reset();
+  }
+};
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Daemon::~Daemon() = default;
+const std::string& Daemon::http_endpoint() const { return parts_->http->endpoint(); }
+const std::string& Daemon::link_endpoint() const { return parts_->link->endpoint(); }
+Service& Daemon::service() { return *parts_->loop; }
+
+Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std::span<const WebAsset> assets) {
+  auto parts = std::make_unique<Parts>();
+  auto& files = parts->files;
+  const std::string& state = options.state_folder;
+  PLATEAU_TRY(files.MakeDirectories(state + "/jobs"));
+  ::chmod((state + "/jobs").c_str(), 0700);  // launch.json holds the attempts' tokens
+  PLATEAU_ASSIGN(parts->lock, StateLock::Take(state));
+  PLATEAU_ASSIGN(parts->store, Store::Open(state + "/db"));
+
+  ControlLoopOptions loop_options;
+  loop_options.state_folder = state;
+  loop_options.worker = options.worker;
+  loop_options.mpirun = options.mpirun;
+  loop_options.machine_cores = MachineCores();
+  loop_options.node = {options.cores > 0 ? options.cores : loop_options.machine_cores, options.allow_oversubscribe};
+  loop_options.as_root = ::geteuid() == 0;
+  loop_options.scratch_base = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  loop_options.limits = options.limits;
+  loop_options.kill_grace_ms = options.kill_grace_ms;
+  parts->loop = std::make_unique<ControlLoop>(loop_options, *parts->store, files, parts->clock);
+  ControlLoop& loop = *parts->loop;
+
+  const auto start_link = [&](const std::string& address) {
+    return LinkServer::Start(LinkOptions{.address = address}, parts->clock, [&loop](LinkMessage message) { return loop.Post(std::move(message)); });
+  };
+  PLATEAU_ASSIGN(parts->link, ListenAgain(WithLastPort(files, state, "link", options.link), options.link, start_link));
+  parts->launcher = std::make_unique<LocalLauncher>(LocalLauncherOptions{.supervisor_program = options.program}, files, parts->clock,
+                                                    [&loop](const ExitNotice& notice) { loop.Post(notice); });
+  parts->desk = std::make_unique<CheckpointDesk>(files, [&loop](const std::string& job, JobEvent event) { loop.Post(job, std::move(event)); });
+  parts->api = std::make_unique<Api>(loop, files, assets);
+  const auto listen_http = [&](const std::string& address) {
+    return HttpServer::Listen(HttpServerOptions{.address = address},
+                              [api = parts->api.get()](HttpRequest request, HttpRespond respond) { api->Handle(std::move(request), std::move(respond)); });
+  };
+  PLATEAU_ASSIGN(parts->http, ListenAgain(WithLastPort(files, state, "http", options.http), options.http, listen_http));
+  parts->api->Attach(parts->http->io());
+  PLATEAU_TRY(loop.Recover({parts->launcher.get(), parts->link.get(), parts->desk.get()}, parts->link->endpoint()));
+
+  const nlohmann::ordered_json endpoints{{"http", parts->http->endpoint()}, {"link", parts->link->endpoint()}, {"pid", ::getpid()}};
+  PLATEAU_TRY(WriteFileAtomic(files, state + "/endpoints.json", endpoints.dump(1) + "\n"));
+  parts->loop_thread = std::thread([&loop] { loop.Run(); });
+  parts->http->Run();
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+std::string DefaultStateFolder() {
+  if (const char* state = std::getenv("PLATEAU_STATE"); state != nullptr && *state != '\0') return state;
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : "/tmp") + "/.local/state/plateau";
+}
+
+int MachineCores() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+  PosixFileSystem files;
+  std::set<std::string> cores;  // threads of one core name the same siblings
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    auto siblings = files.Read(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+    cores.insert(siblings ? *siblings : fmt::format("cpu {}", cpu));
+  }
+  return std::max(1, static_cast<int>(cores.size()));
+}
+
+}  // namespace plateau

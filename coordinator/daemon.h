@@ -1,0 +1,49 @@
+// The coordinator put together: state folder, store, control loop, launcher, link, HTTP. main and the tests start it the same way.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "common/error.h"
+#include "coordinator/control_loop.h"
+#include "coordinator/web/assets.h"
+
+namespace plateau {
+
+struct DaemonOptions {
+  std::string state_folder;                 // made when it is not there; on a local disk
+  std::string http = "127.0.0.1:7080";      // port 0: the one of the last start if it is free, otherwise any
+  std::string link = "127.0.0.1:7081";      // likewise: running workers find the coordinator again
+  std::string program;                      // plateau-coordinator itself: its `supervise` verb runs the attempts
+  std::string worker;                       // plateau-worker
+  std::string mpirun = "mpirun";
+  int cores = 0;                            // offered to jobs; 0: the machine's
+  bool allow_oversubscribe = true;
+  MachineLimits limits;
+  int64_t kill_grace_ms = 5'000;
+};
+
+class Daemon {
+ public:
+  // kConflict: another coordinator uses the state folder, or an address is taken. Unfinished jobs are taken up again.
+  static Result<std::unique_ptr<Daemon>> Start(const DaemonOptions& options, std::span<const WebAsset> assets);
+  // Ends the threads. Attempts run on under their supervisors.
+  ~Daemon();
+
+  const std::string& http_endpoint() const;
+  const std::string& link_endpoint() const;
+  Service& service();
+
+ private:
+  struct Parts;
+  explicit Daemon(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+// $PLATEAU_STATE, or ~/.local/state/plateau.
+std::string DefaultStateFolder();
+// Physical cores this process may run on.
+int MachineCores();
+
+}  // namespace plateau

@@ -1,0 +1,38 @@
+// Requests and responses as the API sees them, free of any HTTP library.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace plateau {
+
+struct HttpRequest {
+  std::string method;                         // "GET"; HEAD arrives as GET with `head` set
+  std::string target;                         // as sent: "/v1/jobs/a-1/events?after=3"
+  std::vector<std::string> path;              // decoded segments: {"v1", "jobs", "a-1", "events"}
+  std::map<std::string, std::string> query;   // decoded; the last of equal names counts
+  std::string content_type;                   // lower case, without parameters
+  std::string idempotency_key;
+  std::string body;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+};
+
+// May be called from any thread, once.
+using HttpRespond = std::function<void(HttpResponse)>;
+
+// Splits and decodes a target into path and query. False: bad percent encoding or no leading slash.
+bool ParseTarget(const std::string& target, std::vector<std::string>& path, std::map<std::string, std::string>& query);
+
+// An RFC 9457 problem document; `field` names the field of the job specification at fault, when there is one.
+HttpResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field = {});
+
+}  // namespace plateau

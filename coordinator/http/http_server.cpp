@@ -1,0 +1,257 @@
+// Accepting, reading, answering; the only file with Boost.Beast in the coordinator.
+#include "coordinator/http/http_server.h"
+
+#include <utility>
+
+#include <algorithm>
+#include <fcntl.h>
+#include <set>
+#include <thread>
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+
+#include "common/log.h"
+
+namespace plateau {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using tcp = asio::ip::tcp;
+
+std::string LowerMediaType(std::string_view header) {
+  std::string type(header.substr(0, header.find(';')));
+  while (!type.empty() && type.back() == ' ') type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return type;
+}
+
+std::string Text(beast::string_view view) { return std::string(view.data(), view.size()); }
+
+}  // namespace
+
+class HttpServer::Impl final : public IoThread {
+ public:
+  Impl(const HttpServerOptions& options, Handler handler) : options_(options), handler_(std::move(handler)), acceptor_(context_) {}
+  ~Impl() override;
+
+  Status Listen();
+  void Run();
+  void Post(std::function<void()> work) override { asio::post(context_, std::move(work)); }
+  void After(int64_t delay_ms, std::function<void()> work) override;
+  const std::string& endpoint() const { return endpoint_; }
+
+ private:
+  class Session;
+  void Accept();
+
+  HttpServerOptions options_;
+  Handler handler_;
+  asio::io_context context_{1};
+  tcp::acceptor acceptor_;
+  std::string endpoint_;
+  int connections_ = 0;  // the io thread's own
+  std::thread thread_;
+};
+
+// One connection. Kept alive by the operation or the answer it waits for.
+class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(Impl& server, tcp::socket socket) : server_(server), stream_(std::move(socket)) { server_.connections_ += 1; }
+  ~Session() { server_.connections_ -= 1; }
+
+  void Start(bool refused) {
+    if (!refused) return ReadHeader(server_.options_.read_timeout_ms);
+    keep_alive_ = false;
+    Write(Problem(503, "too many connections; try again", "/"));
+  }
+
+ private:
+  void ReadHeader(int64_t timeout_ms) {
+    parser_.emplace();
+    parser_->body_limit(server_.options_.max_body_bytes);
+    parser_->header_limit(server_.options_.max_header_bytes);
+    head_ = false;
+    stream_.expires_after(std::chrono::milliseconds(timeout_ms));
+    http::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, size_t) { self->OnHeader(error); });
+  }
+
+  void OnHeader(beast::error_code error) {
+    if (error) return Broken(error);
+    version_ = parser_->get().version();
+    keep_alive_ = parser_->get().keep_alive();
+    stream_.expires_after(std::chrono::milliseconds(server_.options_.read_timeout_ms));
+    if (!beast::iequals(parser_->get()[http::field::expect], "100-continue")) return ReadBody();
+    continue_ = {};
+    continue_.version(11);
+    continue_.result(http::status::continue_);
+    http::async_write(stream_, continue_, [self = shared_from_this()](beast::error_code failed, size_t) {
+      if (!failed) self->ReadBody();
+    });
+  }
+
+  void ReadBody() {
+    http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, size_t) {
+      if (error) self->Broken(error);
+      else self->Serve();
+    });
+  }
+
+  // A request that cannot be read: said when something can still be said, then the connection closes.
+  void Broken(beast::error_code error) {
+    keep_alive_ = false;
+    if (error == http::error::body_limit)
+      return Write(Problem(413, fmt::format("the body is larger than {} bytes", server_.options_.max_body_bytes), "/"));
+    if (error == http::error::header_limit)
+      return Write(Problem(431, fmt::format("the header is larger than {} bytes", server_.options_.max_header_bytes), "/"));
+    if (error == beast::error::timeout && buffer_.size() > 0) return Write(Problem(408, "the request did not arrive in time", "/"));
+    const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() && error != http::error::end_of_stream &&
+                           error != http::error::partial_message;
+    if (malformed) return Write(Problem(400, "the request is no HTTP/1.1: " + error.message(), "/"));
+    Close();
+  }
+
+  void Serve() {
+    auto message = parser_->release();
+    HttpRequest request;
+    request.method = Text(message.method_string());
+    head_ = request.method == "HEAD";
+    if (head_) request.method = "GET";
+    request.target = Text(message.target());
+    request.content_type = LowerMediaType(Text(message[http::field::content_type]));
+    request.idempotency_key = Text(message["Idempotency-Key"]);
+    request.body = std::move(message.body());
+    stream_.expires_never();
+    const std::string target = request.target;
+    if (!ParseTarget(target, request.path, request.query)) return Write(Problem(400, "the request target cannot be read", target));
+    auto respond = [self = shared_from_this(), io = &server_](HttpResponse response) {
+      io->Post([self, response = std::move(response)]() mutable { self->Write(std::move(response)); });
+    };
+    server_.handler_(std::move(request), std::move(respond));
+  }
+
+  void Write(HttpResponse response) {
+    response_ = {};
+    response_.version(version_);
+    response_.result(static_cast<unsigned>(response.status));
+    response_.set(http::field::server, "plateau");
+    response_.set(http::field::content_type, response.content_type);
+    response_.set("X-Content-Type-Options", "nosniff");
+    for (const auto& [name, value] : response.headers) response_.set(name, value);
+    response_.keep_alive(keep_alive_);
+    response_.content_length(response.body.size());
+    if (!head_) response_.body() = std::move(response.body);
+    serializer_.emplace(response_);
+    stream_.expires_after(std::chrono::milliseconds(server_.options_.write_timeout_ms));
+    const auto done = [self = shared_from_this()](beast::error_code error, size_t) {
+      if (error || !self->keep_alive_) return self->Close();
+      self->ReadHeader(self->server_.options_.idle_timeout_ms);
+    };
+    if (head_) http::async_write_header(stream_, *serializer_, done);
+    else http::async_write(stream_, *serializer_, done);
+  }
+
+  void Close() {
+    beast::error_code ignored;
+    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    // What the client still sends is taken for a moment, so that a reset does not destroy the answer on its way.
+    drain_left_ = 64;
+    Drain();
+  }
+
+  void Drain() {
+    if (drain_left_-- == 0) return;
+    stream_.expires_after(std::chrono::milliseconds(1'000));
+    stream_.async_read_some(asio::buffer(drained_), [self = shared_from_this()](beast::error_code error, size_t) {
+      if (!error) self->Drain();
+    });
+  }
+
+  Impl& server_;
+  beast::tcp_stream stream_;
+  beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  http::response<http::empty_body> continue_;
+  http::response<http::string_body> response_;
+  std::optional<http::response_serializer<http::string_body>> serializer_;
+  unsigned version_ = 11;
+  bool keep_alive_ = true;
+  bool head_ = false;
+  int drain_left_ = 0;
+  std::array<char, 16 << 10> drained_{};
+};
+
+Status HttpServer::Impl::Listen() {
+  const auto colon = options_.address.rfind(':');
+  unsigned port = 0;
+  std::string host = options_.address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  beast::error_code error;
+  const auto address = asio::ip::make_address(host == "localhost" ? "127.0.0.1" : host, error);
+  if (colon == std::string::npos || error || std::sscanf(options_.address.c_str() + colon + 1, "%u", &port) != 1 || port > 65535)
+    return Fail(ErrorCode::kInvalidInput, "http address '{}': write IP:PORT, such as 127.0.0.1:7080", options_.address);
+  const tcp::endpoint endpoint(address, static_cast<unsigned short>(port));
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) ::fcntl(acceptor_.native_handle(), F_SETFD, FD_CLOEXEC);
+  if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (error) {
+    return Fail(error == asio::error::address_in_use ? ErrorCode::kConflict : ErrorCode::kIo, "http address {}: cannot listen: {}; choose another with --http",
+                options_.address, error.message());
+  }
+  const auto bound = acceptor_.local_endpoint();
+  endpoint_ = bound.address().is_v6() ? fmt::format("http://[{}]:{}", host, bound.port()) : fmt::format("http://{}:{}", host, bound.port());
+  return {};
+}
+
+void HttpServer::Impl::Run() {
+  Accept();
+  thread_ = std::thread([this] { context_.run(); });
+}
+
+HttpServer::Impl::~Impl() {
+  context_.stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void HttpServer::Impl::After(int64_t delay_ms, std::function<void()> work) {
+  auto timer = std::make_shared<asio::steady_timer>(context_, std::chrono::milliseconds(delay_ms));
+  timer->async_wait([timer, work = std::move(work)](beast::error_code error) {
+    if (!error) work();
+  });
+}
+
+void HttpServer::Impl::Accept() {
+  acceptor_.async_accept([this](beast::error_code error, tcp::socket socket) {
+    if (error == asio::error::operation_aborted) return;
+    if (!error) {
+      ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
+      const bool refused = connections_ >= options_.max_connections;
+      std::make_shared<Session>(*this, std::move(socket))->Start(refused);
+      return Accept();
+    }
+    LogWarning("http: cannot accept a connection: {}", error.message());
+    After(100, [this] { Accept(); });  // out of file descriptors: not in a tight loop
+  });
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() = default;
+
+Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options, Handler handler) {
+  auto impl = std::make_unique<Impl>(options, std::move(handler));
+  PLATEAU_TRY(impl->Listen());
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+const std::string& HttpServer::endpoint() const { return impl_->endpoint(); }
+IoThread& HttpServer::io() { return *impl_; }
+void HttpServer::Run() { impl_->Run(); }
+
+}  // namespace plateau

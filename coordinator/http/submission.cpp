@@ -1,0 +1,85 @@
+// Parsing and checking of a submitted job.
+#include "coordinator/http/submission.h"
+
+#include <nlohmann/json.hpp>
+
+#include "common/checksum.h"
+
+namespace plateau {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr const char* kWhere = "request body";
+
+// "request body: training.momentum: ..." -> "training.momentum".
+std::string FieldOf(const std::string& message) {
+  const std::string prefix = std::string(kWhere) + ": ";
+  if (!message.starts_with(prefix)) return {};
+  const auto end = message.find(':', prefix.size());
+  if (end == std::string::npos) return {};
+  const std::string field = message.substr(prefix.size(), end - prefix.size());
+  return field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.") == std::string::npos ? field : std::string();
+}
+
+bool IsJson(const std::string& type) { return type == "application/json"; }
+bool IsYaml(const std::string& type) { return type == "application/yaml" || type == "application/x-yaml" || type == "text/yaml" || type == "text/x-yaml"; }
+
+Result<Json> ParseBody(const HttpRequest& request) {
+  if (IsYaml(request.content_type)) return YamlToJson(request.body, kWhere);
+  try {
+    return Json::parse(request.body);
+  } catch (const nlohmann::json::exception& error) {
+    std::string text = error.what();  // "[json.exception.parse_error.101] parse error at line 3, column 5: ..."
+    if (const auto end = text.find("] "); end != std::string::npos) text = text.substr(end + 2);
+    return Fail(ErrorCode::kInvalidInput, "{}: not valid JSON: {}", kWhere, text);
+  }
+}
+
+// The coordinator's current folder means nothing to a client.
+Status CheckAbsolute(const Json& document, const char* section, const char* field) {
+  if (!document.is_object()) return {};
+  const std::string dotted = section[0] == '\0' ? field : std::string(section) + "." + field;
+  const Json* parent = section[0] == '\0' ? &document : document.contains(section) ? &document.at(section) : nullptr;
+  if (parent == nullptr || !parent->is_object() || !parent->contains(field) || !parent->at(field).is_string()) return {};
+  const std::string path = parent->at(field);
+  if (path.starts_with("/")) return {};
+  return Fail(ErrorCode::kInvalidInput, "{}: {}: \"{}\" is not an absolute path; over REST give one that begins with / and means the same on every node",
+              kWhere, dotted, path);
+}
+
+Status CheckStore(FileSystem& files, const std::string& store) {
+  if (!files.Exists(store)) {
+    return Fail(ErrorCode::kInvalidInput, "{}: data.store: {} does not exist; ingest a data set there with `plateau dataset ingest`, or correct the path", kWhere,
+                store);
+  }
+  if (files.Exists(store + "/manifest.json")) return {};
+  return Fail(ErrorCode::kInvalidInput, "{}: data.store: {} has no manifest.json, so it is no finished store; run its ingest to the end, or correct the path",
+              kWhere, store);
+}
+
+}  // namespace
+
+std::variant<Submission, HttpResponse> ReadSubmission(const HttpRequest& request, FileSystem& files) {
+  const auto refuse = [&](int status, const std::string& message) { return Problem(status, message, request.target, FieldOf(message)); };
+  if (!IsJson(request.content_type) && !IsYaml(request.content_type)) {
+    return refuse(415, "content type '" + request.content_type + "' is not accepted; send application/json or application/yaml");
+  }
+  if (request.idempotency_key.size() > 255) return refuse(400, "Idempotency-Key is longer than 255 characters");
+  const auto force_text = request.query.find("force");
+  const bool force = force_text != request.query.end() && force_text->second != "false" && force_text->second != "0";
+  auto document = ParseBody(request);
+  if (!document) return refuse(400, document.error().message);
+  for (const auto& status : {CheckAbsolute(*document, "", "output"), CheckAbsolute(*document, "data", "store")})
+    if (!status) return refuse(422, status.error().message);
+  auto spec = ParseJobSpecJson(nlohmann::json(*document), kWhere, force);
+  if (!spec) return refuse(422, spec.error().message);
+  if (auto store = CheckStore(files, spec->data.store); !store) return refuse(422, store.error().message);
+
+  Submission submission;
+  submission.spec = std::make_shared<const JobSpec>(std::move(*spec));
+  submission.idempotency_key = request.idempotency_key;
+  submission.body_digest = ChecksumText(Checksum(request.body)) + "-" + std::to_string(request.body.size()) + (force ? "-force" : "");
+  return submission;
+}
+
+}  // namespace plateau

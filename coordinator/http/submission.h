@@ -1,0 +1,16 @@
+// From the body of POST /v1/jobs to a validated specification. No HTTP library, no coordinator: text in, specification or problem out.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "common/file.h"
+#include "coordinator/http/http_message.h"
+#include "coordinator/job/service.h"
+
+namespace plateau {
+
+// 400 syntax (with line and column), 415 content type, 422 specification (with the field).
+std::variant<Submission, HttpResponse> ReadSubmission(const HttpRequest& request, FileSystem& files);
+
+}  // namespace plateau

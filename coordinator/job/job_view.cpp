@@ -1,0 +1,131 @@
+// JSON views of a job.
+#include "coordinator/job/job_view.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "common/clock.h"
+
+namespace plateau {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json Time(int64_t unix_ms) { return unix_ms > 0 ? Json(FormatUtc(unix_ms)) : Json(nullptr); }
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Json BestJson(const Job& job) {
+  if (job.lr.best_validation < 1 || job.lr.best_validation > static_cast<int>(job.validations.size())) return nullptr;
+  const auto& best = *job.validations[static_cast<size_t>(job.lr.best_validation) - 1];
+  return {{"metric", job.spec->lr_metric}, {"value", Number(best.value)}, {"validation", best.report.number}, {"step", best.report.step}};
+}
+
+Json CheckpointJson(const Job& job) {
+  if (job.checkpoints.empty()) return nullptr;
+  return {{"path", job.checkpoints.back().path}, {"step", job.checkpoints.back().step}};
+}
+
+Json WorkersJson(const Job& job, Moment now) {
+  Json workers = Json::array();
+  for (const auto& w : job.workers) {
+    if (!w.seen) continue;
+    workers.push_back({{"rank", w.rank}, {"host", w.host}, {"pid", w.pid}, {"step", w.step}, {"phase", w.phase},
+                       {"heartbeat_age_s", static_cast<double>(now.monotonic_ms - w.heard_ms) / 1000.0}});
+  }
+  return workers;
+}
+
+Json AttemptsJson(const Job& job) {
+  Json attempts = Json::array();
+  for (const auto& a : job.attempts) {
+    attempts.push_back({{"number", a.number}, {"state", a.state}, {"reason", a.reason}, {"message", a.message}, {"started", Time(a.started_ms)},
+                        {"ended", Time(a.ended_ms)}, {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)}, {"cores", a.cores}});
+  }
+  return attempts;
+}
+
+Json JobJson(const Job& job, Moment now, bool summary) {
+  int64_t step = job.curve.step;
+  if (!job.workers.empty() && job.workers[0].seen) step = std::max(step, job.workers[0].step);
+  Json json{{"id", job.id},
+            {"name", job.spec->name},
+            {"state", JobStateName(job.state)},
+            {"reason", job.reason},
+            {"message", job.message},
+            {"created", Time(job.created_ms)},
+            {"started", Time(job.started_ms)},
+            {"ended", Time(job.ended_ms)},
+            {"priority", job.spec->resources.priority},
+            {"network", job.spec->model.network},
+            {"step", step},
+            {"max_steps", job.spec->training.max_steps ? Json(*job.spec->training.max_steps) : Json(nullptr)},
+            {"epoch", job.curve.epoch},
+            {"max_epochs", job.spec->training.max_epochs},
+            {"loss", job.curve.step > 0 ? Number(job.curve.loss) : Json(nullptr)},
+            {"lr", job.lr.lr},
+            {"images_per_s", Number(job.curve.images_per_s)},
+            {"best", BestJson(job)},
+            {"attempt", job.attempts.size()},
+            {"restarts", job.restarts},
+            {"max_restarts", job.spec->fault.max_restarts},
+            {"checkpoint", CheckpointJson(job)},
+            {"output", job.OutputFolder()}};
+  if (summary) return json;
+  json["workers"] = WorkersJson(job, now);
+  json["attempts"] = AttemptsJson(job);
+  json["spec"] = JobSpecToJson(*job.spec);
+  return json;
+}
+
+std::string Joined(std::span<const std::string> texts) {
+  std::string joined;
+  for (const auto& text : texts) {
+    if (!joined.empty()) joined += ',';
+    joined += text;
+  }
+  return joined;
+}
+
+}  // namespace
+
+std::string JobViewText(const Job& job, Moment now, bool summary) { return Dump(JobJson(job, now, summary)); }
+
+std::string JobListText(std::span<const std::shared_ptr<const Job>> jobs, Moment now) {
+  Json list = Json::array();
+  for (const auto& job : jobs) list.push_back(JobJson(*job, now, true));
+  return Dump({{"jobs", list}});
+}
+
+std::string LrHistoryText(const Job& job) {
+  const auto& policy = job.spec->lr;
+  Json decisions = Json::array();
+  for (const auto& one : job.validations) {
+    const auto& d = one->decision;
+    decisions.push_back({{"validation", d.validation}, {"step", one->report.step}, {"epoch", one->report.epoch}, {"value", Number(one->value)},
+                         {"action", LrActionName(d.action)}, {"lr", d.lr}, {"improved", d.improved}, {"reason", d.reason},
+                         {"time", Time(one->time_ms)}});
+  }
+  return Dump({{"policy", {{"policy", LrKindName(policy.kind)}, {"initial", policy.initial}, {"factor", policy.factor}, {"patience", policy.patience},
+                           {"threshold", policy.threshold}, {"cooldown", policy.cooldown}, {"max_decays", policy.max_decays}}},
+               {"metric", job.spec->lr_metric},
+               {"decisions", decisions}});
+}
+
+std::string MetricsText(const Job& job, std::span<const std::string> points) {
+  Json validations = Json::array();
+  for (const auto& one : job.validations) {
+    const auto& v = one->report;
+    validations.push_back({{"number", v.number}, {"step", v.step}, {"epoch", v.epoch}, {"images", v.images}, {"top1_error", v.Top1Error()},
+                           {"top5_error", v.Top5Error()}, {"loss", Number(v.loss)}});
+  }
+  return "{\"points\":[" + Joined(points) + "],\"validations\":" + Dump(validations) + "}";
+}
+
+std::string EventsText(std::span<const std::string> events, int64_t last) {
+  return "{\"events\":[" + Joined(events) + "],\"last\":" + std::to_string(last) + "}";
+}
+
+}  // namespace plateau

@@ -1,0 +1,252 @@
+// The life of a job: queued, started, stopped, restarted, ended.
+#include "coordinator/job/machine.h"
+
+#include <algorithm>
+
+#include "common/text.h"
+#include "coordinator/job/turn.h"
+
+namespace plateau {
+
+Outcome Advance(Job job, const JobEvent& event, Moment now, const MachineLimits& limits) {
+  Turn turn(std::move(job), now, limits);
+  std::visit([&turn](const auto& one) { turn.On(one); }, event);
+  return turn.Take();
+}
+
+std::optional<int64_t> NextDeadline(const Job& job, const MachineLimits& limits) {
+  std::optional<int64_t> next;
+  const auto consider = [&next](int64_t at_ms) { next = next ? std::min(*next, at_ms) : at_ms; };
+  if (job.state == JobState::kQueued && job.not_before_ms > 0) consider(job.not_before_ms);
+  if (HasProcesses(job.state) && job.stop_deadline_ms > 0) consider(job.stop_deadline_ms);
+  if (WatchesHeartbeats(job)) {
+    for (const auto& worker : job.workers) consider(worker.heard_ms + SilenceLimitMs(job, worker, limits));
+  }
+  return next;
+}
+
+void Turn::Kill() {
+  job().kill_sent = true;
+  job().stop_deadline_ms = 0;
+  Do(KillAttempt{job().Current()->number});
+}
+
+void Turn::ArmWorkers() {
+  job().workers.clear();
+  for (int rank = 0; rank < job().spec->resources.workers; ++rank)
+    job().workers.push_back(WorkerView{.rank = rank, .heard_ms = now_.monotonic_ms});
+}
+
+void Turn::End(JobState state, std::string reason, std::string message) {
+  job().state = state;
+  job().reason = std::move(reason);
+  job().message = std::move(message);
+  job().ended_ms = now_.unix_ms;
+  job().stop = StopTarget::kNone;
+  std::string type = JobStateName(state);
+  std::transform(type.begin(), type.end(), type.begin(), [](char c) { return static_cast<char>(c + ('a' - 'A')); });
+  Record(type, job().message, {{"reason", job().reason}});
+}
+
+void Turn::On(const Submitted&) {
+  job().state = JobState::kQueued;
+  job().reason = "SUBMITTED";
+  job().message = "waiting to be started";
+  job().created_ms = job().queued_ms = now_.unix_ms;
+  job().lr = InitialLrState(job().spec->lr);
+  Record("submitted", fmt::format("submitted: {} on {} worker(s)", job().spec->model.network, job().spec->resources.workers));
+}
+
+void Turn::On(const StartGranted& event) {
+  if (job().state != JobState::kQueued && job().state != JobState::kHeld) return;
+  Attempt attempt;
+  attempt.number = static_cast<int>(job().attempts.size()) + 1;
+  attempt.token = event.token;
+  attempt.cores = event.cores;
+  attempt.started_ms = now_.unix_ms;
+  job().attempts.push_back(attempt);
+  job().state = JobState::kStarting;
+  job().reason = "STARTING";
+  job().message = fmt::format("attempt {} is starting", attempt.number);
+  if (job().started_ms == 0) job().started_ms = now_.unix_ms;
+  job().not_before_ms = job().stop_deadline_ms = 0;
+  job().kill_sent = false;
+  ArmWorkers();
+  Record("starting", fmt::format("attempt {} starts on {}", attempt.number,
+                                 attempt.cores.empty() ? std::string("the whole node, more ranks than cores")
+                                                       : fmt::format("{} core(s)", attempt.cores.size())));
+  Do(LaunchAttempt{attempt.number});
+}
+
+void Turn::On(const HoldPlaced& event) {
+  if (job().state != JobState::kQueued) return;
+  job().state = JobState::kHeld;
+  job().reason = event.reason;
+  job().message = event.message;
+  Record("held", event.message, {{"reason", event.reason}});
+}
+
+void Turn::On(const Launched& event) {
+  if (!IsCurrent(event.attempt)) return;
+  Record("launched", fmt::format("attempt {} is under supervisor {}", event.attempt, event.supervisor_pid),
+         {{"supervisor_pid", event.supervisor_pid}});
+}
+
+void Turn::On(const LaunchFailed& event) {
+  if (!IsCurrent(event.attempt)) return;
+  EndAttempt("LAUNCH_FAILED", event.message, -1);
+  if (job().stop != StopTarget::kNone) return End(job().stop == StopTarget::kPause ? JobState::kPaused : JobState::kCancelled, "REQUESTED", event.message);
+  RestartOrFail("LAUNCH_FAILED", event.message);
+}
+
+void Turn::EndAttempt(const std::string& reason, const std::string& message, int exit_code) {
+  Attempt& attempt = *job().Current();
+  attempt.state = "ENDED";
+  if (attempt.reason.empty()) attempt.reason = reason;
+  if (attempt.message.empty()) attempt.message = message;
+  attempt.ended_ms = now_.unix_ms;
+  attempt.exit_code = exit_code;
+  job().workers.clear();
+  job().stop_deadline_ms = 0;
+  job().kill_sent = false;
+  job().curve.images_per_s = 0;
+  Record("attempt_ended", fmt::format("attempt {} ended: {}", attempt.number, attempt.message),
+         {{"reason", attempt.reason}, {"exit_code", int64_t{exit_code}}});
+}
+
+// What an exit means when no message of a rank said more (the exit codes are those of plateau-worker train).
+static std::string ExitReason(const AttemptExited& event) {
+  if (event.signal != 0) return fmt::format("SIGNAL_{}", event.signal);
+  if (event.exit_code == 3) return "NAN_LOSS";
+  if (event.exit_code == 2) return "BAD_INPUT";
+  return event.exit_code < 0 ? "LOST" : fmt::format("EXIT_{}", event.exit_code);
+}
+
+void Turn::On(const AttemptExited& event) {
+  if (!IsCurrent(event.attempt)) return;
+  Attempt& attempt = *job().Current();
+  const bool unexplained = attempt.reason.empty() && attempt.finished.empty();
+  if (unexplained && (event.exit_code == 2 || event.exit_code == 3) && event.signal == 0) attempt.retry = false;
+  const std::string finished = attempt.finished;
+  EndAttempt(finished.empty() ? ExitReason(event) : "FINISHED", finished.empty() ? event.message : "finished: " + finished, event.exit_code);
+  const Attempt& ended = *job().Current();
+  if (!finished.empty() && finished != "STOPPED") {
+    return End(JobState::kCompleted, finished, fmt::format("training ended at step {}: {}", job().curve.step, finished));
+  }
+  if (job().stop != StopTarget::kNone) {
+    const bool pause = job().stop == StopTarget::kPause;
+    const std::string how = finished.empty() ? "its processes were killed before they could write a last checkpoint" : "a checkpoint was written";
+    return End(pause ? JobState::kPaused : JobState::kCancelled, "REQUESTED", fmt::format("{} on request; {}", pause ? "paused" : "cancelled", how));
+  }
+  if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
+  RestartOrFail(ended.reason, ended.message);
+}
+
+void Turn::RestartOrFail(const std::string& reason, const std::string& why) {
+  const int allowed = job().spec->fault.max_restarts;
+  if (job().restarts >= allowed) {
+    return End(JobState::kFailed, reason,
+               fmt::format("{}; all {} restarts (fault.max_restarts) are used. Look into the logs of attempt {}, then resume the job", why, allowed,
+                           job().Current()->number));
+  }
+  job().restarts += 1;
+  const int doublings = std::min(job().restarts - 1, 20);
+  const int64_t delay_ms = std::min(limits_.first_restart_delay_ms << doublings, limits_.longest_restart_delay_ms);
+  job().not_before_ms = now_.monotonic_ms + delay_ms;
+  job().state = JobState::kQueued;
+  job().reason = "RESTARTING";
+  job().message = fmt::format("{}; restart {} of {} from the newest checkpoint", why, job().restarts, allowed);
+  Record("restart_scheduled", job().message, {{"restart", int64_t{job().restarts}}, {"delay_s", static_cast<double>(delay_ms) / 1000.0}});
+}
+
+void Turn::On(const StopRequested& event) {
+  const bool pause = event.target == StopTarget::kPause;
+  const JobState end = pause ? JobState::kPaused : JobState::kCancelled;
+  if (IsEnded(job().state) || job().state == end) return Refuse(fmt::format("job {} is already {}", job().id, JobStateName(job().state)));
+  if (!HasProcesses(job().state)) {
+    Record("stop_requested", pause ? "pause requested" : "cancel requested");
+    job().not_before_ms = 0;
+    return End(end, "REQUESTED", pause ? "paused while it was not running" : "cancelled while it was not running");
+  }
+  const bool again = job().stop == event.target;
+  job().stop = event.target;
+  if (again && !pause && !job().kill_sent) {
+    Record("stop_requested", "cancel requested again: its processes are killed now");
+    return Kill();
+  }
+  if (job().state != JobState::kStopping) {
+    job().state = JobState::kStopping;
+    job().Current()->state = "STOPPING";
+    job().stop_deadline_ms = now_.monotonic_ms + limits_.stop_grace_ms;
+  }
+  job().reason = pause ? "PAUSE_REQUESTED" : "CANCEL_REQUESTED";
+  job().message = fmt::format("{} requested: the workers write a checkpoint and leave, within {}", pause ? "pause" : "cancel",
+                              HumanDuration(static_cast<double>(limits_.stop_grace_ms) / 1000.0));
+  Record("stop_requested", job().message);
+}
+
+void Turn::On(const ResumeRequested&) {
+  if (job().state != JobState::kFailed && job().state != JobState::kCancelled && job().state != JobState::kPaused) {
+    return Refuse(fmt::format("job {} is {}; only a FAILED, CANCELLED or PAUSED job can be resumed", job().id, JobStateName(job().state)));
+  }
+  job().state = JobState::kQueued;
+  job().reason = "RESUMED";
+  job().message = job().checkpoints.empty() ? "queued again; there is no checkpoint, so it begins at step 0"
+                                            : fmt::format("queued again, going on from {}", job().checkpoints.back().path);
+  job().queued_ms = now_.unix_ms;
+  job().ended_ms = 0;
+  job().restarts = 0;
+  Record("resumed", job().message);
+}
+
+void Turn::On(const TimerFired&) {
+  if (job().state == JobState::kQueued && job().not_before_ms > 0 && now_.monotonic_ms >= job().not_before_ms) job().not_before_ms = 0;
+  if (!HasProcesses(job().state)) return;
+  if (job().stop_deadline_ms > 0 && now_.monotonic_ms >= job().stop_deadline_ms) {
+    Record("killing", "the processes did not leave in time and are killed");
+    return Kill();
+  }
+  CheckHeartbeats();
+}
+
+void Turn::CheckHeartbeats() {
+  if (!WatchesHeartbeats(job())) return;
+  const WorkerView* worst = nullptr;
+  int silent = 0;
+  for (const auto& worker : job().workers) {
+    if (now_.monotonic_ms < worker.heard_ms + SilenceLimitMs(job(), worker, limits_)) continue;
+    silent += 1;
+    if (worst == nullptr || worker.heard_ms < worst->heard_ms) worst = &worker;
+  }
+  if (worst == nullptr) return;
+  const double silent_s = static_cast<double>(now_.monotonic_ms - worst->heard_ms) / 1000.0;
+  Attempt& attempt = *job().Current();
+  attempt.reason = "HANG";
+  attempt.message = worst->seen ? fmt::format("rank {} on {} was silent for {} at step {} in phase {}", worst->rank, worst->host,
+                                              HumanDuration(silent_s), worst->step, worst->phase)
+                                : fmt::format("rank {} was not heard within {} of the start", worst->rank, HumanDuration(silent_s));
+  if (silent > 1) attempt.message += fmt::format(" ({} ranks are silent)", silent);
+  attempt.state = "STOPPING";
+  job().state = JobState::kStopping;
+  job().reason = "HANG";
+  job().message = attempt.message;
+  Record("hang", attempt.message, {{"rank", int64_t{worst->rank}}, {"host", worst->host}, {"step", worst->step}, {"phase", worst->phase},
+                                   {"silent_s", silent_s}});
+  Kill();
+}
+
+void Turn::On(const Recovered&) {
+  if (job().publish_pending || !job().removals_pending.empty()) Publish();
+  if (!HasProcesses(job().state)) return;
+  ArmWorkers();
+  job().kill_sent = false;
+  Record("recovered", fmt::format("the coordinator came back and looks after attempt {} again", job().Current()->number));
+  if (job().state != JobState::kStopping) {
+    if (!job().Current()->finished.empty()) job().stop_deadline_ms = now_.monotonic_ms + limits_.finish_grace_ms;
+    return;
+  }
+  if (job().stop == StopTarget::kNone || !job().Current()->reason.empty()) return Kill();
+  job().stop_deadline_ms = now_.monotonic_ms + limits_.stop_grace_ms;
+}
+
+}  // namespace plateau

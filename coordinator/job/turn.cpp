@@ -1,0 +1,37 @@
+// What every turn of the state machine needs: recording, acting, knowing the current attempt.
+#include "coordinator/job/turn.h"
+
+#include <algorithm>
+
+namespace plateau {
+
+void Turn::Record(std::string type, std::string message, Fields fields) {
+  EventRow row;
+  row.seq = ++job().last_event;
+  row.time_ms = now_.unix_ms;
+  row.type = std::move(type);
+  row.attempt = job().attempts.empty() ? 0 : job().attempts.back().number;
+  row.message = std::move(message);
+  row.fields = std::move(fields);
+  out_.events.push_back(std::move(row));
+  out_.durable = true;
+}
+
+bool Turn::IsCurrent(int attempt) const {
+  const Attempt* current = out_.job.Current();
+  return current != nullptr && current->number == attempt && current->state != "ENDED" && HasProcesses(out_.job.state);
+}
+
+void Turn::Do(JobAction action) { out_.actions.push_back(std::move(action)); }
+
+int64_t SilenceLimitMs(const Job& job, const WorkerView& worker, const MachineLimits& limits) {
+  const auto hang_ms = static_cast<int64_t>(job.spec->fault.hang_timeout_s * 1000);
+  return worker.seen ? hang_ms : std::max(hang_ms, limits.start_allowance_ms);
+}
+
+bool WatchesHeartbeats(const Job& job) {
+  const Attempt* attempt = job.Current();
+  return attempt != nullptr && HasProcesses(job.state) && !job.kill_sent && attempt->finished.empty() && attempt->reason.empty();
+}
+
+}  // namespace plateau

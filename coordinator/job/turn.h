@@ -1,0 +1,65 @@
+// One turn of the state machine under construction: what machine.cpp and worker_turn.cpp share.
+#pragma once
+
+#include "coordinator/job/machine.h"
+
+namespace plateau {
+
+class Turn {
+ public:
+  Turn(Job job, Moment now, const MachineLimits& limits) : now_(now), limits_(limits) { out_.job = std::move(job); }
+
+  // machine.cpp: the life of the job.
+  void On(const Submitted&);
+  void On(const StartGranted&);
+  void On(const HoldPlaced&);
+  void On(const Launched&);
+  void On(const LaunchFailed&);
+  void On(const AttemptExited&);
+  void On(const StopRequested&);
+  void On(const ResumeRequested&);
+  void On(const TimerFired&);
+  void On(const Recovered&);
+  // worker_turn.cpp: what workers say, and their checkpoints.
+  void On(const WorkerSaid&);
+  void On(const CheckpointVerified&);
+  void On(const CheckpointRejected&);
+  void On(const CheckpointPublished&);
+
+  Outcome Take() { return std::move(out_); }
+
+ private:
+  using Fields = std::vector<std::pair<std::string, EventValue>>;
+
+  Job& job() { return out_.job; }
+  void Record(std::string type, std::string message, Fields fields = {});
+  void Do(JobAction action);
+  void Refuse(std::string why) { out_.refusal = std::move(why); }
+  bool IsCurrent(int attempt) const;
+  void Kill();
+  void End(JobState state, std::string reason, std::string message);
+  void EndAttempt(const std::string& reason, const std::string& message, int exit_code);
+  void RestartOrFail(const std::string& reason, const std::string& why);
+  void CheckHeartbeats();
+  void ArmWorkers();
+
+  void Said(const Sender& sender, const Heartbeat& message);
+  void Said(const Sender& sender, const Metrics& message);
+  void Said(const Sender& sender, const ValidationReport& message);
+  void Said(const Sender& sender, const CheckpointReport& message);
+  void Said(const Sender& sender, const Finished& message);
+  void Said(const Sender& sender, const Failed& message);
+  void RepeatDecision(const ValidationReport& message);
+  void Publish();
+
+  Outcome out_;
+  Moment now_;
+  const MachineLimits& limits_;
+};
+
+// How long a rank may be silent: its hang timeout, and longer while it was never heard. Milliseconds.
+int64_t SilenceLimitMs(const Job& job, const WorkerView& worker, const MachineLimits& limits);
+// True while silence of a rank is a verdict: processes run, nothing says they are about to leave.
+bool WatchesHeartbeats(const Job& job);
+
+}  // namespace plateau

@@ -1,0 +1,84 @@
+// plateau-coordinator: the daemon, and the supervisor of an attempt as its `supervise` verb.
+#include <csignal>
+#include <filesystem>
+#include <iostream>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "common/log.h"
+#include "coordinator/daemon.h"
+#include "coordinator/launch/supervisor.h"
+
+namespace plateau {
+namespace {
+
+constexpr const char* kExamples = R"(
+Examples:
+  plateau-coordinator                                   state in ~/.local/state/plateau, REST on 127.0.0.1:7080
+  plateau-coordinator --state /var/lib/plateau --http 0.0.0.0:7080
+  plateau-coordinator --state ./state --http 127.0.0.1:0 --link 127.0.0.1:0     free ports, written to ./state/endpoints.json
+  curl http://127.0.0.1:7080/healthz
+
+There is no authentication yet: leave the addresses on loopback, or put them on a network you trust.
+SIGTERM and SIGINT end the coordinator and leave running jobs running; the next start takes them up again.)";
+
+std::string OwnProgram() {
+  std::error_code error;
+  const auto path = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? std::string() : path.string();
+}
+
+int Serve(const DaemonOptions& options) {
+  sigset_t stop;
+  sigemptyset(&stop);
+  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&stop, signal);
+  ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);  // before the first thread, so that only the wait below sees them
+  std::signal(SIGPIPE, SIG_IGN);
+  auto daemon = Daemon::Start(options, WebAssets());
+  if (!daemon) {
+    std::cerr << "plateau-coordinator: " << daemon.error().message << "\n";
+    return ExitCode(daemon.error().code);
+  }
+  LogInfo("REST and web page on {}, worker link on {}, state in {}", (*daemon)->http_endpoint(), (*daemon)->link_endpoint(), options.state_folder);
+  int signal = 0;
+  ::sigwait(&stop, &signal);
+  const size_t running = (*daemon)->service().CheckHealth().running;
+  LogInfo("{}: leaving; {} running job(s) go on under their supervisors and are taken up again at the next start", ::strsignal(signal), running);
+  daemon->reset();
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{"Plateau's coordinator: keeps the queue of training jobs, launches their workers and decides their learning rate."};
+  app.footer(kExamples);
+  DaemonOptions options;
+  options.state_folder = DefaultStateFolder();
+  options.program = OwnProgram();
+  options.worker = (std::filesystem::path(options.program).parent_path() / "plateau-worker").string();
+  bool quiet = false, no_oversubscribe = false;
+  app.add_option("--state", options.state_folder, "State folder on a local disk (default: $PLATEAU_STATE or ~/.local/state/plateau)");
+  app.add_option("--http", options.http, "Address of REST and the web page, IP:PORT; port 0: any free one")->capture_default_str();
+  app.add_option("--link", options.link, "Address of the worker link, IP:PORT; port 0: any free one")->capture_default_str();
+  app.add_option("--worker", options.worker, "The plateau-worker program (default: beside this one)");
+  app.add_option("--mpirun", options.mpirun, "The mpirun program")->capture_default_str();
+  app.add_option("--cores", options.cores, "Cores offered to jobs (default: the machine's)")->check(CLI::PositiveNumber);
+  app.add_flag("--no-oversubscribe", no_oversubscribe, "Hold jobs that need more cores than there are, instead of running them alone");
+  app.add_flag("--quiet", quiet, "Only warnings and errors in the log");
+  std::string attempt;
+  auto* supervise = app.add_subcommand("supervise", "Run one attempt to its end (started by the coordinator itself)");
+  supervise->add_option("--dir", attempt, "The attempt's folder with launch.json")->required();
+  CLI11_PARSE(app, argc, argv);
+  if (supervise->parsed()) return RunSupervisor(attempt);
+
+  InitLog("", quiet ? LogLevel::kWarning : LogLevel::kInfo);
+  options.allow_oversubscribe = !no_oversubscribe;
+  options.state_folder = std::filesystem::absolute(options.state_folder).lexically_normal().string();
+  options.worker = std::filesystem::absolute(options.worker).lexically_normal().string();
+  return Serve(options);
+}
+
+}  // namespace
+}  // namespace plateau
+
+int main(int argc, char** argv) { return plateau::Main(argc, argv); }

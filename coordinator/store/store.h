@@ -1,0 +1,69 @@
+// The coordinator's memory: one RocksDB on local disk. The only place in the coordinator that knows RocksDB.
+//
+// Keys: job/<id>                       the job record
+//       event/<id>/<seq, 8 bytes BE>   one event, as REST shows it
+//       validation/<id>/<number, 8 bytes BE>
+//       point/<id>/<step, 8 bytes BE>  one point of the curve, as REST shows it
+//       idempotency/<key>              {"v","job","digest"}
+// Values are JSON texts (coordinator/job/job_record.h); RocksDB's block checksums guard them.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/error.h"
+#include "coordinator/job/machine.h"
+
+namespace plateau {
+
+struct IdempotencyRecord {
+  std::string key;
+  std::string job;
+  std::string digest;  // of the request body
+};
+
+// What one turn of the control loop stores, all or nothing.
+struct Commit {
+  const Job* job = nullptr;                     // always
+  std::span<const EventRow> events;
+  const ValidationRecord* validation = nullptr; // may be null
+  const Curve* point = nullptr;                 // may be null
+  const IdempotencyRecord* idempotency = nullptr;  // may be null
+  bool sync = true;                             // false: survives the process, not a power cut
+};
+
+inline constexpr size_t kMaxCurvePoints = 20'000;  // beyond it every second point is dropped, the newest thousand excepted
+
+// Write is for one thread; the readers may be called from any.
+class Store {
+ public:
+  static Result<std::unique_ptr<Store>> Open(const std::string& path, size_t max_points = kMaxCurvePoints);
+  ~Store();
+
+  // kIo: nothing was stored.
+  Status Write(const Commit& commit);
+  // Every job with its validations, in the order of creation.
+  Result<std::vector<Job>> LoadJobs();
+  Result<std::optional<IdempotencyRecord>> FindIdempotency(const std::string& key) const;
+  Result<std::vector<std::string>> Events(const std::string& job, int64_t after, size_t limit) const;
+  Result<std::vector<std::string>> Points(const std::string& job, int64_t after_step) const;
+
+ private:
+  struct Database;
+  struct CurveState {
+    size_t points = 0;
+    int64_t last_step = -1;
+  };
+  explicit Store(std::unique_ptr<Database> database, size_t max_points);
+  Status ThinOut(const std::string& job);
+
+  std::unique_ptr<Database> database_;
+  size_t max_points_;
+  std::unordered_map<std::string, CurveState> curves_;
+};
+
+}  // namespace plateau
