@@ -85,4 +85,17 @@ Result<RecordView> DecodeRecord(std::string_view value) {
   return view;
 }
 
+void SalvageNames(std::string_view bytes, std::map<uint64_t, std::string>& names) {
+  constexpr char kVersionByte = static_cast<char>(kRecordVersion);
+  for (size_t at = bytes.find(kVersionByte); at != std::string_view::npos; at = bytes.find(kVersionByte, at + 1)) {
+    const std::string_view value = bytes.substr(at);
+    if (value.size() < kFixedBytes) return;
+    if (!KnownEncoding(Get<uint8_t>(value, 1)) || Get<uint8_t>(value, 3) != 0) continue;
+    const auto named = names.find(Get<uint64_t>(value, 16));
+    const size_t record_bytes = kFixedBytes + Get<uint16_t>(value, 28) + size_t{Get<uint32_t>(value, 24)};
+    if (named == names.end() || record_bytes > value.size()) continue;
+    if (const auto record = DecodeRecord(value.substr(0, record_bytes))) named->second = record->header.source_name;
+  }
+}
+
 }  // namespace plateau

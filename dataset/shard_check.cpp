@@ -7,6 +7,7 @@
 #include <rocksdb/db.h>
 #include <rocksdb/sst_file_reader.h>
 
+#include "dataset/readers/pread_file.h"
 #include "dataset/record.h"
 #include "dataset/shard_options.h"
 
@@ -21,42 +22,54 @@ uint64_t SlotOf(const rocksdb::Slice& key) {
 
 bool IsTable(const std::string& name) { return name.ends_with(".sst"); }
 
-// Tries each of `pending` in one file; slots found good or damaged are taken out of it.
-void SearchFile(const std::string& path, std::vector<uint64_t>& pending, FileDamage& damage) {
+// RocksDB parses a table's properties before it checks them, and its Debian build aborts when the count that ends that block claims
+// a hash index. So that a single flipped bit does not end the program, this looks at the bit first: the properties lie before the
+// block whose offset begins the footer's handles (a varint; RocksDB's format.h, version 5: 53 bytes), followed by a 5-byte trailer.
+bool PropertiesCanBeParsed(const std::string& path) {
+  constexpr uint64_t kFooterBytes = 53, kTrailerBytes = 5;
+  const auto file = PreadFile::Open(path);
+  std::string footer, last;
+  if (!file || (*file)->bytes() < kFooterBytes) return true;  // RocksDB says what is wrong
+  if (!(*file)->ReadAt((*file)->bytes() - kFooterBytes, kFooterBytes, footer)) return true;
+  uint64_t offset = 0;
+  for (int digit = 0; digit < 9; ++digit) {
+    const auto byte = static_cast<uint8_t>(footer[1 + digit]);
+    offset |= static_cast<uint64_t>(byte & 0x7F) << (7 * digit);
+    if (byte < 0x80) break;
+  }
+  if (offset <= kTrailerBytes || offset > (*file)->bytes()) return true;
+  if (!(*file)->ReadAt(offset - kTrailerBytes - 1, 1, last)) return true;
+  return static_cast<uint8_t>(last[0]) < 0x80;
+}
+
+// Tries each of `pending` in one file; slots found good or damaged are taken out of it. Returns the lowest of them, or UINT64_MAX.
+uint64_t SearchFile(const std::string& path, std::vector<uint64_t>& pending, FileDamage& damage) {
   rocksdb::SstFileReader reader(ShardOptions());
-  if (const auto status = reader.Open(path); !status.ok()) {
+  const auto status = PropertiesCanBeParsed(path) ? reader.Open(path) : rocksdb::Status::Corruption("table properties");
+  if (!status.ok()) {
     damage.whole = true;
     damage.what = status.ToString();
-    return;
+    return UINT64_MAX;
   }
   const std::unique_ptr<rocksdb::Iterator> iterator(reader.NewIterator(ShardReadOptions()));
+  uint64_t first = UINT64_MAX;
   std::vector<uint64_t> left;
   for (const uint64_t slot : pending) {
     if (!iterator->Valid() || SlotOf(iterator->key()) != slot) iterator->Seek(RecordKey(slot));
-    if (!iterator->status().ok()) {
+    const bool damaged = !iterator->status().ok();
+    const bool good = !damaged && iterator->Valid() && SlotOf(iterator->key()) == slot;
+    if (damaged || good) first = std::min(first, slot);
+    if (damaged) {
       damage.what = iterator->status().ToString();
       damage.slots.push_back(slot);
-    } else if (iterator->Valid() && SlotOf(iterator->key()) == slot &&
-               DecodeRecord({iterator->value().data(), iterator->value().size()})) {
+    } else if (good) {
       iterator->Next();
     } else {
       left.push_back(slot);
     }
   }
   pending = std::move(left);
-}
-
-// First slot of a readable file; none otherwise.
-bool FirstSlot(const std::string& path, uint64_t& slot) {
-  rocksdb::SstFileReader reader(ShardOptions());
-  if (!reader.Open(path).ok()) return false;
-  rocksdb::ReadOptions options = ShardReadOptions();
-  options.verify_checksums = false;
-  const std::unique_ptr<rocksdb::Iterator> iterator(reader.NewIterator(options));
-  iterator->SeekToFirst();
-  if (!iterator->Valid()) return false;
-  slot = SlotOf(iterator->key());
-  return true;
+  return first;
 }
 
 }  // namespace
@@ -82,10 +95,11 @@ std::vector<FileDamage> FindDamage(const std::string& folder, const std::vector<
                                    const std::vector<uint64_t>& expected, std::vector<uint64_t>& missing) {
   std::vector<FileDamage> found;
   std::vector<uint64_t> pending = expected;
-  for (const auto& file : files) {
-    if (!IsTable(file.name)) continue;
-    FileDamage damage{file.name, {}, false, {}};
-    SearchFile(folder + "/" + file.name, pending, damage);
+  std::vector<uint64_t> first(files.size(), UINT64_MAX);
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (!IsTable(files[i].name)) continue;
+    FileDamage damage{files[i].name, {}, false, {}};
+    first[i] = SearchFile(folder + "/" + files[i].name, pending, damage);
     if (!damage.what.empty()) found.push_back(std::move(damage));
   }
   // What no file answered for lies in the files that do not open: SSTs of a shard hold consecutive ranges in the order of their
@@ -94,26 +108,13 @@ std::vector<FileDamage> FindDamage(const std::string& folder, const std::vector<
     const auto damage =
         std::find_if(found.begin(), found.end(), [&](const FileDamage& d) { return d.whole && d.file == files[i].name; });
     if (damage == found.end()) continue;
-    uint64_t end = UINT64_MAX;
-    for (size_t next = i + 1; next < files.size(); ++next)
-      if (IsTable(files[next].name) && FirstSlot(folder + "/" + files[next].name, end)) break;
+    const uint64_t end = *std::min_element(first.begin() + static_cast<std::ptrdiff_t>(i), first.end());
     const auto last = std::lower_bound(pending.begin(), pending.end(), end);
     damage->slots.assign(pending.begin(), last);
     pending.erase(pending.begin(), last);
   }
   missing = std::move(pending);
   return found;
-}
-
-std::string SalvageValue(const std::string& path, uint64_t slot) {
-  rocksdb::SstFileReader reader(ShardOptions());
-  if (!reader.Open(path).ok()) return {};
-  rocksdb::ReadOptions options = ShardReadOptions();
-  options.verify_checksums = false;
-  const std::unique_ptr<rocksdb::Iterator> iterator(reader.NewIterator(options));
-  iterator->Seek(RecordKey(slot));
-  if (!iterator->Valid() || SlotOf(iterator->key()) != slot) return {};
-  return iterator->value().ToString();
 }
 
 }  // namespace plateau

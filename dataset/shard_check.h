@@ -30,7 +30,4 @@ struct FileDamage {
 // that no file holds. Blocks; meant for shards that are known to be damaged.
 std::vector<FileDamage> FindDamage(const std::string& folder, const std::vector<ShardFileInfo>& files,
                                    const std::vector<uint64_t>& expected, std::vector<uint64_t>& missing);
-// The value at `slot` of an SST without verifying checksums; empty when it cannot be reached.
-std::string SalvageValue(const std::string& path, uint64_t slot);
-
 }  // namespace plateau

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <map>
 
 #include "common/checksum.h"
 #include "common/progress.h"
@@ -98,22 +100,22 @@ Status CheckRecords(const std::string& folder, SplitCheck& split, uint64_t numbe
   return {};
 }
 
-std::string NameOf(const std::string& path, uint64_t slot, uint64_t ordinal) {
-  const std::string value = SalvageValue(path, slot);
-  const auto record = DecodeRecord(value);
-  return record && record->header.source_ordinal == ordinal ? record->header.source_name : "";
-}
-
 // Adds the damaged records of a shard to the problems of its files.
-void AddDamage(const std::string& folder, const SplitCheck& split, uint64_t number, ShardReport& report) {
+void AddDamage(FileSystem& files, const std::string& folder, const SplitCheck& split, uint64_t number, ShardReport& report) {
   const ShardInfo& shard = split.info->shards[number];
   const auto expected = ExpectedSlots(split, number);
   std::vector<uint64_t> missing;
   const auto damages = FindDamage(folder, shard.files, expected, missing);
   report.records = expected.size() - missing.size();
-  const auto add = [&](StoreProblem& problem, uint64_t slot, bool salvage) {
-    const uint64_t ordinal = split.layout.SourceOrdinalAt({number, slot});
-    problem.records.push_back({slot, ordinal, salvage ? NameOf(folder + "/" + problem.file, slot, ordinal) : ""});
+  const auto add = [&](StoreProblem& problem, const std::vector<uint64_t>& slots) {
+    std::map<uint64_t, std::string> names;
+    for (const uint64_t slot : slots) names.emplace(split.layout.SourceOrdinalAt({number, slot}), "");
+    if (!problem.file.empty())
+      if (const auto bytes = files.Read(folder + "/" + problem.file)) SalvageNames(*bytes, names);
+    for (const uint64_t slot : slots) {
+      const uint64_t ordinal = split.layout.SourceOrdinalAt({number, slot});
+      problem.records.push_back({slot, ordinal, names[ordinal]});
+    }
   };
   for (auto& problem : report.problems) {
     const auto damage = std::find_if(damages.begin(), damages.end(), [&](const FileDamage& d) { return d.file == problem.file; });
@@ -130,11 +132,11 @@ void AddDamage(const std::string& folder, const SplitCheck& split, uint64_t numb
     problem.what +=
         fmt::format("; {}: {} records cannot be read ({})", damage->whole ? "its footer, index or metadata" : "in a data block",
                     damage->slots.size(), damage->what);
-    for (const uint64_t slot : damage->slots) add(problem, slot, !damage->whole);
+    add(problem, damage->slots);
   }
   if (missing.empty()) return;
   StoreProblem problem{shard.folder, "", fmt::format("{} records are in none of its files", missing.size()), {}};
-  for (const uint64_t slot : missing) add(problem, slot, false);
+  add(problem, missing);
   report.problems.push_back(std::move(problem));
 }
 
@@ -205,7 +207,7 @@ Result<VerifyReport> VerifyStore(FileSystem& files, const Clock& clock, const st
       if (auto status = CheckRecords(folder, split, shard, manifest.classes.size(), report); !status)
         report.problems.push_back({split.info->shards[shard].folder, "", status.error().message, {}});
     } else {
-      AddDamage(folder, split, shard, report);
+      AddDamage(files, folder, split, shard, report);
     }
     return {};
   }));
