@@ -1,7 +1,6 @@
 // Temporary folders, tars and image sources for the tests of the record store.
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -16,30 +15,12 @@
 
 #include "common/file.h"
 #include "dataset/readers/source.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/test_images.h"
 
 namespace plateau::testing {
 
-// A new folder, removed with everything in it at the end.
-class TempFolder {
- public:
-  TempFolder() {
-    std::string path = (std::filesystem::temp_directory_path() / "plateau-test-XXXXXX").string();
-    if (::mkdtemp(path.data()) == nullptr) std::abort();
-    path_ = path;
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using test::TempFolder;
 
 inline std::string ReadText(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
