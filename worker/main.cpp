@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/messages.h"
+#include "worker/bench_verb.h"
 #include "worker/init_verb.h"
 #include "worker/probe_verb.h"
 #include "worker/summary_verb.h"
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
   plateau::AddInitVerb(app, exit_code);
   plateau::AddProbeVerb(app, exit_code);
   plateau::AddSummaryVerb(app, exit_code);
+  plateau::AddBenchVerb(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

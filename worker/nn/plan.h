@@ -53,6 +53,9 @@ class Plan {
   // of its parameters. Call for every layer, last to first; a layer without that pass does nothing.
   virtual void BackwardData(int layer) = 0;
   virtual void BackwardWeights(int layer) = 0;
+  // After the backward pass of a training plan: false when an image, a hidden output or a gradient between layers was NaN or infinite.
+  // Engines fuse a ReLU that turns NaN into 0, so a diverged network may still show a finite loss.
+  virtual bool HiddenFinite() const = 0;
   virtual std::span<const float> logits() const = 0;     // [batch, classes] of the last Forward
   // After a non-finite loss: runs forward again looking at each layer; name of the first whose weights
   // or output are not finite, "input" when the images are not, or "".

@@ -21,7 +21,7 @@ struct StepTotals {
   double loss = 0;            // sum of -log p(label); the mean is loss / images
   int64_t images = 0;
   int64_t top1_correct = 0;
-  int64_t nonfinite = 0;      // ranks whose loss is NaN or infinite
+  int64_t nonfinite = 0;      // ranks whose loss, hidden outputs or gradients are NaN or infinite
   int64_t stop = 0;           // ranks that were asked to stop
   int64_t fault = 0;          // ranks that cannot go on (rank 0: a checkpoint could not be written)
   int64_t validate = 0;       // rank 0: a time-based validation is due

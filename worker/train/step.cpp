@@ -30,6 +30,7 @@ StepTotals TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double
       plan.BackwardWeights(layer);
       reducer.Push(layer, lane);                         // a full bucket starts its reduction here, under the rest of the pass
     }
+    if (!plan.HiddenFinite()) of_rank.nonfinite = 1;
   }
   pulse.phase = "reduce";
   const StepTotals totals = reducer.Finish(of_rank);     // every gradient is now the mean over the global batch

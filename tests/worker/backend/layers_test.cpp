@@ -280,8 +280,10 @@ TEST_F(Layers, CanonicalFormSurvivesEveryLayoutAndPaddingIsZero) {
 TEST_F(Layers, MaskGradientIsTheBackwardOfReluAndInvertedDropout) {
   const std::vector<float> output = {0, 1, 2, 0, 5}, start = {1, 2, 3, 4, -6};
   std::vector<float> gradient = start;
-  MaskGradient(output.data(), gradient.data(), gradient.size(), 2, 2);
+  EXPECT_TRUE(MaskGradient(output.data(), gradient.data(), gradient.size(), 2, 2));
   EXPECT_EQ(gradient, (std::vector<float>{0, 4, 6, 0, -12}));
+  gradient[3] = NAN;  // masked, yet told
+  EXPECT_FALSE(MaskGradient(output.data(), gradient.data(), gradient.size(), 2, 2));
 }
 
 TEST_F(Layers, AllFiniteSeesOneBadValueAnywhere) {

@@ -38,6 +38,7 @@ void CpuPlan::Forward(const LaneBatch& lane, uint64_t step) {
   BindBuffers();
   context_.arena.owner = this;
   loss_done_ = false;
+  hidden_finite_ = !options_.training || InputsFinite(lane);
   for (int layer = 0; layer < layer_count(); ++layer) {
     const double begin = Seconds();
     RunLayer(layer, lane, step);
@@ -61,7 +62,9 @@ void CpuPlan::BackwardData(int layer) {
   const Node& node = nodes_[layer];
   Guarded(context_.network.layers[layer], "backward data", [&] {
     if (node.mask_gradient) {
-      MaskGradient(Buffer(node.output), Buffer(node.gradient), node.output_count, node.mask_scale, context_.options.threads);
+      const bool finite =
+          MaskGradient(Buffer(node.output), Buffer(node.gradient), node.output_count, node.mask_scale, context_.options.threads);
+      hidden_finite_ = hidden_finite_ && finite;
     }
     if (layer > 0) node.layer->BackwardData(context_.stream);
   });
@@ -114,6 +117,19 @@ void CpuPlan::ApplyLayerDropout(int layer, const LaneBatch& lane, uint64_t step)
     const DropoutKey key{.seed = context_.options.seed, .step = step, .sample = lane.sample_index[n], .layer = layer};
     ApplyDropout(key, def.dropout, {output + int64_t{n} * def.out_channels, static_cast<size_t>(def.out_channels)});
   }
+}
+
+// What the masks of the backward pass cannot see: the images, biases, and the weights of the first layer, which has no data gradient.
+bool CpuPlan::InputsFinite(const LaneBatch& lane) const {
+  const int threads = context_.options.threads;
+  bool finite = AllFinite(lane.images.data(), lane.images.size(), threads);
+  for (int parameter = 0; parameter < context_.parameters->count(); ++parameter) {
+    const ParameterInfo& info = context_.parameters->info(parameter);
+    if (!info.is_bias && info.layer > 0) continue;
+    const auto values = context_.parameters->weight(parameter);
+    finite = finite && AllFinite(values.data(), values.size(), threads);
+  }
+  return finite;
 }
 
 bool CpuPlan::WeightsFinite(int layer) const {

@@ -21,6 +21,7 @@ class CpuPlan final : public Plan {
   const std::vector<int>& backward_layers() const override { return backward_layers_; }
   void BackwardData(int layer) override;
   void BackwardWeights(int layer) override;
+  bool HiddenFinite() const override { return hidden_finite_; }
   std::span<const float> logits() const override { return {logits_.floats(), static_cast<size_t>(options_.batch) * classes_}; }
   std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) override;
   std::span<const double> forward_seconds() const override { return forward_seconds_; }
@@ -44,6 +45,7 @@ class CpuPlan final : public Plan {
   void CheckLane(const LaneBatch& lane) const;
   void RunLayer(int layer, const LaneBatch& lane, uint64_t step);
   void ApplyLayerDropout(int layer, const LaneBatch& lane, uint64_t step);
+  bool InputsFinite(const LaneBatch& lane) const;
   bool WeightsFinite(int layer) const;
   float* Buffer(int use) const;
   int layer_count() const { return static_cast<int>(nodes_.size()); }
@@ -64,6 +66,7 @@ class CpuPlan final : public Plan {
   const float* images_ = nullptr;
   int bound_generation_ = -1;
   bool loss_done_ = false;
+  bool hidden_finite_ = true;
 };
 
 }  // namespace plateau
