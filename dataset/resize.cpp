@@ -14,36 +14,44 @@ void AxisFilter::Make(double extent, int pixels, int target, int begin, int coun
   const double scale = extent / target;
   const double support = std::max(scale, 1.0);  // the triangle's half width is 1 input or output pixel, whichever is larger
   const double inverse = 1.0 / support;
-  stride_ = static_cast<int>(std::ceil(support)) * 2 + 1;
-  size_ = count;
+  const int most = static_cast<int>(std::ceil(support)) * 2 + 1;
   first_.resize(static_cast<size_t>(count));
-  count_.resize(static_cast<size_t>(count));
-  weights_.assign(static_cast<size_t>(count) * static_cast<size_t>(stride_), 0);
+  wide_.assign(static_cast<size_t>(count) * static_cast<size_t>(most), 0);
   input_begin_ = pixels;
-  input_end_ = max_count_ = 0;
+  input_end_ = taps_ = 0;
   for (int i = 0; i < count; ++i) {
     const auto slot = static_cast<size_t>(mirrored ? count - 1 - i : i);
     const double centre = (begin + i + 0.5) * scale;
     const int low = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int high = std::min(static_cast<int>(centre + support + 0.5), pixels);
-    const auto triangle = [&](int input) { return std::max(0.0, 1.0 - std::abs((input - centre + 0.5) * inverse)); };
+    int32_t* const weights = wide_.data() + slot * static_cast<size_t>(most);
+    triangle_.resize(static_cast<size_t>(most));
     double sum = 0;
-    for (int input = low; input < high; ++input) sum += triangle(input);
-    int32_t* weights = weights_.data() + slot * static_cast<size_t>(stride_);
+    for (int k = 0; k < high - low; ++k) {
+      triangle_[static_cast<size_t>(k)] = std::max(0.0, 1.0 - std::abs((low + k - centre + 0.5) * inverse));
+      sum += triangle_[static_cast<size_t>(k)];
+    }
     int taps = 1;  // up to the last weight that is not 0
-    for (int input = low; input < high; ++input) {
-      weights[input - low] = static_cast<int32_t>(0.5 + triangle(input) / sum * (1 << kWeightBits));
-      if (weights[input - low] != 0) taps = input - low + 1;
+    for (int k = 0; k < high - low; ++k) {
+      weights[k] = static_cast<int32_t>(0.5 + triangle_[static_cast<size_t>(k)] / sum * (1 << kWeightBits));
+      if (weights[k] != 0) taps = k + 1;
     }
     first_[slot] = low;
-    count_[slot] = taps;
+    taps_ = std::max(taps_, taps);
     input_begin_ = std::min(input_begin_, low);
     input_end_ = std::max(input_end_, low + taps);
-    max_count_ = std::max(max_count_, taps);
   }
+  Pack(most);
 }
 
-FilterTable AxisFilter::table() const { return {first_.data(), count_.data(), weights_.data(), stride_, size_}; }
+// Keeps the first taps_ of `most` weights an output.
+void AxisFilter::Pack(int most) {
+  const size_t count = first_.size(), taps = static_cast<size_t>(taps_);
+  weights_.resize(count * taps);
+  for (size_t i = 0; i < count; ++i) std::copy_n(wide_.data() + i * static_cast<size_t>(most), taps, weights_.data() + i * taps);
+}
+
+FilterTable AxisFilter::table() const { return {first_.data(), weights_.data(), taps_, static_cast<int>(first_.size())}; }
 
 // `target(channel, y)` says where a finished row of a channel goes; `done(y)` is called when its three rows are there.
 template <typename Target, typename Done>
@@ -51,24 +59,25 @@ void Resizer::Run(const Image& source, int left, int top, const FilterTable& col
                   const std::array<float, 3>& gain, const std::array<float, 3>& offset, const Target& target, const Done& done) {
   const FilterTable table = rows.table();
   const size_t stride = (static_cast<size_t>(columns.size) + 31) / 32 * 32;
-  const int slots = rows.max_count() + 2;
+  const int slots = table.taps + 1;
   ring_.resize(static_cast<size_t>(slots) * 3 * stride);
   taps_.resize(static_cast<size_t>(slots));
   const size_t row_bytes = size_t{3} * static_cast<size_t>(source.width);
-  last_row_.resize(row_bytes + 1);
+  last_row_.resize(row_bytes + size_t{3} * static_cast<size_t>(columns.taps) + 1);
   std::memcpy(last_row_.data(), source.pixels.data() + row_bytes * static_cast<size_t>(source.height - 1), row_bytes);
   const auto slot = [&](int row) { return ring_.data() + static_cast<size_t>(row % slots) * 3 * stride; };
 
   int next = rows.input_begin();
   for (int y = 0; y < table.size; ++y) {
-    const int first = table.first[y], count = table.count[y];
+    // Rows behind the input's end have weight 0; their places in the ring are not read.
+    const int first = table.first[y], count = std::min(table.taps, rows.input_end() - first);
     for (; next < first + count; ++next) {
       const int row = next - top;
       const uint8_t* bytes =
           row == source.height - 1 ? last_row_.data() : source.pixels.data() + row_bytes * static_cast<size_t>(row);
       kernels_.filter_row(bytes, left, columns, slot(next), static_cast<std::ptrdiff_t>(stride));
     }
-    const int32_t* weights = table.weights + static_cast<std::ptrdiff_t>(y) * table.stride;
+    const int32_t* weights = table.weights + static_cast<std::ptrdiff_t>(y) * table.taps;
     for (size_t c = 0; c < 3; ++c) {
       for (int k = 0; k < count; ++k) taps_[static_cast<size_t>(k)] = slot(first + k) + c * stride;
       kernels_.combine_rows(taps_.data(), weights, count, columns.size, gain[c], offset[c], target(c, y));

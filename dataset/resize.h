@@ -20,11 +20,13 @@ class AxisFilter {
   FilterTable table() const;
   int input_begin() const { return input_begin_; }  // input pixels [input_begin, input_end) are read
   int input_end() const { return input_end_; }
-  int max_count() const { return max_count_; }
 
  private:
-  std::vector<int32_t> first_, count_, weights_;
-  int stride_ = 0, size_ = 0, input_begin_ = 0, input_end_ = 0, max_count_ = 0;
+  void Pack(int most);
+
+  std::vector<int32_t> first_, weights_, wide_;
+  std::vector<double> triangle_;
+  int taps_ = 0, input_begin_ = 0, input_end_ = 0;
 };
 
 // One per thread: scratch rows.
@@ -46,7 +48,7 @@ class Resizer {
 
   ResizeKernels kernels_;
   std::vector<uint8_t> ring_;      // [slot, 3, stride]: rows whose columns are filtered
-  std::vector<uint8_t> last_row_;  // the image's last row with a byte behind it
+  std::vector<uint8_t> last_row_;  // the image's last row with room behind it for taps of weight 0
   std::vector<const uint8_t*> taps_;
   std::vector<float> line_;
   AxisFilter columns_, rows_;

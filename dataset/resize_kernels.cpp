@@ -13,9 +13,9 @@ constexpr int32_t kHalf = 1 << (kWeightBits - 1);
 void FilterRow(const uint8_t* row, int origin, const FilterTable& table, uint8_t* planes, std::ptrdiff_t plane_stride) {
   for (int i = 0; i < table.size; ++i) {
     const uint8_t* pixel = row + 3 * (table.first[i] - origin);
-    const int32_t* weight = table.weights + std::ptrdiff_t{i} * table.stride;
+    const int32_t* weight = table.weights + std::ptrdiff_t{i} * table.taps;
     int32_t red = kHalf, green = kHalf, blue = kHalf;
-    for (int k = 0; k < table.count[i]; ++k, pixel += 3) {
+    for (int k = 0; k < table.taps; ++k, pixel += 3) {
       red += weight[k] * pixel[0];
       green += weight[k] * pixel[1];
       blue += weight[k] * pixel[2];
@@ -47,19 +47,48 @@ void CombineRows(const uint8_t* const* rows, const int32_t* weights, int count, 
   return _mm_cvtepu8_epi32(_mm_cvtsi32_si128(word));
 }
 
-[[gnu::target("avx2")]] void FilterRowAvx2(const uint8_t* row, int origin, const FilterTable& table, uint8_t* planes,
-                                           std::ptrdiff_t plane_stride) {
-  const __m128i first_bytes = _mm_setr_epi8(0, 4, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-  for (int i = 0; i < table.size; ++i) {
-    const uint8_t* pixel = row + 3 * (table.first[i] - origin);
-    const int32_t* weight = table.weights + std::ptrdiff_t{i} * table.stride;
-    __m128i sum = _mm_set1_epi32(kHalf);
-    for (int k = 0; k < table.count[i]; ++k, pixel += 3)
-      sum = _mm_add_epi32(sum, _mm_mullo_epi32(_mm_set1_epi32(weight[k]), LoadPixel(pixel)));
-    const auto bytes = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_shuffle_epi8(_mm_srai_epi32(sum, kWeightBits), first_bytes)));
-    planes[i] = static_cast<uint8_t>(bytes);
-    planes[i + plane_stride] = static_cast<uint8_t>(bytes >> 8);
-    planes[i + 2 * plane_stride] = static_cast<uint8_t>(bytes >> 16);
+// The sum of one output in three lanes. kTaps 0: as many as the table says.
+template <int kTaps>
+[[gnu::target("avx2")]] inline __m128i SumTaps(const uint8_t* pixel, const int32_t* weights, int taps) {
+  __m128i sum = _mm_set1_epi32(kHalf);
+  for (int k = 0; k < (kTaps > 0 ? kTaps : taps); ++k)
+    sum = _mm_add_epi32(sum, _mm_mullo_epi32(_mm_set1_epi32(weights[k]), LoadPixel(pixel + 3 * k)));
+  return _mm_srai_epi32(sum, kWeightBits);
+}
+
+// Four outputs at a time, so that each plane gets four bytes in one store.
+template <int kTaps>
+[[gnu::target("avx2")]] void FilterRowOfTaps(const uint8_t* row, int origin, const FilterTable& table, uint8_t* planes,
+                                             std::ptrdiff_t plane_stride) {
+  const __m128i by_channel = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const int taps = kTaps > 0 ? kTaps : table.taps;
+  const auto sum = [&](int i) [[gnu::target("avx2"), gnu::always_inline]] {
+    return SumTaps<kTaps>(row + 3 * (table.first[i] - origin), table.weights + std::ptrdiff_t{i} * taps, taps);
+  };
+  int i = 0;
+  for (; i + 4 <= table.size; i += 4) {
+    const __m128i pixels = _mm_packus_epi16(_mm_packus_epi32(sum(i), sum(i + 1)), _mm_packus_epi32(sum(i + 2), sum(i + 3)));
+    const __m128i channels = _mm_shuffle_epi8(pixels, by_channel);
+    for (int c = 0; c < 3; ++c) {
+      const int32_t bytes = c == 0   ? _mm_cvtsi128_si32(channels)
+                            : c == 1 ? _mm_extract_epi32(channels, 1)
+                                     : _mm_extract_epi32(channels, 2);
+      std::memcpy(planes + c * plane_stride + i, &bytes, sizeof bytes);
+    }
+  }
+  if (i == table.size) return;
+  const FilterTable rest{table.first + i, table.weights + std::ptrdiff_t{i} * taps, taps, table.size - i};
+  FilterRow(row, origin, rest, planes + i, plane_stride);
+}
+
+void FilterRowAvx2(const uint8_t* row, int origin, const FilterTable& table, uint8_t* planes, std::ptrdiff_t plane_stride) {
+  switch (table.taps) {
+    case 1: return FilterRowOfTaps<1>(row, origin, table, planes, plane_stride);
+    case 2: return FilterRowOfTaps<2>(row, origin, table, planes, plane_stride);
+    case 3: return FilterRowOfTaps<3>(row, origin, table, planes, plane_stride);
+    case 4: return FilterRowOfTaps<4>(row, origin, table, planes, plane_stride);
+    case 5: return FilterRowOfTaps<5>(row, origin, table, planes, plane_stride);
+    default: return FilterRowOfTaps<0>(row, origin, table, planes, plane_stride);
   }
 }
 
