@@ -80,6 +80,11 @@ Status RefuseForeign(FileSystem& files, const std::string& out) {
   return {};
 }
 
+Status RefuseFinished(FileSystem& files, const std::string& out, bool overwrite) {
+  if (overwrite || !files.Exists(out + "/manifest.json")) return {};
+  return Fail(ErrorCode::kConflict, "{}: is a finished store; choose another folder, or give --overwrite to replace it", out);
+}
+
 Result<int> TakeLock(const std::string& path) {
   const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (lock < 0)
@@ -97,13 +102,13 @@ Result<int> TakeLock(const std::string& path) {
 Result<std::unique_ptr<IngestState>> IngestState::Open(FileSystem& files, const std::string& out, const std::string& plan,
                                                        bool overwrite) {
   PLATEAU_TRY(files.MakeDirectories(out));
-  const bool finished = files.Exists(out + "/manifest.json");
-  if (finished && !overwrite)
-    return Fail(ErrorCode::kConflict, "{}: is a finished store; choose another folder, or give --overwrite to replace it", out);
-  if (!finished) PLATEAU_TRY(RefuseForeign(files, out));
+  PLATEAU_TRY(RefuseFinished(files, out, overwrite));
+  if (!files.Exists(out + "/manifest.json")) PLATEAU_TRY(RefuseForeign(files, out));
   PLATEAU_TRY(files.MakeDirectories(out + "/ingest"));
   PLATEAU_ASSIGN(const int lock, TakeLock(out + "/ingest/lock"));
   std::unique_ptr<IngestState> state(new IngestState(files, out, lock));
+  PLATEAU_TRY(RefuseFinished(files, out, overwrite));  // again: another process may have finished it before the lock was free
+  const bool finished = files.Exists(out + "/manifest.json");
   const std::string plan_path = out + "/ingest/plan.json";
   if (!finished && files.Exists(plan_path)) {
     PLATEAU_ASSIGN(const auto stored, files.Read(plan_path));

@@ -170,12 +170,12 @@ Status WriteIlsvrc(FileSystem& files, const DataSource& source, const std::strin
 Status WriteFolders(FileSystem& files, const DataSource& source, const std::string& out) {
   std::string bytes;
   for (const auto& split : source.splits) {
-    for (const auto& info : source.classes) PLATEAU_TRY(files.MakeDirectories(out + "/" + split->split() + "/" + info.synset));
     for (uint64_t ordinal = 0; ordinal < split->images().size(); ++ordinal) {
-      const auto& image = split->images()[ordinal];
       PLATEAU_TRY(split->Read(ordinal, bytes));
-      PLATEAU_ASSIGN(auto file,
-                     files.Create(fmt::format("{}/{}/{}/{}", out, split->split(), source.classes[image.label].synset, image.name)));
+      const std::string folder =
+          fmt::format("{}/{}/{}", out, split->split(), source.classes[split->images()[ordinal].label].synset);
+      PLATEAU_TRY(files.MakeDirectories(folder));  // only of classes that have images
+      PLATEAU_ASSIGN(auto file, files.Create(folder + "/" + split->images()[ordinal].name));
       PLATEAU_TRY(file->Append(bytes));
       PLATEAU_TRY(file->Close());
     }

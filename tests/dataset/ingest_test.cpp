@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "dataset/ingest_state.h"
 #include "dataset/shard_reader.h"
 #include "dataset/store_layout.h"
 #include "tests/support/store_files.h"
@@ -289,6 +290,18 @@ TEST(Ingest, FinishedStoresAndForeignFoldersAreNotTouched) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
   EXPECT_EQ(ReadText(folder / "mine/train/thesis.txt"), "precious");
+}
+
+TEST(Ingest, ASecondIngestOfTheSameStoreIsRefused) {
+  const TempFolder folder;
+  PosixFileSystem files;
+  const auto first = IngestState::Open(files, folder / "store", "plan", false);
+  ASSERT_TRUE(first) << first.error().message;
+  StoreRun run(folder / "store");
+  const auto second = run(MakeMemorySource(4, 3));
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ErrorCode::kConflict);
+  EXPECT_NE(second.error().message.find("another ingest"), std::string::npos) << second.error().message;
 }
 
 TEST(Ingest, AFileInPlaceOfTheFolderIsNamed) {
