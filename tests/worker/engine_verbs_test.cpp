@@ -1,0 +1,189 @@
+// init, probe, summary and bench as a user calls them, on small networks.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "common/safetensors.h"
+#include "worker/bench_verb.h"
+#include "worker/init_verb.h"
+#include "worker/nn/reference.h"
+#include "worker/probe_verb.h"
+#include "worker/summary_verb.h"
+
+namespace plateau {
+namespace {
+
+struct Ran {
+  int exit_code = 0;
+  std::string out, err;
+};
+
+Ran RunVerb(const std::string& line) {
+  CLI::App app;
+  Ran ran;
+  AddInitVerb(app, ran.exit_code);
+  AddProbeVerb(app, ran.exit_code);
+  AddSummaryVerb(app, ran.exit_code);
+  AddBenchVerb(app, ran.exit_code);
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  try {
+    app.parse(line);
+  } catch (const CLI::ParseError&) {
+    ran.exit_code = 2;
+  }
+  std::fflush(nullptr);
+  ran.out = testing::internal::GetCapturedStdout();
+  ran.err = testing::internal::GetCapturedStderr();
+  return ran;
+}
+
+class EngineVerbs : public testing::Test {
+ protected:
+  EngineVerbs() : folder_(std::filesystem::temp_directory_path() / fmt::format("plateau-verbs-{}", getpid())) {
+    std::filesystem::create_directories(folder_);
+  }
+  ~EngineVerbs() override { std::filesystem::remove_all(folder_); }
+  std::string Path(const std::string& name) const { return (folder_ / name).string(); }
+  SafetensorsFile Load(const std::string& name) {
+    PosixFileSystem files;
+    auto file = SafetensorsFile::Load(files, Path(name));
+    EXPECT_TRUE(file.has_value()) << file.error().message;
+    return std::move(*file);
+  }
+  static std::vector<float> Values(const SafetensorsFile& file, const std::string& name) {
+    const auto& view = file.tensors().at(name);
+    EXPECT_EQ(view.type, TensorType::kF32) << name;
+    std::vector<float> values(view.bytes.size() / sizeof(float));
+    std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+    return values;
+  }
+  void MakeFiles(const std::string& names = "canonical") {
+    const auto init = RunVerb("init --network vgg-a --classes 7 --crop 40 --width 0.0625 --seed 3 --names " + names + " --out " + Path("w"));
+    ASSERT_EQ(init.exit_code, 0) << init.err;
+    const auto input = RunVerb("probe --make-input 3 --classes 7 --crop 40 --seed 9 --out " + Path("in"));
+    ASSERT_EQ(input.exit_code, 0) << input.err;
+  }
+  std::string Probe(const std::string& more = "") const {
+    return "probe --network vgg-a --threads 1 --weights " + Path("w") + " --input " + Path("in") + " --out " + Path("out") + more;
+  }
+  std::filesystem::path folder_;
+};
+
+TEST_F(EngineVerbs, ProbeWritesTheLogitsLossAndGradientsOfTheNaiveLoops) {
+  MakeFiles();
+  for (const std::string algorithm : {"direct", "train", "winograd"}) {
+    const auto probe = RunVerb(Probe(" --dropout 0 --algorithm " + algorithm));
+    ASSERT_EQ(probe.exit_code, 0) << probe.err;
+    const auto weights = Load("w"), input = Load("in"), out = Load("out");
+    const auto network = *MakeNetwork("vgg-a", {.width = 0.0625, .classes = 7, .dropout = 0});
+    const auto infos = ListParameters(network, *InferShapes(network, 40, 40));
+    std::vector<std::vector<double>> parameters;
+    for (const ParameterInfo& info : infos) {
+      const auto values = *weights.Floats(info.name, info.shape);
+      parameters.emplace_back(values.begin(), values.end());
+    }
+    std::vector<int32_t> labels;
+    for (int n = 0; n < 3; ++n) {
+      int64_t label = 0;
+      std::memcpy(&label, input.tensors().at("labels").bytes.data() + n * sizeof(label), sizeof(label));
+      labels.push_back(static_cast<int32_t>(label));
+    }
+    const auto images = Values(input, "images");
+    const std::vector<float> ones(3, 1);
+    const auto right = reference::RunChain(network, parameters, {images, labels, ones, {}}, 40, 40, 3, false, 1, 0);
+    EXPECT_NEAR(Values(out, "loss").at(0), right.loss / 3, 1e-5 * right.loss);
+    EXPECT_EQ(out.tensors().at("logits").shape, (std::vector<int64_t>{3, 7}));
+    for (size_t p = 0; p < infos.size(); ++p) {
+      const auto ours = *out.Floats("grad." + infos[p].name, infos[p].shape);
+      double difference = 0, size = 0;
+      for (size_t i = 0; i < ours.size(); ++i) {
+        difference += std::pow(ours[i] - right.gradients[p][i], 2);
+        size += std::pow(right.gradients[p][i], 2);
+      }
+      EXPECT_LT(std::sqrt(difference / size), 1e-4) << infos[p].name << " " << algorithm;
+    }
+  }
+}
+
+TEST_F(EngineVerbs, TorchvisionNamesHoldTheSameValues) {
+  MakeFiles();
+  ASSERT_EQ(RunVerb(Probe()).exit_code, 0);
+  const auto canonical = Values(Load("out"), "grad.fc6.weight");
+  MakeFiles("torchvision");
+  EXPECT_EQ(Load("w").tensors().count("features.0.weight"), 1u);
+  const auto refused = RunVerb(Probe());
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_NE(refused.err.find("--names torchvision"), std::string::npos) << refused.err;
+  ASSERT_EQ(RunVerb(Probe(" --names torchvision")).exit_code, 0);
+  EXPECT_EQ(Values(Load("out"), "grad.classifier.0.weight"), canonical);
+}
+
+TEST_F(EngineVerbs, InitGivesTheSameFileForTheSameSeedOnly) {
+  const auto weights = [&](const std::string& seed) {
+    EXPECT_EQ(RunVerb("init vgg-a --classes 5 --crop 32 --width 0.0625 --init glorot --seed " + seed + " --out " + Path("w")).exit_code, 0);
+    return Values(Load("w"), "conv3_1.weight");
+  };
+  const auto one = weights("1");
+  EXPECT_EQ(weights("1"), one);
+  EXPECT_NE(weights("2"), one);
+}
+
+TEST_F(EngineVerbs, BadInputIsRefusedWithTheReason) {
+  MakeFiles();
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"init vgg-q --out " + Path("x"), "did you mean vgg-"},
+      {"init vgg-a --crop 31 --out " + Path("x"), "pool5"},
+      {"init vgg-a --init uniform --out " + Path("x"), "uniform"},
+      {"init vgg-a --crop 32 --width 0.0625 --out /nonexistent-folder/x", "/nonexistent-folder/x"},
+      {Probe(" --algorithm fast"), "fast"},
+      {"probe --network vgg-d --weights " + Path("w") + " --input " + Path("in") + " --out " + Path("out"), "conv1_2.bias"},
+      {"probe --network vgg-a --weights " + Path("none") + " --input " + Path("in") + " --out " + Path("out"), Path("none")},
+      {"probe --network vgg-a --weights " + Path("in") + " --input " + Path("w") + " --out " + Path("out"), "images"},
+      {"summary vgg-a --input 3x31x224", "pool5"},
+      {"summary vgg-a --input 224", "--input"},
+      {"bench vgg-a --steps 0", "--steps"}};
+  for (const auto& [line, reason] : cases) {
+    const auto ran = RunVerb(line);
+    EXPECT_NE(ran.exit_code, 0) << line;
+    EXPECT_NE(ran.err.find(reason), std::string::npos) << line << "\n" << ran.err;
+  }
+  // Another crop than the weights are for.
+  ASSERT_EQ(RunVerb("probe --make-input 1 --classes 7 --crop 64 --out " + Path("in")).exit_code, 0);
+  const auto ran = RunVerb(Probe());
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_NE(ran.err.find("fc6.weight"), std::string::npos) << ran.err;
+}
+
+TEST_F(EngineVerbs, SummaryAddsUp) {
+  const auto ran = RunVerb("summary vgg-d --batch 2 --json");
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  const auto document = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(document["totals"]["params"], 138357544);
+  EXPECT_EQ(document["totals"]["macs"], 15470264320);
+  EXPECT_EQ(document["layers"][0]["output"], (std::vector<int>{64, 224, 224}));
+  EXPECT_EQ(document["layers"][0]["output_bytes"], 2 * 4 * 64 * 224 * 224);
+  EXPECT_NE(RunVerb("summary vgg-d").out.find("138357544"), std::string::npos);
+}
+
+TEST_F(EngineVerbs, BenchTimesStepsThatLearnAndNamesItsUnits) {
+  const auto ran = RunVerb("bench vgg-a --width 0.0625 --crop 32 --classes 3 --batch 4 --threads 1 --steps 3 --json");
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  const auto document = nlohmann::json::parse(ran.out);
+  EXPECT_GT(document["images_per_s"]["median"].get<double>(), 0);
+  EXPECT_GE(document["images_per_s"]["best"].get<double>(), document["images_per_s"]["median"].get<double>());
+  EXPECT_EQ(document["step_ms"].size(), 3u);
+  EXPECT_EQ(document["layers"].size(), 16u);
+  EXPECT_GT(document["gemm_gflops"].get<double>(), 0);
+  EXPECT_NE(document["first_loss"], document["last_loss"]);
+  const auto table = RunVerb("bench vgg-a --width 0.0625 --crop 32 --classes 3 --batch 4 --threads 1 --steps 1");
+  EXPECT_NE(table.out.find("direct-equivalent"), std::string::npos) << table.out;
+}
+
+}  // namespace
+}  // namespace plateau
