@@ -5,7 +5,8 @@ if(PLATEAU_WARNINGS_AS_ERRORS)
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(PLATEAU_SANITIZE)
-  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${PLATEAU_SANITIZE}> $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${PLATEAU_SANITIZE}> $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>
+                      $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)  # GCC reports it falsely under sanitizers
   add_link_options(-fsanitize=${PLATEAU_SANITIZE})
   string(REPLACE "," ";" PLATEAU_SANITIZERS "${PLATEAU_SANITIZE}")
 endif()
