@@ -26,14 +26,13 @@ struct Kind {
   int shape = 0, texture = 0, hue = -1, ground = -1;
 };
 
-// Few classes use few shapes and textures in equal measure: 4 are 2 x 2, 20 are 5 x 4; more add hues, then grounds.
+// The first four classes differ in shape and in texture; 20 are all pairs of the two; more add hues, then grounds.
 Kind KindOf(int label, int classes) {
-  const int shapes = std::min(kShapes, static_cast<int>(std::ceil(std::sqrt(static_cast<double>(classes)))));
-  const int textures = std::min(kTextures, (classes + shapes - 1) / shapes);
-  const int pairs = shapes * textures;
-  Kind kind{label % shapes, label / shapes % textures, -1, -1};
-  if (classes > pairs) kind.hue = label / pairs % kHues;
-  if (classes > pairs * kHues) kind.ground = label / (pairs * kHues);
+  constexpr int kPairs = kShapes * kTextures;
+  const int pair = label % kPairs, texture = pair % kTextures;
+  Kind kind{(texture + pair / kTextures) % kShapes, texture, -1, -1};
+  if (classes > kPairs) kind.hue = label / kPairs % kHues;
+  if (classes > kPairs * kHues) kind.ground = label / (kPairs * kHues);
   return kind;
 }
 

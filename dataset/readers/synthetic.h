@@ -10,7 +10,7 @@ namespace plateau {
 
 inline constexpr int kSyntheticClasses = 1280;  // most that can be told apart: 5 shapes x 4 textures x 8 hues x 8 grounds
 
-// Synset and words of a class ("n90000003", "cross with upright stripes"). With up to 20 classes shape and texture alone decide;
+// Synset and words of a class ("n90000001", "cross with upright stripes"). With up to 20 classes shape and texture alone decide;
 // colours are drawn at random. Mirroring an image never changes its class.
 ClassInfo SyntheticClass(int label, int classes);
 
