@@ -22,7 +22,7 @@ ErrorCode CodeOf(int status) {
   }
 }
 
-Result<Json> ReadJson(const HttpResponse& response, const std::string& target) {
+Result<Json> ReadJson(const ClientResponse& response, const std::string& target) {
   PLATEAU_TRY(ToStatus(response, target));
   Json value = Json::parse(response.body, nullptr, false);
   if (value.is_discarded())
@@ -38,7 +38,7 @@ std::vector<std::string> IdsOf(const Json& list) {
 
 }  // namespace
 
-Status ToStatus(const HttpResponse& response, const std::string& target) {
+Status ToStatus(const ClientResponse& response, const std::string& target) {
   if (response.status < 400) return {};
   const Json problem = Json::parse(response.body, nullptr, false);
   std::string text;
@@ -51,8 +51,8 @@ Status ToStatus(const HttpResponse& response, const std::string& target) {
   return Fail(CodeOf(response.status), "{}", text);
 }
 
-Result<HttpResponse> ApiClient::GetRaw(const std::string& target, int timeout_ms) const {
-  HttpRequest request;
+Result<ClientResponse> ApiClient::GetRaw(const std::string& target, int timeout_ms) const {
+  ClientRequest request;
   request.target = target;
   request.timeout_ms = timeout_ms;
   return SendHttp(endpoint_, request);
@@ -64,7 +64,7 @@ Result<Json> ApiClient::Get(const std::string& target, int timeout_ms) const {
 }
 
 Result<Json> ApiClient::Post(const std::string& target, const std::string& body, const std::map<std::string, std::string>& headers) const {
-  HttpRequest request;
+  ClientRequest request;
   request.method = "POST";
   request.target = target;
   request.body = body;

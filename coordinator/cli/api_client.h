@@ -22,7 +22,7 @@ class ApiClient {
   Result<nlohmann::ordered_json> Post(const std::string& target, const std::string& body = {},
                                       const std::map<std::string, std::string>& headers = {}) const;
   // The answer as it came, for plain text with its headers.
-  Result<HttpResponse> GetRaw(const std::string& target, int timeout_ms = 30'000) const;
+  Result<ClientResponse> GetRaw(const std::string& target, int timeout_ms = 30'000) const;
 
   // The id of the job that `text` means: an id, the name of a job's only run, a prefix that only one job has, or "last" for the
   // newest. kNotFound and kInvalidInput name the candidates.
@@ -41,6 +41,6 @@ std::string JobPath(const std::string& id, const std::string& tail = {});
 Result<std::string> MatchJob(const std::string& text, const std::vector<std::string>& ids);
 
 // The Error a response stands for, empty below 400.
-Status ToStatus(const HttpResponse& response, const std::string& target);
+Status ToStatus(const ClientResponse& response, const std::string& target);
 
 }  // namespace plateau

@@ -11,7 +11,7 @@
 
 namespace plateau {
 
-std::string CliContext::StateFolder() const { return state_folder.empty() ? DefaultStateFolder() : state_folder; }
+std::string CliContext::StateFolder() const { return state_folder.empty() ? LocalStateFolder() : state_folder; }
 
 Result<ApiClient> CliContext::Client() const {
   std::string url = endpoint_url;

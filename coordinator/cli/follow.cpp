@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <deque>
+#include <iterator>
 #include <thread>
 
 #include <nlohmann/json.hpp>
@@ -21,6 +22,9 @@ constexpr int kRedrawS = 1;        // how often the figures of a live view are r
 constexpr int kLineS = 10;         // a progress line that often where lines are printed
 constexpr size_t kShownEvents = 12;
 constexpr int kPollMarginMs = 30'000;
+
+// A checkpoint that is complete is published a moment later; people need one line for both. --json has every event.
+bool IsWorthALine(const EventRowView& event) { return event.type != "checkpoint"; }
 
 // What one round of questions brought.
 struct News {
@@ -90,11 +94,12 @@ class Follower {
     if (context_.json) {
       for (size_t i = skip; i < raw.size(); ++i) fmt::print("{}\n", raw[i].dump());
     } else if (live_) {
-      for (size_t i = skip; i < rows.size(); ++i) shown_.push_back(rows[i]);
+      std::copy_if(rows.begin() + static_cast<std::ptrdiff_t>(skip), rows.end(), std::back_inserter(shown_), IsWorthALine);
       while (shown_.size() > kShownEvents) shown_.pop_front();
       Redraw(RenderLive(context_.out, job, news.validations, {shown_.begin(), shown_.end()}));
     } else {
-      for (size_t i = skip; i < rows.size(); ++i) fmt::print("{}\n", RenderEvent(context_.out, rows[i]));
+      for (size_t i = skip; i < rows.size(); ++i)
+        if (IsWorthALine(rows[i])) fmt::print("{}\n", RenderEvent(context_.out, rows[i]));
       PrintProgress(job);
     }
     std::fflush(stdout);

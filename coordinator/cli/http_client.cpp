@@ -82,7 +82,7 @@ class Exchange {
 
 }  // namespace
 
-Result<HttpResponse> SendHttp(const Endpoint& endpoint, const HttpRequest& request) {
+Result<ClientResponse> SendHttp(const Endpoint& endpoint, const ClientRequest& request) {
   http::request<http::string_body> wire(http::string_to_verb(request.method), request.target, 11);
   wire.set(http::field::host, endpoint.host + ":" + endpoint.port);
   wire.set(http::field::user_agent, "plateau");
@@ -94,7 +94,7 @@ Result<HttpResponse> SendHttp(const Endpoint& endpoint, const HttpRequest& reque
   PLATEAU_TRY(exchange.Connect());
   PLATEAU_TRY(exchange.Send(wire));
   PLATEAU_ASSIGN(auto answer, exchange.Receive());
-  HttpResponse response;
+  ClientResponse response;
   response.status = answer.result_int();
   for (const auto& field : answer) {
     std::string name(field.name_string());

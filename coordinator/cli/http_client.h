@@ -8,7 +8,7 @@
 
 namespace plateau {
 
-struct HttpRequest {
+struct ClientRequest {
   std::string method = "GET";
   std::string target;                          // "/v1/jobs?x=y", already escaped
   std::map<std::string, std::string> headers;  // besides Host, User-Agent and Content-Length
@@ -16,7 +16,7 @@ struct HttpRequest {
   int timeout_ms = 30'000;                     // for the whole exchange, connecting included
 };
 
-struct HttpResponse {
+struct ClientResponse {
   int status = 0;
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;                            // at most kMaxBodyBytes
@@ -36,7 +36,7 @@ Result<Endpoint> ParseEndpoint(const std::string& url);
 
 // Sends one request over a connection of its own and waits for the answer. kUnavailable when nobody listens or the peer goes
 // away, with a message that names the URL; any HTTP status is an answer, not an error. Thread-safe, blocks up to timeout_ms.
-Result<HttpResponse> SendHttp(const Endpoint& endpoint, const HttpRequest& request);
+Result<ClientResponse> SendHttp(const Endpoint& endpoint, const ClientRequest& request);
 
 // Percent-escapes everything but letters, digits, '-', '.', '_' and '~'.
 std::string EscapeUrl(const std::string& text);

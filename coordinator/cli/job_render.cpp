@@ -85,7 +85,7 @@ std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int
   Table table({"JOB", "STATE", "NETWORK", "PROGRESS", "EPOCH", "LOSS", "LR", "BEST", "IMG/S", "TIME", "REASON"});
   table.RightAlign({4, 5, 6, 7, 8, 9});
   for (const auto& job : jobs) {
-    const bool live = job.state == "RUNNING" && job.images_per_s.has_value();
+    const bool live = job.state == "RUNNING" && job.images_per_s.value_or(0) > 0;
     table.Add({job.id, StateText(style, job), job.network, fmt::format("{} {:3.0f}%", Bar(style, job.Share(), 10), job.Share() * 100), EpochText(job),
                OrDash(job.loss), OrDash(job.lr), BestText(job), live ? fmt::format("{:.0f}", *job.images_per_s) : "-",
                Age(job.started, job.ended, now_ms), job.reason});
@@ -97,7 +97,7 @@ std::string RenderProgress(const JobView& job) {
   std::string line = fmt::format("epoch {}  step {}", EpochText(job), Grouped(job.step));
   if (job.loss) line += "  loss " + Figure(*job.loss);
   if (job.lr) line += "  lr " + Figure(*job.lr);
-  if (job.images_per_s && !job.Ended()) line += fmt::format("  {:.0f} images/s", *job.images_per_s);
+  if (job.images_per_s.value_or(0) > 0 && !job.Ended()) line += fmt::format("  {:.0f} images/s", *job.images_per_s);
   const double remaining_s = job.Ended() ? -1 : job.RemainingSeconds();
   if (remaining_s >= 0) line += "  at most " + HumanDuration(remaining_s) + " left";
   return line;
@@ -107,7 +107,9 @@ std::string RenderEvent(const Style& style, const EventRowView& event) {
   Colour colour = Colour::kPlain;
   if (event.type.find("decay") != std::string::npos || event.type.find("lr") != std::string::npos) colour = Colour::kYellow;
   if (event.type.find("fail") != std::string::npos || event.message.find("FAILED") != std::string::npos) colour = Colour::kRed;
-  return fmt::format("{}  {}  {}", style.Paint(Colour::kDim, HourMinuteSecond(event.time)), style.Paint(colour, fmt::format("{:<17}", event.type)),
+  std::string type = event.type;
+  std::replace(type.begin(), type.end(), '_', ' ');
+  return fmt::format("{}  {}  {}", style.Paint(Colour::kDim, HourMinuteSecond(event.time)), style.Paint(colour, fmt::format("{:<17}", type)),
                      event.message);
 }
 

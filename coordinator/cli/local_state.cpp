@@ -52,7 +52,7 @@ std::string ExitText(int status) {
 
 }  // namespace
 
-std::string DefaultStateFolder() {
+std::string LocalStateFolder() {
   if (const char* state = std::getenv("PLATEAU_STATE"); state != nullptr && *state != 0) return state;
   const char* home = std::getenv("HOME");
   return std::string(home != nullptr ? home : "") + "/.local/state/plateau";

@@ -16,7 +16,7 @@ struct LocalEndpoints {
 };
 
 // $PLATEAU_STATE, else ~/.local/state/plateau.
-std::string DefaultStateFolder();
+std::string LocalStateFolder();
 
 // kNotFound when the file is not there; kCorrupt when it is not what the coordinator writes.
 Result<LocalEndpoints> ReadEndpoints(const std::string& state_folder);

@@ -1,0 +1,140 @@
+// A whole Plateau for one test: a synthetic store, a coordinator of its own started by `plateau up`, jobs by its REST interface.
+#pragma once
+
+#include <array>
+#include <cstdio>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+#include <sys/wait.h>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "common/checksum.h"
+#include "common/file.h"
+#include "coordinator/cli/api_client.h"
+#include "coordinator/cli/local_state.h"
+#include "tests/support/mpirun.h"
+#include "tests/support/temp_folder.h"
+
+namespace plateau::test {
+
+using Json = nlohmann::ordered_json;
+
+struct Ran {
+  int code = -1;
+  std::string out;  // stdout and stderr
+};
+
+// `plateau ARGUMENTS` through the shell.
+inline Ran RunPlateau(const std::string& arguments) {
+  Ran run;
+  FILE* pipe = ::popen((PLATEAU_BIN_DIR "/plateau " + arguments + " 2>&1").c_str(), "r");
+  std::array<char, 4096> buffer;
+  while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe)) run.out.append(buffer.data(), n);
+  const int status = ::pclose(pipe);
+  run.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return run;
+}
+
+// One thread. Everything lies in a temporary folder; the destructor cancels what runs and stops the coordinator.
+class House {
+ public:
+  House() {
+    AllowMpirunHere();
+    const Ran made = RunPlateau("dataset synthesize --format store --out " + store() + " --classes 4 --train 128 --val 40 --size 40 --seed 3");
+    EXPECT_EQ(made.code, 0) << made.out;
+    Up();
+  }
+  ~House() { RunPlateau("down --cancel-jobs --state " + state()); }
+  House(const House&) = delete;
+  House& operator=(const House&) = delete;
+
+  std::string store() const { return folder_.path() + "/store"; }
+  std::string state() const { return folder_.path() + "/state"; }
+  std::string runs() const { return folder_.path() + "/runs"; }
+  const std::string& folder() const { return folder_.path(); }
+
+  void Up() {
+    const Ran up = RunPlateau("up --http 127.0.0.1:0 --link 127.0.0.1:0 --state " + state());
+    ASSERT_EQ(up.code, 0) << up.out;
+  }
+  pid_t CoordinatorPid() const { return ReadEndpoints(state())->pid; }
+  // kill -9, and gone when this returns.
+  void KillCoordinator() const {
+    const pid_t pid = CoordinatorPid();
+    ::kill(pid, SIGKILL);
+    ASSERT_TRUE(AwaitExit(pid, 30'000));
+  }
+  ApiClient Api() const { return ApiClient(ParseEndpoint(ReadEndpoints(state())->http).value()); }
+
+  // A job of 8 steps an epoch on two workers: 120 steps, checkpoints and validations in the middle of epochs too.
+  Json Spec(const std::string& name) const {
+    return Json::parse(R"({"version": 1, "kind": "train", "model": {"network": "vgg-a", "width": 0.05},
+      "data": {"train_scale": 36, "crop": 32, "augment": {"flip": true, "colour": true}},
+      "training": {"global_batch": 16, "max_epochs": 100, "max_steps": 120, "dropout": 0.3},
+      "lr": {"initial": 0.01, "patience": 0, "max_decays": 30, "factor": 0.5},
+      "validation": {"every": "1ep", "scale": 36}, "resources": {"workers": 2, "device": "cpu"},
+      "checkpoint": {"every": "12it", "keep_last": 2, "keep_best": 1}, "fault": {"max_restarts": 3, "hang_timeout": "60s"}})")
+        .patch(Json::array({{{"op", "add"}, {"path", "/name"}, {"value", name}},
+                            {{"op", "add"}, {"path", "/output"}, {"value", runs()}},
+                            {{"op", "add"}, {"path", "/data/store"}, {"value", store()}}}));
+  }
+
+  std::string Submit(const Json& spec, bool force = false) const {
+    const auto job = Api().Post(force ? "/v1/jobs?force=true" : "/v1/jobs", spec.dump(), {{"Content-Type", "application/json"}});
+    EXPECT_TRUE(job.has_value()) << job.error().message;
+    return job ? job->value("id", "") : "";
+  }
+  Json Job(const std::string& id) const {
+    const auto job = Api().Get(JobPath(id));
+    EXPECT_TRUE(job.has_value()) << job.error().message;
+    return job ? *job : Json::object();
+  }
+
+  // Waits, event by event, until `done` holds of the job; fails the test after `limit_s` without it. Returns the job.
+  Json Await(const std::string& id, const std::function<bool(const Json&)>& done, int limit_s = 240) const {
+    int64_t seen = 0;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(limit_s);
+    Json job = Job(id);
+    while (!done(job)) {
+      const auto events = Api().Get(JobPath(id, fmt::format("/events?after={}&wait=5", seen)), 60'000);
+      if (!events || std::chrono::steady_clock::now() > end) {
+        ADD_FAILURE() << id << " did not get there: " << job.dump(1) << "\n" << RunPlateau("logs --state " + state() + " " + id).out;
+        return job;
+      }
+      seen = events->value("last", seen);
+      job = Job(id);
+    }
+    return job;
+  }
+  static bool Ended(const Json& job) {
+    const std::string state = job.value("state", "");
+    return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED";
+  }
+  Json AwaitEnd(const std::string& id) const { return Await(id, Ended); }
+  // Until a checkpoint is published, and so something to resume from is there.
+  Json AwaitCheckpoint(const std::string& id) const {
+    return Await(id, [](const Json& job) { return Ended(job) || job["checkpoint"].is_object(); });
+  }
+
+  // The bytes of the current checkpoint's weights.
+  std::string FinalModel(const Json& job) const {
+    PosixFileSystem files;
+    if (!job["checkpoint"].is_object()) return "";
+    const std::string path = job.value("output", "") + "/" + job["checkpoint"].value("path", "") + "/model.safetensors";
+    auto bytes = files.Read(path);
+    EXPECT_TRUE(bytes.has_value()) << path;
+    return bytes ? *bytes : "";
+  }
+  Json History(const std::string& id) const { return *Api().Get(JobPath(id, "/lr-history")); }
+
+ private:
+  TempFolder folder_;
+};
+
+}  // namespace plateau::test
