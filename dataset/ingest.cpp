@@ -3,16 +3,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
-#include <cmath>
 #include <filesystem>
 #include <map>
-#include <mutex>
 
 #include <nlohmann/json.hpp>
 
 #include "common/checksum.h"
 #include "common/progress.h"
+#include "dataset/ingest_rejects.h"
 #include "dataset/ingest_shard.h"
 #include "dataset/ingest_state.h"
 #include "dataset/sealed_json.h"
@@ -85,66 +83,6 @@ std::string PlanText(const DataSource& source, const std::vector<SplitPlan>& pla
   plan["splits"] = std::move(splits);
   return SealJson(plan);
 }
-
-// One line of rejected.jsonl.
-std::string RejectedLine(const ImageSource& source, const RejectedImage& rejected) {
-  const SourceImage& image = source.images()[rejected.source_ordinal];
-  Json line = Json::object();
-  line["split"] = source.split();
-  line["source"] = source.place();
-  line["name"] = image.name;
-  line["source_ordinal"] = rejected.source_ordinal;
-  line["offset"] = image.offset;
-  line["bytes"] = image.bytes;
-  line["reason"] = rejected.reason;
-  return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-// Counts bad images of every split and says when they are too many. Thread-safe.
-class RejectLog {
- public:
-  RejectLog(const std::vector<SplitPlan>& plans, const RejectLimit& limit) : plans_(plans), limit_(limit), found_(plans.size()) {}
-
-  bool Add(size_t split, const RejectedImage& image) {
-    const std::lock_guard lock(mutex_);
-    found_[split].emplace(image.source_ordinal, image);
-    return !TooMany(split);
-  }
-  bool TooMany(size_t split) const { return found_[split].size() > limit_.Of(plans_[split].source->images().size()); }
-  const std::map<uint64_t, RejectedImage>& Of(size_t split) const { return found_[split]; }
-
-  std::string Text() const {
-    std::string text;
-    for (size_t split = 0; split < found_.size(); ++split)
-      for (const auto& [ordinal, image] : found_[split]) text += RejectedLine(*plans_[split].source, image);
-    return text;
-  }
-
-  // The error when a split has too many; success otherwise.
-  Status Check(const std::string& out) const {
-    for (size_t split = 0; split < found_.size(); ++split) {
-      if (!TooMany(split)) continue;
-      const auto& source = *plans_[split].source;
-      const auto& first = found_[split].begin()->second;
-      const auto& image = source.images()[first.source_ordinal];
-      return Fail(
-          ErrorCode::kInvalidInput,
-          "{}: at least {} of its {} {} images are bad, more than --max-rejected {} allows ({}); one is {} at offset {}: {}; all "
-          "that "
-          "were found are in {}/rejected.jsonl; nothing was published: mend the source, or run again with a higher --max-rejected "
-          "(finished shards are kept)",
-          source.place(), found_[split].size(), source.images().size(), source.split(), limit_.Text(),
-          limit_.Of(source.images().size()), image.name, image.offset, first.reason, out);
-    }
-    return {};
-  }
-
- private:
-  const std::vector<SplitPlan>& plans_;
-  const RejectLimit& limit_;
-  std::mutex mutex_;
-  std::vector<std::map<uint64_t, RejectedImage>> found_;  // [split], by source ordinal
-};
 
 // XXH3-64 over the little-endian XXH3-64 of every stored record's value, in source order.
 std::string SplitChecksum(const SplitPlan& plan, const std::map<uint64_t, RejectedImage>& rejected,
@@ -236,27 +174,6 @@ Status BuildAll(FileSystem& files, const Clock& clock, const std::vector<SplitPl
 
 }  // namespace
 
-uint64_t RejectLimit::Of(uint64_t sources) const {
-  return count ? *count : static_cast<uint64_t>(std::floor(share * static_cast<double>(sources)));
-}
-
-std::string RejectLimit::Text() const { return count ? std::to_string(*count) : fmt::format("{:g}%", share * 100); }
-
-Result<RejectLimit> ParseRejectLimit(std::string_view text) {
-  const bool percent = text.ends_with('%');
-  const std::string_view digits = percent ? text.substr(0, text.size() - 1) : text;
-  RejectLimit limit;
-  uint64_t count = 0;
-  double share = 0;
-  const char* end = digits.data() + digits.size();
-  const auto parsed = percent ? std::from_chars(digits.data(), end, share) : std::from_chars(digits.data(), end, count);
-  if (digits.empty() || parsed.ec != std::errc() || parsed.ptr != end || share < 0 || share > 100)
-    return Fail(ErrorCode::kInvalidInput, "--max-rejected: \"{}\" is neither a share such as 1% nor a number such as 25", text);
-  limit.share = share / 100;
-  if (!percent) limit.count = count;
-  return limit;
-}
-
 Result<IngestReport> Ingest(FileSystem& files, const Clock& clock, const DataSource& source, const IngestOptions& options) {
   const int64_t started_ms = clock.MonotonicMs();
   const auto plans = PlanSplits(source, options);
@@ -265,7 +182,9 @@ Result<IngestReport> Ingest(FileSystem& files, const Clock& clock, const DataSou
     for (uint64_t shard = 0; shard < plans[split].shards; ++shard)
       tasks.push_back({split, shard, fmt::format("{}/{:05}", plans[split].source->split(), shard)});
   PLATEAU_ASSIGN(auto state, IngestState::Open(files, options.out, PlanText(source, plans, options), options.overwrite));
-  RejectLog rejects(plans, options.max_rejected);
+  std::vector<const ImageSource*> sources;
+  for (const auto& split : source.splits) sources.push_back(split.get());
+  RejectLog rejects(std::move(sources), options.max_rejected);
   std::vector<ShardResult> results(tasks.size());
   IngestReport report;
   const auto built = BuildAll(files, clock, plans, tasks, options, *state, rejects, results, report);

@@ -2,27 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/file.h"
+#include "dataset/ingest_rejects.h"
 #include "dataset/manifest.h"
 #include "dataset/readers/source.h"
 
 namespace plateau {
-
-// How many images of each split may be bad: a share of its sources (rounded down) or a number.
-struct RejectLimit {
-  double share = 0.01;
-  std::optional<uint64_t> count;
-  uint64_t Of(uint64_t sources) const;
-  std::string Text() const;  // "1%", "25"
-};
-// "1%", "0.5%", "25". kInvalidInput otherwise.
-Result<RejectLimit> ParseRejectLimit(std::string_view text);
 
 struct IngestOptions {
   std::string out;      // the store's folder

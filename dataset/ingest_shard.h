@@ -1,7 +1,6 @@
 // One unit of ingest: the images of one shard, read, checked, converted and written.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -9,17 +8,13 @@
 
 #include "common/error.h"
 #include "common/file.h"
+#include "dataset/ingest_rejects.h"
 #include "dataset/manifest.h"
 #include "dataset/moments.h"
 #include "dataset/readers/source.h"
 #include "dataset/store_layout.h"
 
 namespace plateau {
-
-struct RejectedImage {
-  uint64_t source_ordinal = 0;
-  std::string reason;
-};
 
 // What a finished shard contributes to the manifest; kept on disk until that is written.
 struct ShardResult {

@@ -222,8 +222,9 @@ TEST(Ingest, LimitIsAShareOfEachSplitOrANumber) {
   EXPECT_EQ(ParseRejectLimit("1%")->Of(1000), 10u);
   EXPECT_EQ(ParseRejectLimit("1%")->Of(99), 0u);
   EXPECT_EQ(ParseRejectLimit("0.5%")->Of(1000), 5u);
+  EXPECT_EQ(ParseRejectLimit("29%")->Of(100), 29u);
   EXPECT_EQ(ParseRejectLimit("25")->Of(10), 25u);
-  for (const char* bad : {"", "%", "-1", "101%", "1 %", "x", "1.5"}) EXPECT_FALSE(ParseRejectLimit(bad)) << bad;
+  for (const char* bad : {"", "%", "-1", "101%", "nan%", "1 %", "x", "1.5"}) EXPECT_FALSE(ParseRejectLimit(bad)) << bad;
 }
 
 TEST(Ingest, AFailedRunLeavesNoManifestAndTheNextGoesOn) {
