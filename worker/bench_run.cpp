@@ -95,13 +95,15 @@ BenchResult Summarise(const Engine& engine, const Plan& plan, Samples samples) {
 
 Result<BenchResult> RunBench(const BenchOptions& options) {
   if (options.steps < 1 || options.batch < 1 || options.threads < 1) {
-    return Fail(ErrorCode::kInvalidInput, "--steps {}, --batch {} and --threads {} must be at least 1", options.steps, options.batch, options.threads);
+    return Fail(ErrorCode::kInvalidInput, "--steps {}, --batch {} and --threads {} must be at least 1", options.steps,
+                options.batch, options.threads);
   }
   const auto network = MakeNetwork(options.network, {.width = options.width, .classes = options.classes});
   if (!network) return Fail(network.error());
   const auto costs = CountCosts(*network, options.crop, options.crop);
   if (!costs) return Fail(costs.error());
-  const auto engine = CreateCpuEngine(*network, {.threads = options.threads, .crop = options.crop, .convolution = options.algorithm});
+  const auto engine =
+      CreateCpuEngine(*network, {.threads = options.threads, .crop = options.crop, .convolution = options.algorithm});
   if (!engine) return Fail(engine.error());
   InitParameters((*engine)->parameters(), InitScheme{}, 1);
   const auto plan = (*engine)->Compile({.batch = options.batch, .height = options.crop, .width = options.crop, .training = true});
@@ -115,7 +117,8 @@ Result<BenchResult> RunBench(const BenchOptions& options) {
     if (step == 0 || step == kWarmUpSteps) samples = Samples{none, none, none, {}, {}, {}};
     last_loss = TimedStep(**engine, **plan, input, options, static_cast<uint64_t>(step), samples);
     if (step == 0) first_loss = last_loss;
-    if (!std::isfinite(last_loss)) return Fail(ErrorCode::kNumeric, "step {} of the benchmark has loss {}: its speed means nothing", step, last_loss);
+    if (!std::isfinite(last_loss))
+      return Fail(ErrorCode::kNumeric, "step {} of the benchmark has loss {}: its speed means nothing", step, last_loss);
   }
   BenchResult result = Summarise(**engine, **plan, std::move(samples));
   result.train_flops = TrainFlops(*costs);

@@ -24,10 +24,10 @@ struct LayerTimes {
 
 struct BenchResult {
   std::string device;
-  std::vector<double> step_s;        // ascending
+  std::vector<double> step_s;  // ascending
   std::vector<LayerTimes> layers;
-  double loss_s = 0, sgd_s = 0;      // medians
-  double train_flops = 0;            // of one image, counted as direct convolutions
+  double loss_s = 0, sgd_s = 0;  // medians
+  double train_flops = 0;        // of one image, counted as direct convolutions
   double gemm_gflops = 0;
   double first_loss = 0, last_loss = 0;  // means over the batch
   std::vector<std::string> algorithms;

@@ -25,8 +25,14 @@ double Milliseconds(double seconds) { return seconds * 1e3; }
 void PrintJson(const BenchFlags& flags, const BenchResult& result) {
   const BenchOptions& o = flags.options;
   const double median = result.MedianStep();
-  nlohmann::ordered_json document = {{"network", o.network}, {"width", o.width},     {"classes", o.classes},     {"batch", o.batch},
-                                     {"crop", o.crop},       {"threads", o.threads}, {"algorithm", flags.algorithm}, {"device", result.device},
+  nlohmann::ordered_json document = {{"network", o.network},
+                                     {"width", o.width},
+                                     {"classes", o.classes},
+                                     {"batch", o.batch},
+                                     {"crop", o.crop},
+                                     {"threads", o.threads},
+                                     {"algorithm", flags.algorithm},
+                                     {"device", result.device},
                                      {"images_per_s", {{"median", o.batch / median}, {"best", o.batch / result.step_s.front()}}},
                                      {"direct_equivalent_gflops", o.batch * result.train_flops / median / 1e9},
                                      {"gemm_gflops", result.gemm_gflops},
@@ -48,13 +54,14 @@ void PrintJson(const BenchFlags& flags, const BenchResult& result) {
 void PrintTable(const BenchFlags& flags, const BenchResult& result) {
   const BenchOptions& o = flags.options;
   const double median = result.MedianStep();
-  fmt::print("{} width {}, batch {}, crop {}, {} classes, on {}, convolutions {}\n", o.network, o.width, o.batch, o.crop, o.classes, result.device,
-             flags.algorithm);
-  fmt::print("{:<10}{:>12}{:>16}{:>18}   ms, medians of {} steps\n", "layer", "forward", "backward data", "backward weights", o.steps);
+  fmt::print("{} width {}, batch {}, crop {}, {} classes, on {}, convolutions {}\n", o.network, o.width, o.batch, o.crop, o.classes,
+             result.device, flags.algorithm);
+  fmt::print("{:<10}{:>12}{:>16}{:>18}   ms, medians of {} steps\n", "layer", "forward", "backward data", "backward weights",
+             o.steps);
   LayerTimes sum;
   for (const LayerTimes& layer : result.layers) {
-    fmt::print("{:<10}{:>12.2f}{:>16.2f}{:>18.2f}\n", layer.name, Milliseconds(layer.forward_s), Milliseconds(layer.backward_data_s),
-               Milliseconds(layer.backward_weights_s));
+    fmt::print("{:<10}{:>12.2f}{:>16.2f}{:>18.2f}\n", layer.name, Milliseconds(layer.forward_s),
+               Milliseconds(layer.backward_data_s), Milliseconds(layer.backward_weights_s));
     sum.forward_s += layer.forward_s;
     sum.backward_data_s += layer.backward_data_s;
     sum.backward_weights_s += layer.backward_weights_s;
@@ -64,8 +71,10 @@ void PrintTable(const BenchFlags& flags, const BenchResult& result) {
   fmt::print("loss {:.2f} ms, SGD update {:.2f} ms, step {:.1f} ms (median), loss {:.4f} -> {:.4f}\n", Milliseconds(result.loss_s),
              Milliseconds(result.sgd_s), Milliseconds(median), result.first_loss, result.last_loss);
   fmt::print("images/s: median {:.2f}, best {:.2f}\n", o.batch / median, o.batch / result.step_s.front());
-  fmt::print("{:.1f} GFLOP/s direct-equivalent (Winograd does fewer multiplications than it is counted for); this machine's float32 GEMM: {:.1f} GFLOP/s\n",
-             o.batch * result.train_flops / median / 1e9, result.gemm_gflops);
+  fmt::print(
+      "{:.1f} GFLOP/s direct-equivalent (Winograd does fewer multiplications than it is counted for); this machine's float32 GEMM: "
+      "{:.1f} GFLOP/s\n",
+      o.batch * result.train_flops / median / 1e9, result.gemm_gflops);
 }
 
 Status RunBenchVerb(BenchFlags flags) {

@@ -48,8 +48,8 @@ Status RunInit(const InitFlags& flags) {
                                     {"crop", fmt::format("{}", flags.crop)},
                                     {"init", InitSchemeText(*scheme)},
                                     {"seed", fmt::format("{}", flags.seed)}}));
-  fmt::print("{}: {} width {} crop {}, {} classes: {} tensors, {} parameters, {} from seed {}\n", flags.out, network->name, flags.width, flags.crop,
-             flags.classes, tensors.size(), total, InitSchemeText(*scheme), flags.seed);
+  fmt::print("{}: {} width {} crop {}, {} classes: {} tensors, {} parameters, {} from seed {}\n", flags.out, network->name,
+             flags.width, flags.crop, flags.classes, tensors.size(), total, InitSchemeText(*scheme), flags.seed);
   return {};
 }
 
@@ -66,7 +66,8 @@ void AddInitVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--out", flags->out, "file to write")->required();
   verb->add_option("--classes", flags->classes, "number of classes")->capture_default_str();
   verb->add_option("--crop", flags->crop, "side of the input; fixes the shape of fc6")->capture_default_str();
-  verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")->capture_default_str();
+  verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
+      ->capture_default_str();
   verb->add_option("--seed", flags->seed, "same seed, same weights, on any machine")->capture_default_str();
   verb->add_option("--init", flags->scheme, "he, glorot or gaussian(SIGMA)")->capture_default_str();
   verb->add_option("--names", flags->names, "canonical (conv1_1.weight) or torchvision (features.0.weight)")->capture_default_str();

@@ -46,10 +46,10 @@ Status MakeInput(const ProbeFlags& flags) {
   RandomStream stream(flags.seed, RandomPurpose::kSynthetic, 0, 0);
   for (auto& label : labels) label = stream.NextBelow(static_cast<uint32_t>(flags.classes));
   for (auto& value : images) value = static_cast<float>(stream.NextNormal());
-  const TensorView label_view{TensorType::kI64,
-                              {flags.make_input},
-                              {reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(int64_t)}};
-  const std::vector<NamedTensor> tensors = {{"images", FloatTensor(images, {flags.make_input, 3, flags.crop, flags.crop})}, {"labels", label_view}};
+  const TensorView label_view{
+      TensorType::kI64, {flags.make_input}, {reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(int64_t)}};
+  const std::vector<NamedTensor> tensors = {{"images", FloatTensor(images, {flags.make_input, 3, flags.crop, flags.crop})},
+                                            {"labels", label_view}};
   PosixFileSystem files;
   PLATEAU_TRY(WriteSafetensorsFile(files, flags.out, tensors, {{"seed", fmt::format("{}", flags.seed)}}));
   fmt::print("{}: {} images of {}x{}, labels below {}\n", flags.out, flags.make_input, flags.crop, flags.crop, flags.classes);
@@ -89,7 +89,8 @@ Status WriteOutput(const ProbeFlags& flags, NameStyle style, Engine& engine, con
   for (int p = 0; p < store.count(); ++p) {
     gradients[p].resize(static_cast<size_t>(store.info(p).CanonicalCount()));
     store.ToCanonical(p, store.gradient(p), gradients[p]);
-    tensors.push_back({"grad." + ParameterName(engine.network(), store.info(p).name, style), FloatTensor(gradients[p], store.info(p).shape)});
+    tensors.push_back(
+        {"grad." + ParameterName(engine.network(), store.info(p).name, style), FloatTensor(gradients[p], store.info(p).shape)});
   }
   PosixFileSystem files;
   return WriteSafetensorsFile(files, flags.out, tensors, {{"engine", engine.description()}});
@@ -132,8 +133,8 @@ Status RunProbe(const ProbeFlags& flags) {
     (*plan)->BackwardWeights(layer);
   }
   PLATEAU_TRY(WriteOutput(flags, *style, **engine, **plan, loss.loss / input->batch));
-  fmt::print("{}: {} images through {} on {}: mean loss {:.6f}, {} right\n", flags.out, input->batch, network->name, (*engine)->description(),
-             loss.loss / input->batch, loss.top1_correct);
+  fmt::print("{}: {} images through {} on {}: mean loss {:.6f}, {} right\n", flags.out, input->batch, network->name,
+             (*engine)->description(), loss.loss / input->batch, loss.top1_correct);
   return {};
 }
 
@@ -147,15 +148,18 @@ void AddProbeVerb(CLI::App& app, int& exit_code) {
       "Output: \"logits\" [N,classes], \"loss\" [1] (mean over N) and \"grad.NAME\" of every parameter.\n"
       "Examples:\n"
       "  plateau-worker probe --make-input 4 --crop 224 --out in.safetensors\n"
-      "  plateau-worker probe --network vgg-a --weights w.safetensors --input in.safetensors --out out.safetensors --algorithm direct");
+      "  plateau-worker probe --network vgg-a --weights w.safetensors --input in.safetensors --out out.safetensors --algorithm "
+      "direct");
   verb->add_option("network,--network", flags->network, "vgg-a, vgg-d; widths and classes come from the weights");
   verb->add_option("--weights", flags->weights, "safetensors file");
   verb->add_option("--input", flags->input, "safetensors file");
   verb->add_option("--out", flags->out, "file to write")->required();
   verb->add_option("--dropout", flags->dropout, "rate after fc6 and fc7")->capture_default_str();
   verb->add_option("--seed", flags->seed, "of the dropout masks, or of --make-input")->capture_default_str();
-  verb->add_option("--algorithm", flags->algorithm, "auto (as in training; also called train), direct, winograd")->capture_default_str();
-  verb->add_option("--names", flags->names, "canonical or torchvision: names in --weights and of the gradients")->capture_default_str();
+  verb->add_option("--algorithm", flags->algorithm, "auto (as in training; also called train), direct, winograd")
+      ->capture_default_str();
+  verb->add_option("--names", flags->names, "canonical or torchvision: names in --weights and of the gradients")
+      ->capture_default_str();
   verb->add_option("--threads", flags->threads, "default: all cores");
   verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out");
   verb->add_option("--classes", flags->classes, "of --make-input")->capture_default_str();

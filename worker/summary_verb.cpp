@@ -62,8 +62,11 @@ LayerCost Total(const std::vector<LayerCost>& costs) {
 }
 
 void PrintJson(const SummaryFlags& flags, const InputSize& size, const Network& network, const std::vector<LayerCost>& costs) {
-  nlohmann::ordered_json document = {{"network", network.name}, {"width", flags.width},   {"classes", flags.classes},
-                                     {"batch", flags.batch},    {"input", {size.channels, size.height, size.width}}};
+  nlohmann::ordered_json document = {{"network", network.name},
+                                     {"width", flags.width},
+                                     {"classes", flags.classes},
+                                     {"batch", flags.batch},
+                                     {"input", {size.channels, size.height, size.width}}};
   for (size_t i = 0; i < costs.size(); ++i) {
     document["layers"].push_back({{"name", network.layers[i].name},
                                   {"kind", KindName(network.layers[i].kind)},
@@ -81,18 +84,21 @@ void PrintJson(const SummaryFlags& flags, const InputSize& size, const Network& 
 }
 
 void PrintTable(const SummaryFlags& flags, const InputSize& size, const Network& network, const std::vector<LayerCost>& costs) {
-  fmt::print("{} width {}, {} classes, input {}x{}x{}, batch {}\n", network.name, flags.width, flags.classes, size.channels, size.height, size.width,
-             flags.batch);
+  fmt::print("{} width {}, {} classes, input {}x{}x{}, batch {}\n", network.name, flags.width, flags.classes, size.channels,
+             size.height, size.width, flags.batch);
   fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", "layer", "output", "memory", "parameters", "multiply-adds");
   for (size_t i = 0; i < costs.size(); ++i) {
     const LayerShape& out = costs[i].output;
-    fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", network.layers[i].name, fmt::format("{}x{}x{}", out.channels, out.height, out.width),
-               HumanBytes(static_cast<uint64_t>(costs[i].output_bytes) * static_cast<uint64_t>(flags.batch)), costs[i].params, costs[i].macs);
+    fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", network.layers[i].name,
+               fmt::format("{}x{}x{}", out.channels, out.height, out.width),
+               HumanBytes(static_cast<uint64_t>(costs[i].output_bytes) * static_cast<uint64_t>(flags.batch)), costs[i].params,
+               costs[i].macs);
   }
   const LayerCost total = Total(costs);
-  fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", "total", "", HumanBytes(static_cast<uint64_t>(total.output_bytes) * static_cast<uint64_t>(flags.batch)),
-             total.params, total.macs);
-  fmt::print("memory: float32 outputs of the batch; multiply-adds: one image forward; one trained image: {:.2f} GFLOP\n", TrainFlops(costs) / 1e9);
+  fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", "total", "",
+             HumanBytes(static_cast<uint64_t>(total.output_bytes) * static_cast<uint64_t>(flags.batch)), total.params, total.macs);
+  fmt::print("memory: float32 outputs of the batch; multiply-adds: one image forward; one trained image: {:.2f} GFLOP\n",
+             TrainFlops(costs) / 1e9);
 }
 
 Status RunSummary(const SummaryFlags& flags) {
@@ -123,7 +129,8 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
   verb->add_option("network,--network", flags->network, "vgg-a, vgg-d")->required();
   verb->add_option("--input", flags->input, "channels x height x width")->capture_default_str();
   verb->add_option("--classes", flags->classes, "number of classes")->capture_default_str();
-  verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")->capture_default_str();
+  verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
+      ->capture_default_str();
   verb->add_option("--batch", flags->batch, "images that the memory column counts")->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {

@@ -15,7 +15,8 @@ Result<TensorView> Find(const SafetensorsFile& file, const std::string& path, co
   const auto found = file.tensors().find(name);
   if (found != file.tensors().end()) return found->second;
   return Fail(ErrorCode::kNotFound, "{}: no tensor '{}'; {}", path, name,
-              style == NameStyle::kCanonical ? "give --names torchvision if the file uses torchvision's names" : "the file does not use torchvision's names");
+              style == NameStyle::kCanonical ? "give --names torchvision if the file uses torchvision's names"
+                                             : "the file does not use torchvision's names");
 }
 
 Status WriteAll(WritableFile& file, std::span<const NamedTensor> tensors, const std::map<std::string, std::string>& metadata) {
@@ -53,7 +54,8 @@ Status WriteSafetensorsFile(FileSystem& files, const std::string& path, std::spa
   return files.SyncDirectory(folder.empty() ? "." : folder);
 }
 
-Result<Network> NetworkOfWeights(const std::string& name, const SafetensorsFile& file, const std::string& path, NameStyle style, double dropout) {
+Result<Network> NetworkOfWeights(const std::string& name, const SafetensorsFile& file, const std::string& path, NameStyle style,
+                                 double dropout) {
   auto network = MakeNetwork(name, {.dropout = dropout});
   if (!network) return network;
   for (LayerDef& layer : network->layers) {
@@ -62,7 +64,8 @@ Result<Network> NetworkOfWeights(const std::string& name, const SafetensorsFile&
     if (!bias) return Fail(bias.error());
     const size_t values = bias->bytes.size() / sizeof(float);
     if (bias->type != TensorType::kF32 || bias->shape.size() != 1 || values == 0) {
-      return Fail(ErrorCode::kInvalidInput, "{}: {} is not a float32 vector", path, ParameterName(*network, layer.name + ".bias", style));
+      return Fail(ErrorCode::kInvalidInput, "{}: {} is not a float32 vector", path,
+                  ParameterName(*network, layer.name + ".bias", style));
     }
     layer.out_channels = static_cast<int>(values);
   }

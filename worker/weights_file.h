@@ -22,7 +22,8 @@ Status WriteSafetensorsFile(FileSystem& files, const std::string& path, std::spa
 
 // The network whose shapes are those of the file: classes and channel counts come from the tensors, so that no width need be told.
 // kNotFound names a missing tensor and the file.
-Result<Network> NetworkOfWeights(const std::string& name, const SafetensorsFile& file, const std::string& path, NameStyle style, double dropout);
+Result<Network> NetworkOfWeights(const std::string& name, const SafetensorsFile& file, const std::string& path, NameStyle style,
+                                 double dropout);
 // Fills every weight of `store`; kInvalidInput names the tensor whose shape differs.
 Status LoadWeights(const Network& network, const SafetensorsFile& file, NameStyle style, ParameterStore& store);
 

@@ -64,7 +64,8 @@ class EngineVerbs : public testing::Test {
     return values;
   }
   void MakeFiles(const std::string& names = "canonical") {
-    const auto init = RunVerb("init --network vgg-a --classes 7 --crop 40 --width 0.0625 --seed 3 --names " + names + " --out " + Path("w"));
+    const auto init =
+        RunVerb("init --network vgg-a --classes 7 --crop 40 --width 0.0625 --seed 3 --names " + names + " --out " + Path("w"));
     ASSERT_EQ(init.exit_code, 0) << init.err;
     const auto input = RunVerb("probe --make-input 3 --classes 7 --crop 40 --seed 9 --out " + Path("in"));
     ASSERT_EQ(input.exit_code, 0) << input.err;
@@ -126,7 +127,9 @@ TEST_F(EngineVerbs, TorchvisionNamesHoldTheSameValues) {
 
 TEST_F(EngineVerbs, InitGivesTheSameFileForTheSameSeedOnly) {
   const auto weights = [&](const std::string& seed) {
-    EXPECT_EQ(RunVerb("init vgg-a --classes 5 --crop 32 --width 0.0625 --init glorot --seed " + seed + " --out " + Path("w")).exit_code, 0);
+    EXPECT_EQ(
+        RunVerb("init vgg-a --classes 5 --crop 32 --width 0.0625 --init glorot --seed " + seed + " --out " + Path("w")).exit_code,
+        0);
     return Values(Load("w"), "conv3_1.weight");
   };
   const auto one = weights("1");

@@ -17,7 +17,8 @@ struct LayerCost {
 
 // One entry a layer of network.layers. Errors as InferShapes.
 Result<std::vector<LayerCost>> CountCosts(const Network& network, int height, int width);
-// Floating-point operations of one trained image: forward, data gradients (none for the first layer) and weight gradients, 2 a multiply-add.
+// Floating-point operations of one trained image: forward, data gradients (none for the first layer) and weight gradients, 2 a
+// multiply-add.
 double TrainFlops(const std::vector<LayerCost>& costs);
 
 }  // namespace plateau

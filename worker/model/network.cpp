@@ -44,7 +44,8 @@ Result<std::vector<LayerShape>> InferShapes(const Network& network, int height, 
     }
     const int rows = in.height + 2 * layer.pad - layer.kernel, columns = in.width + 2 * layer.pad - layer.kernel;
     if (in.height < 1 || in.width < 1 || rows < 0 || columns < 0) {
-      return Fail(ErrorCode::kInvalidInput, "{}: an input of {}x{} shrinks to nothing at layer {} (its input is {}x{}, its window {}x{}); use larger images",
+      return Fail(ErrorCode::kInvalidInput,
+                  "{}: an input of {}x{} shrinks to nothing at layer {} (its input is {}x{}, its window {}x{}); use larger images",
                   network.name, height, width, layer.name, in.height, in.width, layer.kernel, layer.kernel);
     }
     const int channels = layer.kind == LayerKind::kMaxPool ? in.channels : layer.out_channels;

@@ -14,16 +14,16 @@ enum class LayerKind { kConvolution, kMaxPool, kFullyConnected };
 // One node. Convolution and fully connected layers carry their ReLU and dropout: VGG has no other place for them.
 struct LayerDef {
   LayerKind kind = LayerKind::kConvolution;
-  std::string name;              // "conv1_1", "pool1", "fc6"
-  std::vector<int> inputs;       // indices of earlier layers; -1 is the network's input
-  int out_channels = 0;          // 0 for pools
+  std::string name;         // "conv1_1", "pool1", "fc6"
+  std::vector<int> inputs;  // indices of earlier layers; -1 is the network's input
+  int out_channels = 0;     // 0 for pools
   int kernel = 0, stride = 1, pad = 0;
   bool relu = false;
-  double dropout = 0;            // after the ReLU, training only, inverted
+  double dropout = 0;  // after the ReLU, training only, inverted
 };
 
 struct Network {
-  std::string name;              // "vgg-a"
+  std::string name;  // "vgg-a"
   double width = 1.0;
   int classes = 1000;
   int channels = 3;              // of the input
@@ -31,7 +31,7 @@ struct Network {
 };
 
 struct NetworkOptions {
-  double width = 1.0;    // channels and fc units become max(16, nearest multiple of 16 of width * paper); 1.0 is the paper
+  double width = 1.0;  // channels and fc units become max(16, nearest multiple of 16 of width * paper); 1.0 is the paper
   int classes = 1000;
   int channels = 3;
   double dropout = 0.5;

@@ -26,7 +26,8 @@ uint32_t DropoutThreshold(double rate) {
 uint32_t DropoutWord(const DropoutKey& key, uint32_t unit) { return Stream(key).Block(FirstBlock(key) + unit / 4)[unit % 4]; }
 
 void ApplyDropout(const DropoutKey& key, double rate, std::span<float> units) {
-  PLATEAU_CHECK(key.layer >= 0 && key.layer < 1024 && units.size() < (size_t{1} << 24), "layer {}, {} units", key.layer, units.size());
+  PLATEAU_CHECK(key.layer >= 0 && key.layer < 1024 && units.size() < (size_t{1} << 24), "layer {}, {} units", key.layer,
+                units.size());
   const RandomStream stream = Stream(key);
   const uint32_t threshold = DropoutThreshold(rate), first = FirstBlock(key);
   const float scale = static_cast<float>(1 / (1 - rate));

@@ -13,15 +13,16 @@ namespace plateau {
 // One learned tensor. Canonical shapes: convolution weight [out, in, height, width]; fully connected weight [out, in] with `in` in
 // C,H,W order of the map before it; bias [out].
 struct ParameterInfo {
-  std::string name;               // "conv1_1.weight", "fc6.bias"
-  std::vector<int64_t> shape;     // canonical
-  int layer = 0;                  // index in Network::layers, forward order
-  bool is_bias = false;           // exempt from decay when weight_decay_bias is false
+  std::string name;            // "conv1_1.weight", "fc6.bias"
+  std::vector<int64_t> shape;  // canonical
+  int layer = 0;               // index in Network::layers, forward order
+  bool is_bias = false;        // exempt from decay when weight_decay_bias is false
   int64_t fan_in = 0, fan_out = 0;
   int64_t CanonicalCount() const;
 };
 
-// Every learned tensor in forward order, a layer's weight before its bias. `shapes` as InferShapes gives them for the training crop.
+// Every learned tensor in forward order, a layer's weight before its bias. `shapes` as InferShapes gives them for the training
+// crop.
 std::vector<ParameterInfo> ListParameters(const Network& network, const std::vector<LayerShape>& shapes);
 
 // Owner of the flat fp32 buffers. Values are in a native layout chosen by the backend, the same for weight, momentum and gradient,

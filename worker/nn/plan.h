@@ -23,16 +23,16 @@ struct LaneBatch {
 
 // Sums over the lane's rows of weight 1.
 struct LossSums {
-  double loss = 0;          // sum of -log p(label)
+  double loss = 0;  // sum of -log p(label)
   int64_t images = 0;
-  int64_t top1_correct = 0; // ties go to the lower class index
+  int64_t top1_correct = 0;  // ties go to the lower class index
   int64_t top5_correct = 0;
 };
 
 struct PlanOptions {
   int batch = 1;
   int height = 224, width = 224;
-  bool training = true;     // false: no dropout, no backward buffers
+  bool training = true;  // false: no dropout, no backward buffers
 };
 
 enum class ConvAlgorithm { kAuto, kDirect, kWinograd };  // kAuto: the backend's fixed rule on the shape
@@ -42,8 +42,8 @@ class Plan {
  public:
   virtual ~Plan() = default;
   virtual const PlanOptions& options() const = 0;
-  // Runs all layers. The plans of an engine share their buffers: a Forward of another plan ends this one's right to Loss and Backward,
-  // which then throw. Training plans draw dropout masks from (seed, step, sample index, layer, unit).
+  // Runs all layers. The plans of an engine share their buffers: a Forward of another plan ends this one's right to Loss and
+  // Backward, which then throw. Training plans draw dropout masks from (seed, step, sample index, layer, unit).
   virtual void Forward(const LaneBatch& lane, uint64_t step) = 0;
   // Soft-max loss of the last Forward. Training plans also form d(loss)/d(logits), divided by `global_batch`.
   virtual LossSums Loss(const LaneBatch& lane, int global_batch) = 0;
@@ -53,10 +53,10 @@ class Plan {
   // of its parameters. Call for every layer, last to first; a layer without that pass does nothing.
   virtual void BackwardData(int layer) = 0;
   virtual void BackwardWeights(int layer) = 0;
-  // After the backward pass of a training plan: false when an image, a hidden output or a gradient between layers was NaN or infinite.
-  // Engines fuse a ReLU that turns NaN into 0, so a diverged network may still show a finite loss.
+  // After the backward pass of a training plan: false when an image, a hidden output or a gradient between layers was NaN or
+  // infinite. Engines fuse a ReLU that turns NaN into 0, so a diverged network may still show a finite loss.
   virtual bool HiddenFinite() const = 0;
-  virtual std::span<const float> logits() const = 0;     // [batch, classes] of the last Forward
+  virtual std::span<const float> logits() const = 0;  // [batch, classes] of the last Forward
   // After a non-finite loss: runs forward again looking at each layer; name of the first whose weights
   // or output are not finite, "input" when the images are not, or "".
   virtual std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) = 0;
@@ -68,8 +68,8 @@ class Plan {
 
 struct EngineOptions {
   int threads = 1;
-  uint64_t seed = 1;             // of dropout and initialisation
-  int crop = 224;                // training input side: fixes the shape of the first fully connected layer
+  uint64_t seed = 1;  // of dropout and initialisation
+  int crop = 224;     // training input side: fixes the shape of the first fully connected layer
   ConvAlgorithm convolution = ConvAlgorithm::kAuto;
 };
 
@@ -81,7 +81,7 @@ class Engine {
   virtual ParameterStore& parameters() = 0;
   // The plan stays valid until the engine dies or more than kMaxPlans others were asked for since.
   virtual Result<Plan*> Compile(const PlanOptions& options) = 0;
-  virtual std::string description() const = 0;   // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
+  virtual std::string description() const = 0;  // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
   static constexpr int kMaxPlans = 8;
 };
 

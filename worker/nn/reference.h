@@ -61,7 +61,7 @@ struct ChainResult {
   double loss = 0;
   std::vector<std::vector<double>> gradients;
 };
-ChainResult RunChain(const Network& network, const std::vector<std::vector<double>>& parameters, const LaneBatch& lane, int height, int width,
-                     int global_batch, bool training, uint64_t seed, uint64_t step);
+ChainResult RunChain(const Network& network, const std::vector<std::vector<double>>& parameters, const LaneBatch& lane, int height,
+                     int width, int global_batch, bool training, uint64_t seed, uint64_t step);
 
 }  // namespace plateau::reference

@@ -19,8 +19,8 @@ Map AsMap(const ParameterInfo& info, const std::vector<double>& values) {
 
 }  // namespace
 
-ChainResult RunChain(const Network& network, const std::vector<std::vector<double>>& parameters, const LaneBatch& lane, int height, int width,
-                     int global_batch, bool training, uint64_t seed, uint64_t step) {
+ChainResult RunChain(const Network& network, const std::vector<std::vector<double>>& parameters, const LaneBatch& lane, int height,
+                     int width, int global_batch, bool training, uint64_t seed, uint64_t step) {
   const auto shapes = InferShapes(network, height, width);
   PLATEAU_CHECK(shapes.has_value(), "{}", shapes.error().message);
   const auto infos = ListParameters(network, *shapes);

@@ -7,7 +7,8 @@ namespace plateau {
 namespace {
 
 ConvShape Shape(int batch, int side, int in = 64, int out = 64) {
-  return {.batch = batch, .in_channels = in, .out_channels = out, .height = side, .width = side, .kernel = 3, .stride = 1, .pad = 1};
+  return {
+      .batch = batch, .in_channels = in, .out_channels = out, .height = side, .width = side, .kernel = 3, .stride = 1, .pad = 1};
 }
 
 ConvAlgorithm Choose(const ConvShape& shape, ConvPass pass = ConvPass::kForward, ConvAlgorithm requested = ConvAlgorithm::kAuto) {

@@ -22,7 +22,8 @@ TEST_P(WholeNetwork, LossLogitsAndEveryGradientEqualTheNaiveLoops) {
   auto engine = MakeEngine(network, {.threads = c.threads, .seed = 5, .crop = kCrop, .convolution = c.algorithm});
   const Samples samples = MakeSamples(4, kCrop, kClasses);
   const StepResult ours = RunStep(*engine, samples.lane(), kCrop, 4);
-  const auto right = reference::RunChain(network, DoubleParameters(engine->parameters()), samples.lane(), kCrop, kCrop, 4, true, 5, 3);
+  const auto right =
+      reference::RunChain(network, DoubleParameters(engine->parameters()), samples.lane(), kCrop, kCrop, 4, true, 5, 3);
   EXPECT_LT(RelativeError(ours.logits, right.logits.values), 1e-5);
   EXPECT_NEAR(ours.loss.loss, right.loss, 1e-5 * right.loss);
   for (size_t p = 0; p < right.gradients.size(); ++p) {
@@ -33,7 +34,8 @@ TEST_P(WholeNetwork, LossLogitsAndEveryGradientEqualTheNaiveLoops) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, WholeNetwork,
                          testing::Values(Case{"vgg-a", ConvAlgorithm::kDirect, 0, 1}, Case{"vgg-a", ConvAlgorithm::kAuto, 0.5, 2},
-                                         Case{"vgg-a", ConvAlgorithm::kWinograd, 0.5, 1}, Case{"vgg-d", ConvAlgorithm::kAuto, 0.5, 2},
+                                         Case{"vgg-a", ConvAlgorithm::kWinograd, 0.5, 1},
+                                         Case{"vgg-d", ConvAlgorithm::kAuto, 0.5, 2},
                                          Case{"vgg-d", ConvAlgorithm::kDirect, 0.3, 2}));
 
 std::unique_ptr<Engine> SmallEngine(int threads = 2, double dropout = 0.5, const char* network = "vgg-a", int crop = kCrop) {
@@ -95,7 +97,8 @@ TEST(CpuEngine, MasksChangeWithStepAndSample) {
   samples.index[2] += 1;
   const StepResult other = RunStep(*engine, samples.lane(), kCrop, 4, 3);
   for (int n = 0; n < 4; ++n) {
-    const bool same = std::equal(base.logits.begin() + n * kClasses, base.logits.begin() + (n + 1) * kClasses, other.logits.begin() + n * kClasses);
+    const bool same = std::equal(base.logits.begin() + n * kClasses, base.logits.begin() + (n + 1) * kClasses,
+                                 other.logits.begin() + n * kClasses);
     EXPECT_EQ(same, n != 2) << n;
   }
 }
@@ -123,7 +126,9 @@ TEST(CpuEngine, PlansShareWeightsAndArenaAndMayAlternate) {
 
 TEST(CpuEngine, TheListOfPlansIsBoundedAndAnAskedForPlanIsKept) {
   auto engine = SmallEngine(1);
-  const auto compile = [&](int batch) { return *engine->Compile({.batch = batch, .height = kCrop, .width = kCrop, .training = false}); };
+  const auto compile = [&](int batch) {
+    return *engine->Compile({.batch = batch, .height = kCrop, .width = kCrop, .training = false});
+  };
   Plan* first = compile(1);
   for (int batch = 2; batch <= 3 * Engine::kMaxPlans; ++batch) {
     compile(batch);
@@ -197,7 +202,8 @@ TEST(CpuEngine, NoValueThatIsNotFiniteHidesBehindAReluThatTurnsNanIntoZero) {
     return finite;
   };
   for (int parameter = 0; parameter < store.count(); ++parameter) {
-    for (const float factor : {NAN, INFINITY}) EXPECT_FALSE(scaled(parameter, factor)) << store.info(parameter).name << " " << factor;
+    for (const float factor : {NAN, INFINITY})
+      EXPECT_FALSE(scaled(parameter, factor)) << store.info(parameter).name << " " << factor;
   }
   EXPECT_FALSE(scaled(4, 1e38F));  // finite weights whose products overflow
   EXPECT_TRUE(StepLooksFinite(*engine, samples));

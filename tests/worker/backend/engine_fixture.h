@@ -74,7 +74,8 @@ struct StepResult {
 };
 
 inline StepResult RunStep(Engine& engine, const LaneBatch& lane, int crop, int global_batch, uint64_t step = 3) {
-  const auto plan = engine.Compile({.batch = static_cast<int>(lane.labels.size()), .height = crop, .width = crop, .training = true});
+  const auto plan =
+      engine.Compile({.batch = static_cast<int>(lane.labels.size()), .height = crop, .width = crop, .training = true});
   EXPECT_TRUE(plan.has_value()) << plan.error().message;
   StepResult result;
   (*plan)->Forward(lane, step);

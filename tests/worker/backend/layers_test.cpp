@@ -30,8 +30,12 @@ class Layers : public testing::Test {
   }
   std::vector<double> RandomVector(int count) { return Random(1, count, 1, 1).values; }
 
-  memory::desc Plain(const Map& map) const { return {{map.n, map.c, map.h, map.w}, memory::data_type::f32, memory::format_tag::nchw}; }
-  memory::desc Blocked(const Map& map) const { return {{map.n, map.c, map.h, map.w}, memory::data_type::f32, memory::format_tag::nChw16c}; }
+  memory::desc Plain(const Map& map) const {
+    return {{map.n, map.c, map.h, map.w}, memory::data_type::f32, memory::format_tag::nchw};
+  }
+  memory::desc Blocked(const Map& map) const {
+    return {{map.n, map.c, map.h, map.w}, memory::data_type::f32, memory::format_tag::nChw16c};
+  }
 
   std::vector<float> ToLayout(const Map& map, const memory::desc& desc) {
     std::vector<float> plain(map.values.begin(), map.values.end()), values(desc.get_size() / sizeof(float));
@@ -63,7 +67,8 @@ class Layers : public testing::Test {
 
   CpuParameterStore MakeStore(const memory::desc& weights, std::vector<int64_t> shape, int channel_block = 1, int64_t area = 1) {
     const int64_t outputs = shape[0];
-    std::vector<ParameterInfo> infos = {{.name = "w", .shape = std::move(shape)}, {.name = "b", .shape = {outputs}, .is_bias = true}};
+    std::vector<ParameterInfo> infos = {{.name = "w", .shape = std::move(shape)},
+                                        {.name = "b", .shape = {outputs}, .is_bias = true}};
     const memory::desc bias({outputs}, memory::data_type::f32, memory::format_tag::x);
     return {engine_, 2, std::move(infos), {{weights, channel_block, area}, {bias, 1, 1}}};
   }
@@ -82,9 +87,10 @@ class Layers : public testing::Test {
   struct LayerRun {
     std::vector<float> y, dx, dw, db;
   };
-  LayerRun RunLayer(CpuLayer& layer, CpuParameterStore* store, const Map& x, const memory::desc& input, const Map& y_shape, const Map& dy) {
-    std::vector<float> in = ToLayout(x, input), out(layer.output().get_size() / sizeof(float)), gradient = ToLayout(dy, layer.output()),
-                       in_gradient(in.size());
+  LayerRun RunLayer(CpuLayer& layer, CpuParameterStore* store, const Map& x, const memory::desc& input, const Map& y_shape,
+                    const Map& dy) {
+    std::vector<float> in = ToLayout(x, input), out(layer.output().get_size() / sizeof(float)),
+                       gradient = ToLayout(dy, layer.output()), in_gradient(in.size());
     HugeBuffer scratchpad(std::max<size_t>(layer.scratchpad_bytes(), 1)), workspace(std::max<size_t>(layer.workspace_bytes(), 1));
     layer.Bind({in.data(), out.data(), in_gradient.data(), gradient.data(), workspace.data(), scratchpad.data()});
     layer.Forward(dnnl_stream_);
@@ -99,7 +105,8 @@ class Layers : public testing::Test {
     LayerRun run;
     std::vector<std::string> algorithms;
   };
-  ConvRun RunConv(const ConvSetup& setup, const Map& x, const Map& w, const std::vector<double>& b, const Map& dy, const memory::desc& native) {
+  ConvRun RunConv(const ConvSetup& setup, const Map& x, const Map& w, const std::vector<double>& b, const Map& dy,
+                  const memory::desc& native) {
     CpuParameterStore store = MakeStore(native, {w.n, w.c, w.h, w.w});
     SetWeights(store, w, b);
     ConvLayer layer(engine_, store, 0, 1, setup);
@@ -117,7 +124,8 @@ class Layers : public testing::Test {
             .has_avx512 = HasAvx512()};
   }
   static bool HasAvx512() {
-    const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa()), wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
+    const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa()),
+               wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
     return (isa & wanted) == wanted;
   }
 
@@ -129,7 +137,7 @@ class Layers : public testing::Test {
 struct ConvCase {
   int batch, in, out, side, kernel;
 };
-const ConvCase kConvCases[] = {{2, 3, 16, 9, 3}, {2, 3, 64, 32, 3}, {4, 16, 16, 8, 3}, {2, 32, 48, 13, 3},
+const ConvCase kConvCases[] = {{2, 3, 16, 9, 3},  {2, 3, 64, 32, 3}, {4, 16, 16, 8, 3}, {2, 32, 48, 13, 3},
                                {3, 64, 32, 7, 3}, {5, 16, 32, 3, 3}, {1, 32, 16, 2, 3}, {2, 32, 32, 6, 1}};
 
 TEST_F(Layers, ConvolutionEqualsTheNaiveLoopsInEveryPassAndAlgorithm) {
@@ -143,7 +151,8 @@ TEST_F(Layers, ConvolutionEqualsTheNaiveLoopsInEveryPassAndAlgorithm) {
     for (const auto requested : {ConvAlgorithm::kDirect, ConvAlgorithm::kWinograd, ConvAlgorithm::kAuto}) {
       const ConvSetup setup = Setup(c.batch, c.in, c.out, c.side, requested, c.kernel);
       const auto [run, algorithms] = RunConv(setup, x, w, b, dy, ConvLayer::NativeWeights(engine_, setup));
-      const std::string what = fmt::format("{}x{}->{} @{} k{} {}", c.batch, c.in, c.out, c.side, c.kernel, ConvAlgorithmName(requested));
+      const std::string what =
+          fmt::format("{}x{}->{} @{} k{} {}", c.batch, c.in, c.out, c.side, c.kernel, ConvAlgorithmName(requested));
       EXPECT_LT(Error(run.y, right_y.values), kTolerance) << what;
       if (setup.data_gradient) {
         EXPECT_LT(Error(run.dx, right_dx.values), kTolerance) << what;
@@ -156,14 +165,17 @@ TEST_F(Layers, ConvolutionEqualsTheNaiveLoopsInEveryPassAndAlgorithm) {
 
 TEST_F(Layers, WinogradIsUsedWhereAskedAndEqualsDirectOnThePapersShapes) {
   if (!HasAvx512()) GTEST_SKIP() << "this CPU has no AVX-512: there is no Winograd to compare";
-  for (const ConvCase& c : {ConvCase{1, 64, 64, 56, 3}, ConvCase{2, 128, 128, 28, 3}, ConvCase{2, 256, 256, 14, 3}, ConvCase{8, 128, 128, 7, 3}}) {
-    const Map x = Random(c.batch, c.in, c.side, c.side), w = Random(c.out, c.in, 3, 3, 0.05), dy = Random(c.batch, c.out, c.side, c.side);
+  for (const ConvCase& c :
+       {ConvCase{1, 64, 64, 56, 3}, ConvCase{2, 128, 128, 28, 3}, ConvCase{2, 256, 256, 14, 3}, ConvCase{8, 128, 128, 7, 3}}) {
+    const Map x = Random(c.batch, c.in, c.side, c.side), w = Random(c.out, c.in, 3, 3, 0.05),
+              dy = Random(c.batch, c.out, c.side, c.side);
     const auto b = RandomVector(c.out);
     const ConvSetup direct = Setup(c.batch, c.in, c.out, c.side, ConvAlgorithm::kDirect);
     const ConvSetup chosen = Setup(c.batch, c.in, c.out, c.side, ConvAlgorithm::kAuto);
     const auto native = ConvLayer::NativeWeights(engine_, chosen);
     const auto right = RunConv(direct, x, w, b, dy, native), ours = RunConv(chosen, x, w, b, dy, native);
-    EXPECT_EQ(ours.algorithms, (std::vector<std::string>{"forward winograd", "backward_data winograd", "backward_weights winograd"}));
+    EXPECT_EQ(ours.algorithms,
+              (std::vector<std::string>{"forward winograd", "backward_data winograd", "backward_weights winograd"}));
     EXPECT_EQ(right.algorithms, (std::vector<std::string>{"forward direct", "backward_data direct", "backward_weights direct"}));
     const auto doubles = [](const std::vector<float>& values) { return std::vector<double>(values.begin(), values.end()); };
     EXPECT_LT(Error(ours.run.y, doubles(right.run.y)), kTolerance);
@@ -179,7 +191,8 @@ TEST_F(Layers, AConvolutionWhoseWeightsLieInAnotherLayoutUsesACopyAndGivesTheSam
   const ConvSetup setup = Setup(2, 16, 32, 8, ConvAlgorithm::kDirect);
   const memory::desc plain({32, 16, 3, 3}, memory::data_type::f32, memory::format_tag::oihw);
   ASSERT_FALSE(plain == ConvLayer::NativeWeights(engine_, setup));
-  const auto native = RunConv(setup, x, w, b, dy, ConvLayer::NativeWeights(engine_, setup)).run, copied = RunConv(setup, x, w, b, dy, plain).run;
+  const auto native = RunConv(setup, x, w, b, dy, ConvLayer::NativeWeights(engine_, setup)).run,
+             copied = RunConv(setup, x, w, b, dy, plain).run;
   EXPECT_EQ(copied.y, native.y);
   EXPECT_EQ(copied.dx, native.dx);
   EXPECT_EQ(copied.dw, native.dw);
@@ -261,8 +274,10 @@ TEST_F(Layers, CanonicalFormSurvivesEveryLayoutAndPaddingIsZero) {
   };
   using Tag = memory::format_tag;
   const auto kFloat = memory::data_type::f32;
-  for (const Case& c : {Case{{{32, 48, 3, 3}, kFloat, Tag::OIhw16i16o}, {32, 48, 3, 3}, 1, 1}, Case{{{16, 3, 3, 3}, kFloat, Tag::Ohwi16o}, {16, 3, 3, 3}, 1, 1},
-                        Case{{{20, 64}, kFloat, Tag::OI16i16o}, {20, 64}, 1, 1}, Case{{{20, 288}, kFloat, Tag::OI16i16o}, {20, 288}, 16, 9}}) {
+  for (const Case& c :
+       {Case{{{32, 48, 3, 3}, kFloat, Tag::OIhw16i16o}, {32, 48, 3, 3}, 1, 1},
+        Case{{{16, 3, 3, 3}, kFloat, Tag::Ohwi16o}, {16, 3, 3, 3}, 1, 1}, Case{{{20, 64}, kFloat, Tag::OI16i16o}, {20, 64}, 1, 1},
+        Case{{{20, 288}, kFloat, Tag::OI16i16o}, {20, 288}, 16, 9}}) {
     CpuParameterStore store = MakeStore(c.desc, c.shape, c.block, c.area);
     std::vector<float> canonical(static_cast<size_t>(store.info(0).CanonicalCount()));
     for (size_t i = 0; i < canonical.size(); ++i) canonical[i] = static_cast<float>(i + 1);

@@ -77,7 +77,9 @@ TEST(SoftmaxLoss, TiesGoToTheLowerClass) {
   }
 }
 
-TEST(SoftmaxLoss, FewerThanFiveClassesAreAlwaysInTheTopFive) { EXPECT_EQ(RunLoss({{3, 2, 1}, {2}, {1}, 3}, 1).sums.top5_correct, 1); }
+TEST(SoftmaxLoss, FewerThanFiveClassesAreAlwaysInTheTopFive) {
+  EXPECT_EQ(RunLoss({{3, 2, 1}, {2}, {1}, 3}, 1).sums.top5_correct, 1);
+}
 
 TEST(SoftmaxLoss, PaddingRowsAddNothingEvenWithNonsenseInThem) {
   Rows rows = RandomRows(4, 10);

@@ -63,8 +63,8 @@ TEST(Network, TheVggFactsGiveTheSameCounts) {
 
 TEST(Network, ConfigurationAHasThePapersLayersInOrder) {
   EXPECT_EQ(LayerNames(*MakeNetwork("vgg-a", {})),
-            (std::vector<std::string>{"conv1_1", "pool1", "conv2_1", "pool2", "conv3_1", "conv3_2", "pool3", "conv4_1", "conv4_2", "pool4",
-                                      "conv5_1", "conv5_2", "pool5", "fc6", "fc7", "fc8"}));
+            (std::vector<std::string>{"conv1_1", "pool1", "conv2_1", "pool2", "conv3_1", "conv3_2", "pool3", "conv4_1", "conv4_2",
+                                      "pool4", "conv5_1", "conv5_2", "pool5", "fc6", "fc7", "fc8"}));
 }
 
 TEST(Network, ConfigurationDHasThreeConvolutionsInTheDeepBlocks) {

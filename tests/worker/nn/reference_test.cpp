@@ -110,13 +110,14 @@ TEST_F(ReferenceGradients, SoftmaxLossDividedByTheGlobalBatchWithAPaddingRow) {
 }
 
 TEST_F(ReferenceGradients, WholeChain) {
-  const Network network{.name = "tiny",
-                        .classes = 3,
-                        .channels = 2,
-                        .layers = {{.name = "conv", .inputs = {-1}, .out_channels = 3, .kernel = 3, .pad = 1, .relu = true},
-                                   {.kind = LayerKind::kMaxPool, .name = "pool", .inputs = {0}, .kernel = 2, .stride = 2},
-                                   {.kind = LayerKind::kFullyConnected, .name = "fc", .inputs = {1}, .out_channels = 5, .relu = true, .dropout = 0.3},
-                                   {.kind = LayerKind::kFullyConnected, .name = "out", .inputs = {2}, .out_channels = 3}}};
+  const Network network{
+      .name = "tiny",
+      .classes = 3,
+      .channels = 2,
+      .layers = {{.name = "conv", .inputs = {-1}, .out_channels = 3, .kernel = 3, .pad = 1, .relu = true},
+                 {.kind = LayerKind::kMaxPool, .name = "pool", .inputs = {0}, .kernel = 2, .stride = 2},
+                 {.kind = LayerKind::kFullyConnected, .name = "fc", .inputs = {1}, .out_channels = 5, .relu = true, .dropout = 0.3},
+                 {.kind = LayerKind::kFullyConnected, .name = "out", .inputs = {2}, .out_channels = 3}}};
   std::vector<std::vector<double>> parameters;
   for (const ParameterInfo& info : ListParameters(network, *InferShapes(network, 5, 4))) {
     parameters.push_back(RandomVector(static_cast<int>(info.CanonicalCount())));

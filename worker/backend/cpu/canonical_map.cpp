@@ -57,8 +57,8 @@ CanonicalMap::CanonicalMap(const dnnl::memory::desc& native, int channel_block, 
 }
 
 void CanonicalMap::ToCanonical(std::span<const float> native, std::span<float> canonical, int threads) const {
-  PLATEAU_CHECK(static_cast<int64_t>(native.size()) == native_count_ && canonical.size() == row_.size() * inner_.size(), "{} native, {} canonical values",
-                native.size(), canonical.size());
+  PLATEAU_CHECK(static_cast<int64_t>(native.size()) == native_count_ && canonical.size() == row_.size() * inner_.size(),
+                "{} native, {} canonical values", native.size(), canonical.size());
   const auto rows = static_cast<int64_t>(row_.size()), count = static_cast<int64_t>(inner_.size());
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t row = 0; row < rows; ++row) {
@@ -69,8 +69,8 @@ void CanonicalMap::ToCanonical(std::span<const float> native, std::span<float> c
 }
 
 void CanonicalMap::FromCanonical(std::span<const float> canonical, std::span<float> native, int threads) const {
-  PLATEAU_CHECK(static_cast<int64_t>(native.size()) == native_count_ && canonical.size() == row_.size() * inner_.size(), "{} native, {} canonical values",
-                native.size(), canonical.size());
+  PLATEAU_CHECK(static_cast<int64_t>(native.size()) == native_count_ && canonical.size() == row_.size() * inner_.size(),
+                "{} native, {} canonical values", native.size(), canonical.size());
   if (native.size() != canonical.size()) std::fill(native.begin(), native.end(), 0.0F);
   const auto rows = static_cast<int64_t>(row_.size()), count = static_cast<int64_t>(inner_.size());
 #pragma omp parallel for schedule(static) num_threads(threads)

@@ -13,8 +13,9 @@ namespace plateau {
 class CanonicalMap {
  public:
   CanonicalMap() = default;
-  // `native` has the canonical dimensions in canonical order. For a fully connected layer after a channel-blocked map, `channel_block`
-  // is that block and `area` the map's height * width: the native input order is then C/block, H, W, block. 1 otherwise.
+  // `native` has the canonical dimensions in canonical order. For a fully connected layer after a channel-blocked map,
+  // `channel_block` is that block and `area` the map's height * width: the native input order is then C/block, H, W, block. 1
+  // otherwise.
   CanonicalMap(const dnnl::memory::desc& native, int channel_block, int64_t area);
   int64_t native_count() const { return native_count_; }  // values, padding included
   void ToCanonical(std::span<const float> native, std::span<float> canonical, int threads) const;

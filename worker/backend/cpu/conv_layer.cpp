@@ -22,8 +22,8 @@ dnnl::algorithm Algorithm(const ConvSetup& setup, ConvPass pass) {
 dnnl::convolution_forward::primitive_desc ForwardPass(const dnnl::engine& engine, const ConvSetup& setup, dnnl::algorithm algorithm,
                                                       const Desc& output) {
   const ConvShape& s = setup.shape;
-  const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, algorithm, setup.input, AnyWeights(s), Bias(s), output,
-                                             {s.stride, s.stride}, {s.pad, s.pad}, {s.pad, s.pad});
+  const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, algorithm, setup.input, AnyWeights(s), Bias(s),
+                                             output, {s.stride, s.stride}, {s.pad, s.pad}, {s.pad, s.pad});
   return {desc, MakeAttributes(setup.relu), engine};
 }
 
@@ -31,12 +31,13 @@ dnnl::convolution_forward::primitive_desc ForwardPass(const dnnl::engine& engine
 dnnl::convolution_backward_data::primitive_desc DataPass(const dnnl::engine& engine, const ConvSetup& setup, const Desc& output) {
   const ConvShape& s = setup.shape;
   const auto algorithm = Algorithm(setup, ConvPass::kBackwardData);
-  const dnnl::convolution_backward_data::desc desc(algorithm, setup.input, AnyWeights(s), output, {s.stride, s.stride}, {s.pad, s.pad},
-                                                   {s.pad, s.pad});
+  const dnnl::convolution_backward_data::desc desc(algorithm, setup.input, AnyWeights(s), output, {s.stride, s.stride},
+                                                   {s.pad, s.pad}, {s.pad, s.pad});
   return {desc, MakeAttributes(false), engine, ForwardPass(engine, setup, algorithm, output)};
 }
 
-dnnl::convolution_backward_weights::primitive_desc WeightsPass(const dnnl::engine& engine, const ConvSetup& setup, const Desc& output) {
+dnnl::convolution_backward_weights::primitive_desc WeightsPass(const dnnl::engine& engine, const ConvSetup& setup,
+                                                               const Desc& output) {
   const ConvShape& s = setup.shape;
   const auto algorithm = Algorithm(setup, ConvPass::kBackwardWeights);
   const dnnl::convolution_backward_weights::desc desc(algorithm, setup.input, AnyWeights(s), Bias(s), output, {s.stride, s.stride},
@@ -131,7 +132,8 @@ void ConvLayer::BackwardWeights(dnnl::stream& stream) {
 
 std::vector<std::string> ConvLayer::algorithms() const {
   std::vector<std::string> lines = {std::string(ConvPassName(ConvPass::kForward)) + " " + KindOf(forward_.implementation)};
-  if (backward_data_) lines.push_back(std::string(ConvPassName(ConvPass::kBackwardData)) + " " + KindOf(backward_data_.implementation));
+  if (backward_data_)
+    lines.push_back(std::string(ConvPassName(ConvPass::kBackwardData)) + " " + KindOf(backward_data_.implementation));
   if (backward_weights_) {
     lines.push_back(std::string(ConvPassName(ConvPass::kBackwardWeights)) + " " + KindOf(backward_weights_.implementation));
   }

@@ -10,10 +10,10 @@ namespace plateau {
 
 struct ConvSetup {
   ConvShape shape;
-  dnnl::memory::desc input;     // layout of the layer before
+  dnnl::memory::desc input;  // layout of the layer before
   bool relu = false;
   bool training = false;
-  bool data_gradient = true;    // false for the first layer
+  bool data_gradient = true;  // false for the first layer
   ConvAlgorithm requested = ConvAlgorithm::kAuto;
   bool has_avx512 = true;
 };

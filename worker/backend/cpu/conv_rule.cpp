@@ -1,8 +1,8 @@
 // The measured rule.
 //
-// Winograd F(4x4,3x3) computes 4x4 tiles: it wastes what a map leaves of its last tiles, and needs enough tiles in a batch to fill its
-// matrix products. Measured with oneDNN 2.6.3 on Zen 4 (AVX-512), one thread, CPU time, best of four; time of direct over Winograd for
-// forward / data / weights:
+// Winograd F(4x4,3x3) computes 4x4 tiles: it wastes what a map leaves of its last tiles, and needs enough tiles in a batch to fill
+// its matrix products. Measured with oneDNN 2.6.3 on Zen 4 (AVX-512), one thread, CPU time, best of four; time of direct over
+// Winograd for forward / data / weights:
 //   map    batch  channels   tiles  pixels a tile   direct/Winograd
 //   224     8      64->64    25088     16           2.22 2.42 2.02
 //   56      8     256->256    1568     16           2.80 2.85 3.34
@@ -28,8 +28,8 @@ namespace {
 
 constexpr int kMinChannels = 16;
 constexpr int kTileSide = 4;
-constexpr int64_t kMinTiles = 32;             // of the whole batch
-constexpr int64_t kMinPixelsATile = 12;       // forward and data
+constexpr int64_t kMinTiles = 32;              // of the whole batch
+constexpr int64_t kMinPixelsATile = 12;        // forward and data
 constexpr int64_t kMinPixelsATileWeights = 9;  // the direct pass over weights is the slowest of the three on small maps
 
 bool WinogradExists(const ConvShape& shape) {

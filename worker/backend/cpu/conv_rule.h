@@ -1,4 +1,5 @@
-// The fixed rule that says which convolution pass runs as Winograd: a pure function of shape and pass, so that any two runs choose alike.
+// The fixed rule that says which convolution pass runs as Winograd: a pure function of shape and pass, so that any two runs choose
+// alike.
 #pragma once
 
 #include "worker/nn/plan.h"
@@ -16,7 +17,7 @@ struct ConvShape {
 
 // kDirect or kWinograd. `requested` other than kAuto wins where Winograd exists at all: 3x3, stride 1, pad 1, at least 16 channels.
 ConvAlgorithm ChooseConvAlgorithm(const ConvShape& shape, ConvPass pass, ConvAlgorithm requested, bool has_avx512);
-const char* ConvPassName(ConvPass pass);            // "forward", "backward_data", "backward_weights"
+const char* ConvPassName(ConvPass pass);                 // "forward", "backward_data", "backward_weights"
 const char* ConvAlgorithmName(ConvAlgorithm algorithm);  // "auto", "direct", "winograd"
 
 }  // namespace plateau

@@ -43,8 +43,10 @@ Status RequireFit(const CpuContext& context, const PlanOptions& options, const s
     const int64_t inputs = int64_t{shapes[layer - 1].channels} * shapes[layer - 1].height * shapes[layer - 1].width;
     const int64_t wanted = context.parameters->info(context.weight_of_layer[layer]).shape[1];
     if (inputs == wanted) continue;
-    return Fail(ErrorCode::kInvalidInput, "{}: an input of {}x{} gives layer {} {} values, its weights for crop {} take {}; use images of the crop's size",
-                context.network.name, options.height, options.width, context.network.layers[layer].name, inputs, context.options.crop, wanted);
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: an input of {}x{} gives layer {} {} values, its weights for crop {} take {}; use images of the crop's size",
+                context.network.name, options.height, options.width, context.network.layers[layer].name, inputs,
+                context.options.crop, wanted);
   }
   return {};
 }
@@ -68,12 +70,14 @@ CpuEngine::CpuEngine(Network network, const EngineOptions& options, const std::v
 }
 
 Result<Plan*> CpuEngine::Compile(const PlanOptions& options) {
-  const auto known = std::find_if(plans_.begin(), plans_.end(), [&](const auto& plan) { return SameOptions(plan->options(), options); });
+  const auto known =
+      std::find_if(plans_.begin(), plans_.end(), [&](const auto& plan) { return SameOptions(plan->options(), options); });
   if (known != plans_.end()) {
     plans_.splice(plans_.begin(), plans_, known);
     return plans_.front().get();
   }
-  if (options.batch < 1) return Fail(ErrorCode::kInvalidInput, "{}: batch {}; at least 1 is needed", context_.network.name, options.batch);
+  if (options.batch < 1)
+    return Fail(ErrorCode::kInvalidInput, "{}: batch {}; at least 1 is needed", context_.network.name, options.batch);
   const auto shapes = InferShapes(context_.network, options.height, options.width);
   if (!shapes) return Fail(shapes.error());
   PLATEAU_TRY(RequireFit(context_, options, *shapes));
@@ -85,22 +89,24 @@ Result<Plan*> CpuEngine::Compile(const PlanOptions& options) {
     plans_.push_front(std::move(plan));
     return plans_.front().get();
   } catch (const std::bad_alloc&) {
-    return Fail(ErrorCode::kUnavailable, "{}: out of memory for a plan of batch {} at {}x{}; use a smaller batch (training.micro_batch)",
+    return Fail(ErrorCode::kUnavailable,
+                "{}: out of memory for a plan of batch {} at {}x{}; use a smaller batch (training.micro_batch)",
                 context_.network.name, options.batch, options.height, options.width);
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_out_of_memory) {
-      return Fail(ErrorCode::kUnavailable, "{}: oneDNN is out of memory for a plan of batch {} at {}x{}; use a smaller batch", context_.network.name,
-                  options.batch, options.height, options.width);
+      return Fail(ErrorCode::kUnavailable, "{}: oneDNN is out of memory for a plan of batch {} at {}x{}; use a smaller batch",
+                  context_.network.name, options.batch, options.height, options.width);
     }
-    return Fail(ErrorCode::kUnsupported, "{}: oneDNN cannot compile batch {} at {}x{}: {}", context_.network.name, options.batch, options.height,
-                options.width, error.what());
+    return Fail(ErrorCode::kUnsupported, "{}: oneDNN cannot compile batch {} at {}x{}: {}", context_.network.name, options.batch,
+                options.height, options.width, error.what());
   }
 }
 
 std::string CpuEngine::description() const {
   const dnnl_version_t* version = dnnl_version();
   return fmt::format("cpu (oneDNN {}.{}.{}, {}, {} thread{})", version->major, version->minor, version->patch,
-                     context_.has_avx512 ? "AVX-512" : "no AVX-512", context_.options.threads, context_.options.threads == 1 ? "" : "s");
+                     context_.has_avx512 ? "AVX-512" : "no AVX-512", context_.options.threads,
+                     context_.options.threads == 1 ? "" : "s");
 }
 
 }  // namespace

@@ -15,10 +15,10 @@ namespace plateau {
 struct LayerBuffers {
   float* input = nullptr;
   float* output = nullptr;
-  float* input_gradient = nullptr;   // null when the layer before needs none
+  float* input_gradient = nullptr;  // null when the layer before needs none
   float* output_gradient = nullptr;
-  void* workspace = nullptr;         // workspace_bytes(), from Forward to BackwardData
-  void* scratchpad = nullptr;        // scratchpad_bytes(), during a call
+  void* workspace = nullptr;   // workspace_bytes(), from Forward to BackwardData
+  void* scratchpad = nullptr;  // scratchpad_bytes(), during a call
 };
 
 // A primitive with its arguments, made once.

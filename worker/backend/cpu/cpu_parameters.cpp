@@ -30,7 +30,9 @@ void CpuParameterStore::FromCanonical(int parameter, std::span<const float> cano
 }
 
 dnnl::memory CpuParameterStore::WeightMemory(int parameter) { return {desc(parameter), engine_, slots_[parameter].weight.data()}; }
-dnnl::memory CpuParameterStore::GradientMemory(int parameter) { return {desc(parameter), engine_, slots_[parameter].gradient.data()}; }
+dnnl::memory CpuParameterStore::GradientMemory(int parameter) {
+  return {desc(parameter), engine_, slots_[parameter].gradient.data()};
+}
 
 int CpuParameterStore::AddDerived(int parameter, const dnnl::memory::desc& desc) {
   for (size_t i = 0; i < derived_.size(); ++i) {

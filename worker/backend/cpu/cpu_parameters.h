@@ -21,7 +21,8 @@ struct NativeFormat {
 
 class CpuParameterStore final : public ParameterStore {
  public:
-  CpuParameterStore(const dnnl::engine& engine, int threads, std::vector<ParameterInfo> infos, const std::vector<NativeFormat>& formats);
+  CpuParameterStore(const dnnl::engine& engine, int threads, std::vector<ParameterInfo> infos,
+                    const std::vector<NativeFormat>& formats);
 
   int count() const override { return static_cast<int>(slots_.size()); }
   const ParameterInfo& info(int parameter) const override { return slots_[parameter].info; }

@@ -15,9 +15,7 @@
 namespace plateau {
 namespace {
 
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Turns a oneDNN fault inside a step into a Failure that names the layer.
 template <typename Function>
@@ -119,7 +117,8 @@ void CpuPlan::ApplyLayerDropout(int layer, const LaneBatch& lane, uint64_t step)
   }
 }
 
-// What the masks of the backward pass cannot see: the images, biases, and the weights of the first layer, which has no data gradient.
+// What the masks of the backward pass cannot see: the images, biases, and the weights of the first layer, which has no data
+// gradient.
 bool CpuPlan::InputsFinite(const LaneBatch& lane) const {
   const int threads = context_.options.threads;
   bool finite = AllFinite(lane.images.data(), lane.images.size(), threads);
@@ -147,14 +146,15 @@ void CpuPlan::CheckLane(const LaneBatch& lane) const {
   const size_t image = static_cast<size_t>(context_.network.channels) * options_.height * options_.width;
   PLATEAU_CHECK(lane.images.size() == batch * image && lane.labels.size() == batch && lane.weights.size() == batch &&
                     (lane.sample_index.size() == batch || !options_.training),
-                "batch {} of {}x{}: {} image values, {} labels, {} weights, {} sample indices", batch, options_.height, options_.width,
-                lane.images.size(), lane.labels.size(), lane.weights.size(), lane.sample_index.size());
+                "batch {} of {}x{}: {} image values, {} labels, {} weights, {} sample indices", batch, options_.height,
+                options_.width, lane.images.size(), lane.labels.size(), lane.weights.size(), lane.sample_index.size());
 }
 
 void CpuPlan::RequireOwner(const char* call, bool backward) const {
   if (context_.arena.owner == this && (!backward || (options_.training && loss_done_))) return;
-  throw Failure(ErrorCode::kInternal, fmt::format("{} of a plan (batch {}, {}) without its own Forward{} just before", call, options_.batch,
-                                                  options_.training ? "training" : "evaluation", backward ? " and Loss" : ""));
+  throw Failure(ErrorCode::kInternal,
+                fmt::format("{} of a plan (batch {}, {}) without its own Forward{} just before", call, options_.batch,
+                            options_.training ? "training" : "evaluation", backward ? " and Loss" : ""));
 }
 
 }  // namespace plateau

@@ -40,7 +40,8 @@ void CpuPlan::BuildLayers(const std::vector<LayerShape>& shapes) {
         if (FlatChannelBlock(input) != store.format(weight).channel_block) {
           throw dnnl::error(dnnl_unimplemented, "the map before a fully connected layer lies in another order than its weights");
         }
-        node.layer = std::make_unique<FcLayer>(context_.engine, store, weight, weight + 1, MakeFcSetup(context_, layer, options_, shapes));
+        node.layer =
+            std::make_unique<FcLayer>(context_.engine, store, weight, weight + 1, MakeFcSetup(context_, layer, options_, shapes));
         break;
     }
     input = node.layer->output();
@@ -54,8 +55,10 @@ void CpuPlan::PlanMasks() {
   for (int layer = 0; layer < layer_count(); ++layer) {
     const LayerDef& def = context_.network.layers[layer];
     if (!def.relu) continue;
-    // A pool's winner passes its ReLU exactly when the pooled value is above 0, so the small gradient is masked instead of the large.
-    const bool pooled = layer + 1 < layer_count() && context_.network.layers[layer + 1].kind == LayerKind::kMaxPool && def.dropout == 0;
+    // A pool's winner passes its ReLU exactly when the pooled value is above 0, so the small gradient is masked instead of the
+    // large.
+    const bool pooled =
+        layer + 1 < layer_count() && context_.network.layers[layer + 1].kind == LayerKind::kMaxPool && def.dropout == 0;
     Node& node = nodes_[pooled ? layer + 1 : layer];
     node.mask_gradient = true;
     node.mask_scale = static_cast<float>(1 / (1 - def.dropout));

@@ -44,8 +44,8 @@ FcLayer::FcLayer(const dnnl::engine& engine, CpuParameterStore& store, int weigh
   scratchpad_bytes_ = forward.scratchpad_desc().get_size();
   if (!setup.training) return;
 
-  const dnnl::inner_product_backward_data::primitive_desc data({Input(setup), AnyWeights(setup), Output(setup)}, MakeAttributes(false), engine,
-                                                               forward);
+  const dnnl::inner_product_backward_data::primitive_desc data({Input(setup), AnyWeights(setup), Output(setup)},
+                                                               MakeAttributes(false), engine, forward);
   data_weight_ = WeightUse(store, weight, data.weights_desc());
   backward_data_ = {.primitive = dnnl::inner_product_backward_data(data),
                     .arguments = {{DNNL_ARG_DIFF_DST, unbound(output_)},
@@ -102,7 +102,8 @@ int FlatChannelBlock(const dnnl::memory::desc& map) {
   if (!rows_dense) return 0;
   const auto block = blocking.inner_nblks == 0 ? 1 : blocking.inner_blks[0];
   const bool plain = blocking.inner_nblks == 0 || (blocking.inner_nblks == 1 && blocking.inner_idxs[0] == 1);
-  const bool ordered = blocking.strides[1] == area * block && blocking.strides[2] == data.dims[3] * block && blocking.strides[3] == block;
+  const bool ordered =
+      blocking.strides[1] == area * block && blocking.strides[2] == data.dims[3] * block && blocking.strides[3] == block;
   return plain && ordered ? static_cast<int>(block) : 0;
 }
 

@@ -25,9 +25,11 @@ double MeasureGemmGflops(int threads) {
   double best_s = 1e30;
   for (int run = 0; run < kRuns; ++run) {
     const auto begin = std::chrono::steady_clock::now();
-    const auto status = dnnl_sgemm('N', 'N', kSide, kSide, kSide, 1.0F, a.floats(), kSide, b.floats(), kSide, 0.0F, c.floats(), kSide);
+    const auto status =
+        dnnl_sgemm('N', 'N', kSide, kSide, kSide, 1.0F, a.floats(), kSide, b.floats(), kSide, 0.0F, c.floats(), kSide);
     best_s = std::min(best_s, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-    if (status != dnnl_success || c.floats()[0] != 0.5F * 0.25F * kSide) throw Failure(ErrorCode::kInternal, "oneDNN's sgemm gave a wrong product");
+    if (status != dnnl_success || c.floats()[0] != 0.5F * 0.25F * kSide)
+      throw Failure(ErrorCode::kInternal, "oneDNN's sgemm gave a wrong product");
   }
   return kFlops / best_s / 1e9;
 }

@@ -40,7 +40,8 @@ void HugeBuffer::Touch(int threads) {
   auto* bytes = static_cast<volatile uint8_t*>(data_);
   const auto pages = static_cast<int64_t>(bytes_ / kPageBytes);
 #pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t page = 0; page < pages; ++page) bytes[page * static_cast<int64_t>(kPageBytes)] = bytes[page * static_cast<int64_t>(kPageBytes)];
+  for (int64_t page = 0; page < pages; ++page)
+    bytes[page * static_cast<int64_t>(kPageBytes)] = bytes[page * static_cast<int64_t>(kPageBytes)];
 }
 
 }  // namespace plateau

@@ -98,12 +98,14 @@ Status RequireChain(const Network& network) {
   for (int layer = 0; layer < static_cast<int>(network.layers.size()); ++layer) {
     const LayerDef& def = network.layers[layer];
     if (def.inputs.size() != 1 || def.inputs[0] != layer - 1) {
-      return Fail(ErrorCode::kUnsupported, "{}: layer {} does not take the layer before it as its one input; the CPU engine runs chains only",
-                  network.name, def.name);
+      return Fail(ErrorCode::kUnsupported,
+                  "{}: layer {} does not take the layer before it as its one input; the CPU engine runs chains only", network.name,
+                  def.name);
     }
   }
   if (network.layers.empty() || network.layers.back().kind != LayerKind::kFullyConnected || network.layers.back().relu) {
-    return Fail(ErrorCode::kUnsupported, "{}: the last layer must be fully connected without ReLU: it gives the logits", network.name);
+    return Fail(ErrorCode::kUnsupported, "{}: the last layer must be fully connected without ReLU: it gives the logits",
+                network.name);
   }
   return {};
 }

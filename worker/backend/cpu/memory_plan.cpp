@@ -29,8 +29,9 @@ MemoryPlan PackBuffers(std::span<const BufferUse> uses) {
     plan.offsets[index] = offset;
     plan.total_bytes = std::max(plan.total_bytes, offset + bytes);
     const Taken placed{offset, offset + bytes, use.first, use.last};
-    taken.insert(std::upper_bound(taken.begin(), taken.end(), placed, [](const Taken& a, const Taken& b) { return a.begin < b.begin; }),
-                 placed);
+    taken.insert(
+        std::upper_bound(taken.begin(), taken.end(), placed, [](const Taken& a, const Taken& b) { return a.begin < b.begin; }),
+        placed);
   }
   return plan;
 }

@@ -10,13 +10,13 @@ PoolLayer::PoolLayer(const dnnl::engine& engine, const PoolSetup& setup) {
   const auto& in = setup.input.data.dims;
   const dnnl::memory::desc any({in[0], in[1], setup.out_height, setup.out_width}, dnnl::memory::data_type::f32,
                                dnnl::memory::format_tag::any);
-  const dnnl::memory::dims stride = {setup.stride, setup.stride}, kernel = {setup.kernel, setup.kernel}, pad = {setup.pad, setup.pad};
+  const dnnl::memory::dims stride = {setup.stride, setup.stride}, kernel = {setup.kernel, setup.kernel},
+                           pad = {setup.pad, setup.pad};
   const auto unbound = [&engine](const dnnl::memory::desc& desc) { return dnnl::memory(desc, engine, DNNL_MEMORY_NONE); };
 
-  const dnnl::pooling_forward::primitive_desc forward(
-      {setup.training ? prop_kind::forward_training : prop_kind::forward_inference, dnnl::algorithm::pooling_max, setup.input, any, stride,
-       kernel, pad, pad},
-      MakeAttributes(false), engine);
+  const dnnl::pooling_forward::primitive_desc forward({setup.training ? prop_kind::forward_training : prop_kind::forward_inference,
+                                                       dnnl::algorithm::pooling_max, setup.input, any, stride, kernel, pad, pad},
+                                                      MakeAttributes(false), engine);
   output_ = forward.dst_desc();
   forward_ = {.primitive = dnnl::pooling_forward(forward),
               .arguments = {{DNNL_ARG_SRC, unbound(setup.input)},
@@ -28,8 +28,8 @@ PoolLayer::PoolLayer(const dnnl::engine& engine, const PoolSetup& setup) {
 
   workspace_bytes_ = forward.workspace_desc().get_size();
   forward_.arguments.emplace(DNNL_ARG_WORKSPACE, unbound(forward.workspace_desc()));
-  const dnnl::pooling_backward::primitive_desc backward({dnnl::algorithm::pooling_max, setup.input, output_, stride, kernel, pad, pad},
-                                                        MakeAttributes(false), engine, forward);
+  const dnnl::pooling_backward::primitive_desc backward(
+      {dnnl::algorithm::pooling_max, setup.input, output_, stride, kernel, pad, pad}, MakeAttributes(false), engine, forward);
   backward_ = {.primitive = dnnl::pooling_backward(backward),
                .arguments = {{DNNL_ARG_DIFF_DST, unbound(output_)},
                              {DNNL_ARG_DIFF_SRC, unbound(setup.input)},

@@ -40,7 +40,8 @@ LossSums SoftmaxLoss(std::span<const float> logits, int classes, std::span<const
   for (int n = 0; n < batch; ++n) {
     if (weights[n] > 0 && (labels[n] < 0 || labels[n] >= classes)) {
       throw Failure(ErrorCode::kInvalidInput,
-                    fmt::format("row {} of the batch has label {}, the network has {} classes: the model does not fit the data set", n, labels[n], classes));
+                    fmt::format("row {} of the batch has label {}, the network has {} classes: the model does not fit the data set",
+                                n, labels[n], classes));
     }
   }
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -48,7 +49,8 @@ LossSums SoftmaxLoss(std::span<const float> logits, int classes, std::span<const
     float* row_gradient = gradient.empty() ? nullptr : gradient.data() + int64_t{n} * classes;
     row_losses[n] = 0;
     if (weights[n] > 0) {
-      row_losses[n] = RowLoss(logits.data() + int64_t{n} * classes, classes, labels[n], double{weights[n]} / global_batch, row_gradient);
+      row_losses[n] =
+          RowLoss(logits.data() + int64_t{n} * classes, classes, labels[n], double{weights[n]} / global_batch, row_gradient);
     } else if (row_gradient != nullptr) {
       std::fill_n(row_gradient, classes, 0.0F);
     }
