@@ -17,13 +17,14 @@ struct Arena {
   int generation = 0;
   const void* owner = nullptr;  // the plan whose values lie in it
 
+  // Throws std::bad_alloc and is empty then; a later call may ask for less.
   void Reserve(size_t bytes, int threads) {
     if (bytes <= buffer.bytes()) return;
+    ++generation;
+    owner = nullptr;
     buffer = HugeBuffer();  // the old one goes first: two at once might not fit
     buffer = HugeBuffer(bytes);
     buffer.Touch(threads);
-    ++generation;
-    owner = nullptr;
   }
 };
 

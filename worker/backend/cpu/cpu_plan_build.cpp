@@ -1,5 +1,6 @@
 // Builds a CpuPlan: layers, where ReLU gradients are masked, and which buffers share which bytes when.
 #include <algorithm>
+#include <new>
 
 #include "common/check.h"
 #include "worker/backend/cpu/cpu_plan.h"
@@ -97,6 +98,13 @@ float* CpuPlan::Buffer(int use) const {
 }
 
 void CpuPlan::BindBuffers() {
+  try {
+    context_.arena.Reserve(memory_.total_bytes,
+                           context_.options.threads);  // nothing to do unless a larger plan failed to get its arena
+  } catch (const std::bad_alloc&) {
+    throw Failure(ErrorCode::kUnavailable, fmt::format("no memory for the {} bytes of a plan of batch {}; use a smaller batch",
+                                                       memory_.total_bytes, options_.batch));
+  }
   // The first layer reads the caller's images, which move from batch to batch; the rest moves only with the arena.
   const bool moved = bound_generation_ != context_.arena.generation;
   for (int layer = 0; layer < (moved ? layer_count() : 1); ++layer) {
