@@ -10,6 +10,8 @@
 namespace plateau {
 namespace {
 
+constexpr const char* kNanRemedy = "lower lr.initial, or look at training.init and data.normalize; the newest checkpoint stands";
+
 // What rank 0 tells the others about a decision.
 struct DecisionWire {
   int64_t stopped_waiting = 0;
@@ -80,8 +82,10 @@ TrainLoop::Outcome TrainLoop::Step(Pipeline& pipeline) {
   if (!next) throw Failure(next.error().code, next.error().message);
   std::unique_ptr<Batch> batch = std::move(*next);
   const double data_wait_s = Seconds(parts_.clock.MonotonicMs() - begin_ms);
-  last_ = TrainStep(step_parts_, *batch, static_cast<uint64_t>(state_.step), state_.lr.lr, Votes());
+  const StepResult result = TrainStep(step_parts_, *batch, static_cast<uint64_t>(state_.step), state_.lr.lr, Votes());
+  last_ = result.totals;
   if (last_.nonfinite > 0) return tl::unexpected(NonFiniteLoss(*batch));
+  if (result.nonfinite_parameter >= 0) return tl::unexpected(NonFiniteWeights(result.nonfinite_parameter));
   if (parts_.trace != nullptr)
     if (const Status traced = parts_.trace->Step(state_.step, *batch, last_); !traced)
       throw Failure(traced.error().code, traced.error().message);
@@ -165,9 +169,20 @@ TrainFault TrainLoop::NonFiniteLoss(const Batch& batch) {
   const auto first = std::min_element(places.begin(), places.end());
   const std::string layer = PlaceName(parts_.engine.network(), static_cast<size_t>(*first));
   return {.error = {ErrorCode::kNumeric,
-                    fmt::format("NAN_LOSS: the loss of step {} is not finite; the first layer whose output is not finite is {} (rank {}); "
-                                "lower lr.initial, or look at model.init and data.normalize. The newest checkpoint stands",
-                                state_.step, layer, first - places.begin())},
+                    fmt::format("NAN_LOSS: the loss of step {} is not finite; the first layer whose output is not finite is {} (rank {}); {}",
+                                state_.step, layer, first - places.begin(), kNanRemedy)},
+          .reason = "NAN_LOSS",
+          .step = state_.step,
+          .layer = layer};
+}
+
+// ReLU turns NaN into 0, so weights can be lost while the loss looks sound: looked at after every update.
+TrainFault TrainLoop::NonFiniteWeights(int parameter) const {
+  const ParameterInfo& info = parts_.engine.parameters().info(parameter);
+  const std::string layer = parts_.engine.network().layers[static_cast<size_t>(info.layer)].name;
+  return {.error = {ErrorCode::kNumeric,
+                    fmt::format("NAN_LOSS: the update of step {} made {} (layer {}) NaN or infinite; {}", state_.step, info.name, layer,
+                                kNanRemedy)},
           .reason = "NAN_LOSS",
           .step = state_.step,
           .layer = layer};

@@ -71,6 +71,7 @@ class TrainLoop {
   void ValidateAndDecide();
   Outcome SaveCheckpoint(bool final);
   TrainFault NonFiniteLoss(const Batch& batch);
+  TrainFault NonFiniteWeights(int parameter) const;
   TrainFault CheckpointFault(const Status& status) const;
   StepTotals Votes();
   bool Due(const Interval& interval, int64_t since_step, bool voted) const;

@@ -2,6 +2,7 @@
 #include "worker/train/reducer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "common/check.h"
@@ -35,6 +36,14 @@ StepTotals UnpackTotals(std::span<const float> in) {
           .checkpoint = count(7)};
 }
 
+void AddTo(std::span<float> sum, std::span<const float> values) {
+  float* __restrict target = sum.data();
+  const float* __restrict source = values.data();
+  const size_t count = sum.size();
+#pragma omp simd
+  for (size_t i = 0; i < count; ++i) target[i] += source[i];
+}
+
 }  // namespace
 
 GradientReducer::GradientReducer(ParameterStore& parameters, std::span<const int> backward_layers, int lanes, Collective& collective,
@@ -44,7 +53,8 @@ GradientReducer::GradientReducer(ParameterStore& parameters, std::span<const int
       lanes_(lanes),
       bucket_floats_(std::max<size_t>(options.bucket_bytes / sizeof(float), 1)),
       bucket_of_(static_cast<size_t>(parameters.count()), -1),
-      sums_(static_cast<size_t>(parameters.count())) {
+      sums_(static_cast<size_t>(parameters.count())),
+      offset_of_(static_cast<size_t>(parameters.count())) {
   PLATEAU_CHECK(lanes >= 1, "lanes {}", lanes);
   Lay(backward_layers);
 }
@@ -81,12 +91,14 @@ void GradientReducer::Close(std::vector<int> members, bool last) {
   const bool in_place = !last && lanes_ == 1 && (bucket.parameters.size() == 1 || collective_.world_size() == 1);
   size_t floats = last ? kTotals : 0;
   for (const int p : bucket.parameters) floats += parameters_.gradient(p).size();
-  if (!in_place) bucket.buffer.assign(floats, 0.0F);
-  bucket.values = in_place ? parameters_.gradient(bucket.parameters.front()) : std::span<float>(bucket.buffer);
+  const int branches = std::bit_width(static_cast<unsigned>(lanes_ - 1)) + (lanes_ == 1 ? 1 : 0);  // most that are open at once
+  if (!in_place) bucket.buffers.assign(static_cast<size_t>(branches), std::vector<float>(floats));
+  bucket.values = in_place ? parameters_.gradient(bucket.parameters.front()) : std::span<float>(bucket.buffers.front());
   size_t offset = 0;
   for (const int p : bucket.parameters) {
     const size_t count = parameters_.gradient(p).size();
-    sums_[static_cast<size_t>(p)] = in_place ? parameters_.gradient(p) : std::span<float>(bucket.buffer).subspan(offset, count);
+    sums_[static_cast<size_t>(p)] = in_place ? parameters_.gradient(p) : bucket.values.subspan(offset, count);
+    offset_of_[static_cast<size_t>(p)] = offset;
     bucket_of_[static_cast<size_t>(p)] = static_cast<int>(buckets_.size());
     offset += count;
   }
@@ -105,19 +117,26 @@ void GradientReducer::Push(int layer, int lane) {
   Progress();
 }
 
+std::span<float> GradientReducer::Branch(int parameter, int level) {
+  Bucket& bucket = buckets_[static_cast<size_t>(bucket_of_[static_cast<size_t>(parameter)])];
+  return std::span<float>(bucket.buffers[static_cast<size_t>(level)])
+      .subspan(offset_of_[static_cast<size_t>(parameter)], parameters_.gradient(parameter).size());
+}
+
+// Open branches are the binary digits of the lanes taken: an even lane opens one, an odd one is added to it, and full branches merge.
 void GradientReducer::Take(int parameter, int lane) {
   const std::span<const float> from = parameters_.gradient(parameter);
-  const std::span<float> to = sums_[static_cast<size_t>(parameter)];
-  if (from.data() == to.data()) return;
-  if (lane == 0) {
-    std::memcpy(to.data(), from.data(), from.size_bytes());
-    return;
+  if (from.data() == sums_[static_cast<size_t>(parameter)].data()) return;
+  int open = std::popcount(static_cast<unsigned>(lane));
+  if (lane % 2 == 0) {
+    std::memcpy(Branch(parameter, open).data(), from.data(), from.size_bytes());
+    ++open;
+  } else {
+    AddTo(Branch(parameter, open - 1), from);
+    for (int rest = lane >> 1; (rest & 1) != 0; rest >>= 1, --open) AddTo(Branch(parameter, open - 2), Branch(parameter, open - 1));
   }
-  const float* __restrict source = from.data();
-  float* __restrict target = to.data();
-  const size_t count = from.size();
-#pragma omp simd
-  for (size_t i = 0; i < count; ++i) target[i] += source[i];
+  if (lane != lanes_ - 1) return;
+  for (; open > 1; --open) AddTo(Branch(parameter, open - 2), Branch(parameter, open - 1));
 }
 
 void GradientReducer::Start(Bucket& bucket) {

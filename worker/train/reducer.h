@@ -28,8 +28,9 @@ struct StepTotals {
   int64_t checkpoint = 0;     // rank 0: a time-based checkpoint is due
 };
 
-// Buckets follow the backward order. A large parameter of a single-lane step is reduced where it lies; small ones are copied together;
-// lanes are added in a buffer of the bucket. Memory is allocated in the constructor. Borrows both arguments. Training thread only.
+// Buckets follow the backward order. A large parameter of a single-lane step is reduced where it lies; small ones are copied together.
+// Lanes are added up in a balanced binary tree, ((0+1)+(2+3))+..., which the collective continues over ranks: a batch cut into the same
+// lanes gives the same bits on 1, 2, 4, ... ranks when every rank holds 1, 2, 4, ... of them. Memory is allocated in the constructor. Borrows both arguments. Training thread only.
 class GradientReducer {
  public:
   // `backward_layers`: layers with parameters in the order in which Push names them. `lanes`: of this rank.
@@ -48,7 +49,7 @@ class GradientReducer {
  private:
   struct Bucket {
     std::vector<int> parameters;
-    std::vector<float> buffer;                           // empty: reduced where the gradient lies
+    std::vector<std::vector<float>> buffers;             // [0] is the sum, others hold open branches; none: reduced where it lies
     std::span<float> values;
     size_t filled = 0;                                   // parameters pushed by the last lane
     std::vector<std::unique_ptr<PendingReduce>> pending;
@@ -56,6 +57,7 @@ class GradientReducer {
   void Lay(std::span<const int> backward_layers);
   void Close(std::vector<int> parameters, bool last);
   void Take(int parameter, int lane);
+  std::span<float> Branch(int parameter, int level);
   void Start(Bucket& bucket);
   void Progress();
 
@@ -67,6 +69,7 @@ class GradientReducer {
   std::vector<int> bucket_of_;                           // by parameter
   std::vector<std::vector<int>> parameters_of_;          // by layer
   std::vector<std::span<float>> sums_;                   // by parameter
+  std::vector<size_t> offset_of_;                        // by parameter, in its bucket's buffers
   size_t oldest_pending_ = 0;
 };
 

@@ -16,14 +16,15 @@ struct SgdOptions {
 };
 
 // v = momentum * v - lr * (g + weight_decay * w); w += v (reference: Caffe's SGDSolver; recipe.md, Training).
-// One pass over n values; any thread count gives the same bits.
-void SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g, float lr, float momentum, float weight_decay, int threads);
+// One pass over n values; any thread count gives the same bits. False when a new weight is a NaN or infinity.
+bool SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g, float lr, float momentum, float weight_decay, int threads);
 
 // Applies the reducer's sums (means over the global batch) to every parameter and tells the plans.
 class Sgd {
  public:
   Sgd(ParameterStore& parameters, const SgdOptions& options) : parameters_(parameters), options_(options) {}
-  void Update(const GradientReducer& reducer, double lr);
+  // Number of the first parameter that is no longer finite, or -1. The same on all ranks, because their weights are.
+  int Update(const GradientReducer& reducer, double lr);
 
  private:
   ParameterStore& parameters_;

@@ -16,7 +16,7 @@ void AddLoss(StepTotals& totals, const LossSums& lane) {
 
 }  // namespace
 
-StepTotals TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double lr, const StepTotals& votes) {
+StepResult TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double lr, const StepTotals& votes) {
   auto& [plan, network, reducer, sgd, pulse, shape, global_batch] = parts;
   StepTotals of_rank = votes;
   for (int lane = 0; lane < shape.lanes; ++lane) {
@@ -33,10 +33,10 @@ StepTotals TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double
     if (!plan.HiddenFinite()) of_rank.nonfinite = 1;
   }
   pulse.phase = "reduce";
-  const StepTotals totals = reducer.Finish(of_rank);     // every gradient is now the mean over the global batch
+  StepResult result{.totals = reducer.Finish(of_rank)};  // every gradient is now the mean over the global batch
   pulse.phase = "update";
-  if (totals.nonfinite == 0) sgd.Update(reducer, lr);
-  return totals;
+  if (result.totals.nonfinite == 0) result.nonfinite_parameter = sgd.Update(reducer, lr);
+  return result;
 }
 
 LaneShape CutIntoLanes(int rank_rows, int micro_batch) {

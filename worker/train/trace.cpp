@@ -37,9 +37,8 @@ std::string TraceWriter::MaskChecksum(int64_t step, uint64_t sample) const {
 }
 
 Status TraceWriter::Step(int64_t step, const Batch& batch, const StepTotals& totals) {
-  nlohmann::ordered_json line = {{"step", step}, {"rank", rank_}};
-  auto &samples = line["samples"] = nlohmann::ordered_json::array(), &crops = line["crops"] = nlohmann::ordered_json::array(),
-       &masks = line["masks"] = nlohmann::ordered_json::array();
+  std::vector<uint64_t> samples;
+  std::vector<std::string> crops, masks;
   const size_t row_values = batch.images.size() / static_cast<size_t>(batch.rows);
   for (size_t row = 0; row < static_cast<size_t>(batch.rows); ++row) {
     if (batch.weights[row] == 0) continue;
@@ -48,7 +47,8 @@ Status TraceWriter::Step(int64_t step, const Batch& batch, const StepTotals& tot
         Checksum({reinterpret_cast<const char*>(batch.images.data() + row * row_values), row_values * sizeof(float)})));
     masks.push_back(MaskChecksum(step, batch.sample_index[row]));
   }
-  line["loss"] = totals.loss / static_cast<double>(totals.images);
+  const nlohmann::ordered_json line = {{"step", step},   {"rank", rank_},   {"samples", samples},
+                                       {"crops", crops}, {"masks", masks}, {"loss", totals.loss / static_cast<double>(totals.images)}};
   file_ << line.dump() << '\n' << std::flush;
   if (!file_) return Fail(ErrorCode::kIo, "{}: could not be written (full disk?); train without --trace or elsewhere", path_);
   return {};

@@ -54,7 +54,7 @@ constexpr size_t kBucketBytes[] = {4, 600, 1300, size_t{1} << 20};
 TEST(GradientReducer, LanesAreSummedInOneProcess) {
   SingleCollective world;
   for (const size_t bucket_bytes : kBucketBytes)
-    for (const int lanes : {1, 2, 3}) {
+    for (const int lanes : {1, 2, 3, 4, 5, 7, 8}) {
       test::FakeParameters parameters(test::ChainInfos(kLayers));
       GradientReducer reducer(parameters, kBackward, lanes, world, {.bucket_bytes = bucket_bytes});
       for (int step = 0; step < 2; ++step) {
@@ -115,11 +115,42 @@ int SameBits() {
   return 0;
 }
 const test::RankFunction kBits("bits", SameBits);
+// Checksum of the sums of four lanes, cut over `world`'s ranks in order. Their values show every change of order.
+std::string FourLanes(Collective& world) {
+  test::FakeParameters parameters(test::ChainInfos(kLayers));
+  const int lanes = 4 / world.world_size();
+  GradientReducer reducer(parameters, kBackward, lanes, world, {.bucket_bytes = 900});
+  for (int lane = 0; lane < lanes; ++lane)
+    for (const int layer : kBackward) {
+      for (int p = 2 * layer; p < 2 * layer + 2; ++p) {
+        RandomStream random(1, RandomPurpose::kInit, static_cast<uint64_t>(p), static_cast<uint64_t>(world.rank() * lanes + lane));
+        for (float& value : parameters.gradient(p)) value = static_cast<float>(random.NextNormal());
+      }
+      reducer.Push(layer, lane);
+    }
+  reducer.Finish({});
+  ChecksumStream sum;
+  for (int p = 0; p < parameters.count(); ++p) sum.Add(reducer.gradient(p).data(), reducer.gradient(p).size_bytes());
+  return ChecksumText(sum.Value());
+}
+int LanesOverRanks() {
+  auto world = std::move(*StartMpiCollective());
+  SingleCollective alone;
+  const std::string expected = FourLanes(alone), found = FourLanes(*world);
+  if (found != expected) world->Abort(7);
+  world->Finish();
+  return 0;
+}
+const test::RankFunction kLanes("lanes", LanesOverRanks);
 const test::RunRankFunctionIfAsked kRun;
 
 class Ranks : public ::testing::TestWithParam<int> {};
 TEST_P(Ranks, SumsAreRightForEveryBucketSize) { EXPECT_EQ(test::RunRanks(GetParam(), "sums"), 0); }
 TEST_P(Ranks, EveryRankHoldsTheSameBitsInEveryStep) { EXPECT_EQ(test::RunRanks(GetParam(), "bits"), 0); }
+TEST(GradientReducer, TheSameLanesGiveTheSameBitsOnOneTwoAndFourRanks) {
+  EXPECT_EQ(test::RunRanks(2, "lanes"), 0);
+  EXPECT_EQ(test::RunRanks(4, "lanes"), 0);
+}
 INSTANTIATE_TEST_SUITE_P(GradientReducer, Ranks, ::testing::Values(2, 3, 4));
 
 }  // namespace

@@ -47,6 +47,15 @@ TEST(Sgd, AnyNumberOfThreadsGivesTheSameBits) {
   EXPECT_EQ(v1, v3);
 }
 
+TEST(Sgd, AWeightThatIsNoLongerFiniteIsSeen) {
+  for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+    std::vector<float> w(100'000, 1.0F), v(w.size()), g(w.size());
+    EXPECT_TRUE(SgdUpdate(w, v, g, 0.1F, 0.9F, 0, 2));
+    g[77'777] = bad;
+    EXPECT_FALSE(SgdUpdate(w, v, g, 0.1F, 0.9F, 0, 2));
+  }
+}
+
 TEST(Sgd, BiasesAreExemptFromDecayWhenAsked) {
   for (const bool decays : {true, false}) {
     test::FakeParameters parameters(test::ChainInfos(1));
