@@ -169,7 +169,7 @@ TrainFault TrainLoop::NonFiniteLoss(const Batch& batch) {
   const auto first = std::min_element(places.begin(), places.end());
   const std::string layer = PlaceName(parts_.engine.network(), static_cast<size_t>(*first));
   return {.error = {ErrorCode::kNumeric,
-                    fmt::format("NAN_LOSS: the loss of step {} is not finite; the first layer whose output is not finite is {} (rank {}); {}",
+                    fmt::format("NAN_LOSS: step {} is not finite; the first layer whose output is NaN or infinite is {} (rank {}); {}",
                                 state_.step, layer, first - places.begin(), kNanRemedy)},
           .reason = "NAN_LOSS",
           .step = state_.step,

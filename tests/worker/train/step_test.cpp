@@ -35,12 +35,14 @@ class FakePlan final : public Plan {
     calls.push_back(fmt::format("weights {}", layer));
     for (int p = 2 * layer; p < 2 * layer + 2; ++p) std::ranges::fill(parameters_.gradient(p), static_cast<float>(label_));
   }
+  bool HiddenFinite() const override { return hidden_finite; }
   std::span<const float> logits() const override { return {}; }
   std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t) override { return lane.sample_index[0] == 12 ? "fc1" : ""; }
   std::span<const double> forward_seconds() const override { return {}; }
   std::vector<std::string> algorithms() const override { return {}; }
 
   std::vector<std::string> calls;
+  bool hidden_finite = true;
 
  private:
   ParameterStore& parameters_;
@@ -92,6 +94,12 @@ TEST_F(Step, NothingIsUpdatedWhenALossIsNotFinite) {
     for (int p = 0; p < 4; ++p) EXPECT_EQ(parameters_.weight(p)[0], 0.0F);
     EXPECT_EQ(PlaceName(network_, FirstNonFinitePlace(parts_, batch_, 5)), "fc1");
   }
+}
+
+TEST_F(Step, NothingIsUpdatedWhenALayerHidWhatIsNotFinite) {
+  plan_.hidden_finite = false;
+  EXPECT_EQ(Run().totals.nonfinite, 1);
+  for (int p = 0; p < 4; ++p) EXPECT_EQ(parameters_.weight(p)[0], 0.0F);
 }
 
 TEST_F(Step, WhenAllLayersAreFiniteTheLossItselfIsNamed) {
