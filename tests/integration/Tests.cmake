@@ -8,3 +8,13 @@ foreach(name integration_end_to_end_test integration_refusals_test)
     endforeach()
   endif()
 endforeach()
+
+add_dependencies(integration_train_test plateau-worker)
+
+# Needs the right to mount a small tmpfs; skipped with a message without it.
+add_executable(integration_full_disk integration/full_disk_privileged.cpp)
+set_target_properties(integration_full_disk PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(integration_full_disk PRIVATE plateau_worker_run GTest::gmock GTest::gtest_main)
+target_compile_definitions(integration_full_disk PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+add_dependencies(integration_full_disk plateau-worker)
+gtest_discover_tests(integration_full_disk DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "integration;privileged")
