@@ -114,6 +114,11 @@ void Turn::Said(const Sender& sender, const CheckpointReport& message) {
   const bool known = std::any_of(job().checkpoints.begin(), job().checkpoints.end(), [&](const auto& one) { return one.path == message.path; });
   if (known && !job().publish_pending) return Do(ReplyToWorker{Published{message.step}});
   if (known) return Publish();
+  // Repeated after its answer was lost, and retired since: an attempt reports its checkpoints in order, so this one was seen before.
+  const std::string own = fmt::format("attempt-{}/", sender.attempt);
+  const bool superseded = std::any_of(job().checkpoints.begin(), job().checkpoints.end(),
+                                      [&](const auto& one) { return one.path.starts_with(own) && one.step > message.step; });
+  if (superseded) return Do(ReplyToWorker{Published{message.step}});
   Do(VerifyCheckpoint{sender.attempt, message});
 }
 

@@ -15,6 +15,9 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
+constexpr int kSteps = 480;
+constexpr size_t kValidations = 60; // one in 8 steps
+
 // What every run of a specification must give: the final weights, the curve's end and each decision.
 struct Outcome {
   std::string model;
@@ -24,7 +27,7 @@ struct Outcome {
 
 Outcome OutcomeOf(const House& house, const Json& job) {
   EXPECT_EQ(job["state"], "COMPLETED") << job.dump(1);
-  EXPECT_EQ(job["step"], 120);
+  EXPECT_EQ(job["step"], kSteps);
   Outcome outcome{house.FinalModel(job), {}};
   EXPECT_GT(outcome.model.size(), 1000u);
   const Json history = house.History(job["id"]);
@@ -46,7 +49,7 @@ TEST(EndToEnd, JobCompletesAndItsHistoryReplays) {
   const Json job = house.AwaitEnd(house.Submit(spec));
   const Outcome outcome = OutcomeOf(house, job);
   EXPECT_EQ(job["reason"], "MAX_STEPS");
-  ASSERT_EQ(outcome.decisions.size(), 15u);  // 120 steps of 8 an epoch
+  ASSERT_EQ(outcome.decisions.size(), kValidations);
 
   const auto parsed = ParseJobSpecJson(nlohmann::json(spec), "spec");
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
@@ -66,12 +69,12 @@ TEST(EndToEnd, JobCompletesAndItsHistoryReplays) {
   EXPECT_GE(decays, 1);
 
   const Json metrics = *house.Api().Get(JobPath(job["id"], "/metrics"));
-  EXPECT_EQ(metrics["validations"].size(), 15u);
+  EXPECT_EQ(metrics["validations"].size(), kValidations);
   EXPECT_EQ(metrics["validations"][0]["images"], 40);
   EXPECT_FALSE(metrics["points"].empty());
   const Ran logs = RunPlateau("logs --state " + house.state() + " first");
   EXPECT_EQ(logs.code, 0);
-  EXPECT_THAT(logs.out, HasSubstr("validation 15"));
+  EXPECT_THAT(logs.out, HasSubstr("validation 60"));
 }
 
 TEST(EndToEnd, KilledRankMidEpochIsResumedToTheSameBits) {
@@ -100,6 +103,8 @@ TEST(EndToEnd, KilledCoordinatorFindsItsJobAgain) {
   const Json job = house.AwaitEnd(id);
   EXPECT_EQ(job["attempts"].size(), 1u) << "the workers should have lived on";
   EXPECT_EQ(OutcomeOf(house, job), calm);
+  EXPECT_FALSE(house.HadEvent(id, "killing")) << "rank 0 was left waiting for an answer";
+  EXPECT_FALSE(house.HadEvent(id, "checkpoint_rejected"));
   EXPECT_EQ(house.Job("calm-1")["state"], "COMPLETED");
 }
 
@@ -112,7 +117,7 @@ TEST(EndToEnd, CancelledJobGoesOnWhereItStopped) {
   EXPECT_EQ(cancel.code, 0) << cancel.out;
   const Json cancelled = house.Job(id);
   ASSERT_EQ(cancelled["state"], "CANCELLED");
-  EXPECT_LT(cancelled["checkpoint"]["step"].get<int>(), 120);
+  EXPECT_LT(cancelled["checkpoint"]["step"].get<int>(), kSteps);
   const Ran resume = RunPlateau("resume --follow --state " + house.state() + " " + id);
   EXPECT_EQ(resume.code, 0) << resume.out;
   const Json job = house.Job(id);

@@ -72,14 +72,14 @@ class House {
   }
   ApiClient Api() const { return ApiClient(ParseEndpoint(ReadEndpoints(state())->http).value()); }
 
-  // A job of 8 steps an epoch on two workers: 120 steps, checkpoints and validations in the middle of epochs too.
+  // A job of 8 steps an epoch on two workers: 480 steps, checkpoints in the middle of epochs too.
   Json Spec(const std::string& name) const {
     return Json::parse(R"({"version": 1, "kind": "train", "model": {"network": "vgg-a", "width": 0.05},
       "data": {"train_scale": 36, "crop": 32, "augment": {"flip": true, "colour": true}},
-      "training": {"global_batch": 16, "max_epochs": 100, "max_steps": 120, "dropout": 0.3},
-      "lr": {"initial": 0.01, "patience": 0, "max_decays": 30, "factor": 0.5},
+      "training": {"global_batch": 16, "max_epochs": 200, "max_steps": 480, "dropout": 0.3},
+      "lr": {"initial": 0.01, "patience": 1, "max_decays": 100, "factor": 0.8},
       "validation": {"every": "1ep", "scale": 36}, "resources": {"workers": 2, "device": "cpu"},
-      "checkpoint": {"every": "12it", "keep_last": 2, "keep_best": 1}, "fault": {"max_restarts": 3, "hang_timeout": "60s"}})")
+      "checkpoint": {"every": "21it", "keep_last": 2, "keep_best": 1}, "fault": {"max_restarts": 3, "hang_timeout": "60s"}})")
         .patch(Json::array({{{"op", "add"}, {"path", "/name"}, {"value", name}},
                             {{"op", "add"}, {"path", "/output"}, {"value", runs()}},
                             {{"op", "add"}, {"path", "/data/store"}, {"value", store()}}}));
@@ -117,9 +117,14 @@ class House {
     return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED";
   }
   Json AwaitEnd(const std::string& id) const { return Await(id, Ended); }
-  // Until a checkpoint is published, and so something to resume from is there.
+  // Until every rank was heard and a checkpoint is published, so that there is something to kill and something to resume from.
   Json AwaitCheckpoint(const std::string& id) const {
-    return Await(id, [](const Json& job) { return Ended(job) || job["checkpoint"].is_object(); });
+    return Await(id, [](const Json& job) { return Ended(job) || (job["state"] == "RUNNING" && job["checkpoint"].is_object()); });
+  }
+  bool HadEvent(const std::string& id, const std::string& type) const {
+    for (const auto& event : (*Api().Get(JobPath(id, "/events")))["events"])
+      if (event["type"] == type) return true;
+    return false;
   }
 
   // The bytes of the current checkpoint's weights.
