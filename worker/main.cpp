@@ -19,8 +19,8 @@
 
 namespace {
 
-// Before anything else can speak or fail: stdout and stderr go to <PLATEAU_LOG_DIR>/rank-<n>.log when the launcher set it. The rank's
-// number is known before MPI_Init from the launcher's environment.
+// Before anything else can speak or fail: stdout and stderr go to <PLATEAU_LOG_DIR>/rank-<n>.log when the launcher set it. The
+// rank's number is known before MPI_Init from the launcher's environment.
 void RedirectOutput() {
   const char* folder = std::getenv(plateau::kLogDirectoryVariable);
   if (folder == nullptr || *folder == '\0') return;

@@ -34,12 +34,14 @@ void AddTrainVerb(CLI::App& app, int& exit_code) {
   auto settings = std::make_shared<std::vector<std::string>>();
   CLI::App* verb = app.add_subcommand("train", "Train a network: data-parallel SGD over the ranks that mpirun started");
   verb->add_option("spec", options->spec_path, "Job specification, YAML or JSON")->required();
-  verb->add_option("--resume", options->resume, "auto: from the newest checkpoint; none: from fresh weights; or a checkpoint's folder")
+  verb->add_option("--resume", options->resume,
+                   "auto: from the newest checkpoint; none: from fresh weights; or a checkpoint's folder")
       ->capture_default_str();
   verb->add_option("--set", *settings, "Change a field of the specification: training.max_epochs=3")->allow_extra_args(false);
   verb->add_flag("--force", options->force, "Allow combinations known to diverge");
   verb->add_option("--trace", options->trace, "Write samples, crops and dropout masks of every step to FILE.rank-<n>");
-  CLI::Option* coordinator = verb->add_option("--coordinator", options->coordinator, "Worker link of the coordinator: tcp://HOST:PORT");
+  CLI::Option* coordinator =
+      verb->add_option("--coordinator", options->coordinator, "Worker link of the coordinator: tcp://HOST:PORT");
   CLI::Option* job = verb->add_option("--job", options->job, "Job id (given by the coordinator)");
   CLI::Option* attempt = verb->add_option("--attempt", options->attempt, "Attempt number (given by the coordinator)");
   coordinator->needs(job)->needs(attempt);

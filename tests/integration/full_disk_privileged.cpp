@@ -1,5 +1,5 @@
-// A checkpoint onto a full disk, a small tmpfs: the run ends with a clear error, the older checkpoint stands, and room lets it go on.
-// Needs the right to mount; skipped with a message without it.
+// A checkpoint onto a full disk, a small tmpfs: the run ends with a clear error, the older checkpoint stands, and room lets it go
+// on. Needs the right to mount; skipped with a message without it.
 #include <sys/mount.h>
 
 #include <cstring>

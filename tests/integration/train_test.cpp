@@ -89,10 +89,12 @@ TEST_F(TrainRun, RanksDieWithTheirMpirun) {
   ASSERT_EQ(ranks.size(), 2u);
   kill(process.pid(), SIGKILL);
   for (const pid_t rank : ranks)
-    EXPECT_TRUE(test::Eventually([&] { return kill(rank, 0) != 0 || test::ReadText(fmt::format("/proc/{}/stat", rank)).find(") Z") != std::string::npos; }));
+    EXPECT_TRUE(test::Eventually(
+        [&] { return kill(rank, 0) != 0 || test::ReadText(fmt::format("/proc/{}/stat", rank)).find(") Z") != std::string::npos; }));
 }
 
-// Rounding grows by itself in a network that learns fast (a change of lr by 2e-7 of itself does the same), so the steps are small here.
+// Rounding grows by itself in a network that learns fast (a change of lr by 2e-7 of itself does the same), so the steps are small
+// here.
 const std::vector<std::string> kCalm{"--set", "training.max_steps=50", "--set", "lr.initial=1e-5"};
 
 TEST_F(TrainRun, OneTwoThreeAndFourRanksSeeTheSameAndTheirLossesAgree) {
@@ -108,7 +110,8 @@ TEST_F(TrainRun, OneTwoThreeAndFourRanksSeeTheSameAndTheirLossesAgree) {
     for (const auto& [step, lines] : steps) {
       ASSERT_EQ(lines.size(), static_cast<size_t>(ranks));
       for (const char* field : {"samples", "crops", "masks"})
-        ASSERT_EQ(Joined(lines, field), Joined(reference.at(step), field)) << field << " of step " << step << " on " << ranks << " ranks";
+        ASSERT_EQ(Joined(lines, field), Joined(reference.at(step), field))
+            << field << " of step " << step << " on " << ranks << " ranks";
       const double loss = lines[0].at("loss"), expected = reference.at(step)[0].at("loss");
       EXPECT_NEAR(loss, expected, 1e-3 * expected) << "step " << step << " on " << ranks << " ranks";
     }
@@ -129,7 +132,8 @@ TEST_F(TrainRun, TheSameMicroBatchesGiveTheSameBitsOnOneTwoAndFourRanks) {
 
 TEST_F(TrainRun, EveryImageIsSeenOncePerEpoch) {
   const std::string trace = out_ + "/trace";
-  ASSERT_EQ(Run(2, out_ + "/run", {"--trace", trace, "--set", "training.max_steps=25"}), 0) << last_output_;  // 600 images: six epochs
+  ASSERT_EQ(Run(2, out_ + "/run", {"--trace", trace, "--set", "training.max_steps=25"}), 0)
+      << last_output_;  // 600 images: six epochs
   std::vector<uint64_t> stream;
   for (const auto& [step, lines] : Trace(trace, 2))
     for (const auto& sample : Joined(lines, "samples")) stream.push_back(sample);
@@ -169,8 +173,8 @@ TEST_F(TrainRun, OneProcessTrainsWithoutMpirun) {
 }
 
 TEST_F(TrainRun, TheNetworkLearns) {
-  const std::string output = Undisturbed(2, {"--set", "training.max_steps=250", "--set", "validation.every=50it", "--set", "lr.initial=0.01",
-                                             "--set", "model.width=0.125", "--set", "training.dropout=0"});
+  const std::string output = Undisturbed(2, {"--set", "training.max_steps=250", "--set", "validation.every=50it", "--set",
+                                             "lr.initial=0.01", "--set", "model.width=0.125", "--set", "training.dropout=0"});
   const auto history = nlohmann::json::parse(Published(output, "state.json")).at("lr").at("history");
   ASSERT_EQ(history.size(), 5u);
   EXPECT_LT(history.back().at("value").get<double>(), 0.5) << "top-1 error over 4 classes; chance is 0.75";
@@ -224,8 +228,9 @@ TEST_F(TrainRun, ANonFiniteLossStopsAllRanksAndNamesStepAndLayer) {
   for (const int ranks : {1, 2}) {
     const std::string output = fmt::format("{}/nan-{}", out_, ranks);
     EXPECT_EQ(Run(ranks, output, {"--set", "data.normalize=mean", "--force", "--set", "lr.initial=1"}), 3) << last_output_;
-    EXPECT_THAT(last_output_, ::testing::ContainsRegex("NAN_LOSS: step [0-9]+ is not finite; the first layer whose output is NaN or "
-                                                       "infinite is (conv|fc)[0-9_]+ "));
+    EXPECT_THAT(last_output_,
+                ::testing::ContainsRegex("NAN_LOSS: step [0-9]+ is not finite; the first layer whose output is NaN or "
+                                         "infinite is (conv|fc)[0-9_]+ "));
     EXPECT_EQ(ErrorLines(), 1) << last_output_;
     EXPECT_TRUE(Current(output).empty()) << "nothing that is not finite is published";
   }
@@ -242,7 +247,7 @@ TEST_F(TrainRun, NanThatReluHidesFromTheLossStopsTheRunToo) {
 struct BadInput {
   std::vector<std::string> arguments;
   std::string message;
-  std::string store;   // instead of the test's
+  std::string store;  // instead of the test's
 };
 
 TEST_F(TrainRun, BadInputEndsWithOneClearErrorAndCodeTwo) {

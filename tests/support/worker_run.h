@@ -91,8 +91,8 @@ class Process {
   bool ended_ = false;
 };
 
-// A network of 16-channel layers on 32-pixel crops: a step takes milliseconds. 100 training and 30 validation images in 4 classes; batch 24,
-// so that batches span epochs.
+// A network of 16-channel layers on 32-pixel crops: a step takes milliseconds. 100 training and 30 validation images in 4 classes;
+// batch 24, so that batches span epochs.
 class WorkerRun : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -120,7 +120,8 @@ class WorkerRun : public ::testing::Test {
         "data: {{store: {}, train_scale: [36, 44], crop: 32}}\n"
         "training: {{global_batch: 24, max_epochs: 1000, max_steps: 60}}\n"
         "lr: {{initial: 0.005, patience: 10, max_decays: 20}}\nvalidation: {{every: 1ep, scale: 40}}\n"
-        "resources: {{workers: 2, device: cpu, threads_per_worker: 1}}\ncheckpoint: {{every: 10it}}\n", output, store);
+        "resources: {{workers: 2, device: cpu, threads_per_worker: 1}}\ncheckpoint: {{every: 10it}}\n",
+        output, store);
     return path;
   }
 

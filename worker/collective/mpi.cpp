@@ -44,7 +44,8 @@ class MpiCollective final : public Collective {
     for (size_t begin = 0; begin < bytes.size(); begin += kBroadcastBytes) {
       const size_t count = std::min(kBroadcastBytes, bytes.size() - begin);
       MPI_Request request;
-      CheckMpi(MPI_Ibcast(bytes.data() + begin, static_cast<int>(count), MPI_BYTE, root, MPI_COMM_WORLD, &request), "broadcast", rank_);
+      CheckMpi(MPI_Ibcast(bytes.data() + begin, static_cast<int>(count), MPI_BYTE, root, MPI_COMM_WORLD, &request), "broadcast",
+               rank_);
       WaitFor(request, "broadcast", rank_);
     }
   }
@@ -87,7 +88,7 @@ class MpiCollective final : public Collective {
   }
 
   int rank_, world_;
-  MPI_Comm buckets_;     // a communicator of their own, so that bucket tags never meet anything else
+  MPI_Comm buckets_;  // a communicator of their own, so that bucket tags never meet anything else
   int next_tag_ = 0;
   ScratchPool pool_;
 };

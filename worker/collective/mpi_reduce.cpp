@@ -60,7 +60,8 @@ class TurnReduce : public PendingReduce {
     CheckMpi(MPI_Irecv(target, static_cast<int>(exchange.in.size()), MPI_FLOAT, exchange.from, tag_, group_.comm, &requests_[0]),
              "receive", group_.rank);
     CheckMpi(MPI_Isend(exchange.out.data(), static_cast<int>(exchange.out.size()), MPI_FLOAT, exchange.to, tag_, group_.comm,
-                       &requests_[1]), "send", group_.rank);
+                       &requests_[1]),
+             "send", group_.rank);
   }
 
   ReduceGroup group_;
@@ -86,14 +87,16 @@ class TurnReduce : public PendingReduce {
 class RingReduce final : public TurnReduce {
  public:
   RingReduce(const ReduceGroup& group, int tag, std::span<float> values, ScratchPool& pool)
-      : TurnReduce(group, tag, pool, values.size() / static_cast<size_t>(group.world_size) + 1, group.world_size - 1), values_(values) {
+      : TurnReduce(group, tag, pool, values.size() / static_cast<size_t>(group.world_size) + 1, group.world_size - 1),
+        values_(values) {
     Post();
   }
 
  private:
   Exchange Turn(int turn) override {
     const int rank = group_.rank, world = group_.world_size;
-    const int back = turn < world - 1 ? turn : turn - world;  // parts that were completed begin their round with the one after the rank
+    const int back =
+        turn < world - 1 ? turn : turn - world;  // parts that were completed begin their round with the one after the rank
     return {Part(rank - back), Part(rank - back - 1), (rank + 1) % world, (rank + world - 1) % world};
   }
   std::span<float> Part(int index) const {
@@ -139,7 +142,8 @@ class HalvingReduce final : public TurnReduce {
 
 std::unique_ptr<PendingReduce> StartReduce(const ReduceGroup& group, int tag, std::span<float> values, ScratchPool& pool) {
   PLATEAU_CHECK(values.size() < size_t{1} << 31, "{} values in one all-reduce", values.size());
-  if (std::has_single_bit(static_cast<unsigned>(group.world_size))) return std::make_unique<HalvingReduce>(group, tag, values, pool);
+  if (std::has_single_bit(static_cast<unsigned>(group.world_size)))
+    return std::make_unique<HalvingReduce>(group, tag, values, pool);
   return std::make_unique<RingReduce>(group, tag, values, pool);
 }
 

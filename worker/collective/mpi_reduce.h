@@ -20,17 +20,17 @@ struct ReduceGroup {
 };
 
 // Starts an in-place sum of `values` over the group; at most one reduction a tag at a time. `pool` outlives it.
-// A power of two of ranks: vector halving with distance doubling, then the way back (Thakur, Rabenseifner, Gropp 2005, section 4.4). Every
-// value is summed in the balanced binary tree over ranks, ((0+1)+(2+3))+..., so that a tree over lanes goes on across ranks.
-// Otherwise a ring: part c of world_size parts is summed along ranks c, c+1, ... and then copied.
-// Either way each value is added up once, in a fixed order, and copied: all ranks hold the same bits.
+// A power of two of ranks: vector halving with distance doubling, then the way back (Thakur, Rabenseifner, Gropp 2005,
+// section 4.4). Every value is summed in the balanced binary tree over ranks, ((0+1)+(2+3))+..., so that a tree over lanes goes on
+// across ranks. Otherwise a ring: part c of world_size parts is summed along ranks c, c+1, ... and then copied. Either way each
+// value is added up once, in a fixed order, and copied: all ranks hold the same bits.
 std::unique_ptr<PendingReduce> StartReduce(const ReduceGroup& group, int tag, std::span<float> values, ScratchPool& pool);
 
 // Throws Failure for an MPI error code, naming the rank.
 void CheckMpi(int code, const char* what, int rank);
 
-// Polls until `done()` says so: first hot, then offering the core, then in short sleeps. Open MPI moves data only inside its calls, so
-// there is no event to wait for; ranks, decoding threads and a coordinator may share cores.
+// Polls until `done()` says so: first hot, then offering the core, then in short sleeps. Open MPI moves data only inside its calls,
+// so there is no event to wait for; ranks, decoding threads and a coordinator may share cores.
 class PatientWait {
  public:
   template <typename Done>

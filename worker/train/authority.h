@@ -1,4 +1,5 @@
-// Who decides the learning rate and publishes checkpoints: the coordinator, or rank 0 itself when there is none. Used by rank 0 only.
+// Who decides the learning rate and publishes checkpoints: the coordinator, or rank 0 itself when there is none. Used by rank 0
+// only.
 #pragma once
 
 #include <memory>
@@ -15,8 +16,8 @@ namespace plateau {
 class Authority {
  public:
   virtual ~Authority() = default;
-  // Folds a validation's value into the policy's state. May block for as long as the coordinator is away; kUnavailable when a stop was
-  // asked for meanwhile.
+  // Folds a validation's value into the policy's state. May block for as long as the coordinator is away; kUnavailable when a stop
+  // was asked for meanwhile.
   virtual Result<LrOutcome> Decide(const ValidationReport& report, double value, const LrState& before) = 0;
   // A checkpoint is complete on the disk. Called on the thread that wrote it.
   virtual Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool final) = 0;

@@ -52,9 +52,9 @@ Status WriteMeasured(FileSystem& files, const std::string& folder, const std::st
 std::vector<NamedTensor> Tensors(const std::vector<ParameterInfo>& infos, const std::vector<std::vector<float>>& values) {
   std::vector<NamedTensor> tensors;
   for (size_t p = 0; p < infos.size(); ++p)
-    tensors.push_back({infos[p].name,
-                       {TensorType::kF32, infos[p].shape,
-                        {reinterpret_cast<const char*>(values[p].data()), values[p].size() * sizeof(float)}}});
+    tensors.push_back(
+        {infos[p].name,
+         {TensorType::kF32, infos[p].shape, {reinterpret_cast<const char*>(values[p].data()), values[p].size() * sizeof(float)}}});
   return tensors;
 }
 
@@ -137,8 +137,10 @@ Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& 
   if (!done) {
     Error error = std::move(done.error());
     if (const auto removed = files.RemoveAll(beside); !removed) error.message += "; also: " + removed.error().message;
-    error.message = fmt::format("checkpoint of step {} was not written: {}; older checkpoints are untouched: make room or mend the disk, "
-                                "then resume", state.train.step, error.message);
+    error.message = fmt::format(
+        "checkpoint of step {} was not written: {}; older checkpoints are untouched: make room or mend the disk, "
+        "then resume",
+        state.train.step, error.message);
     return Fail(std::move(error));
   }
   written->folder = folder;
@@ -154,8 +156,8 @@ Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& fo
   try {
     const Json manifest = Json::parse(manifest_text);
     if (manifest.at("version") != kManifestVersion)
-      return Fail(ErrorCode::kUnsupported, "{}: manifest version {}, this build reads {}", manifest_path, manifest.at("version").dump(),
-                  kManifestVersion);
+      return Fail(ErrorCode::kUnsupported, "{}: manifest version {}, this build reads {}", manifest_path,
+                  manifest.at("version").dump(), kManifestVersion);
     std::map<std::string, Json> listed;
     for (const Json& file : manifest.at("files")) listed[file.at("name")] = file;
     for (size_t i = 0; i < std::size(kFiles); ++i) {

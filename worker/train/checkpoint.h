@@ -44,7 +44,7 @@ Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& 
 struct LoadedCheckpoint {
   std::string folder;
   CheckpointState state;
-  std::string model, momentum;    // the safetensors files' bytes
+  std::string model, momentum;  // the safetensors files' bytes
 };
 
 // Reads and verifies sizes and checksums of all files. kCorrupt names the file and what differs.

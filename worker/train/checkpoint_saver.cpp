@@ -12,8 +12,10 @@ Status CheckpointSaver::Save(ParameterStore& parameters, CheckpointState state, 
   PLATEAU_TRY(Wait());
   snapshot_.Take(parameters);
   if (const std::string name = snapshot_.FirstNonFinite(); !name.empty())
-    return Fail(ErrorCode::kNumeric, "step {}: {} holds a NaN or infinity; no checkpoint of it is written: lower lr.initial, or look at "
-                "training.init and data.normalize", state.train.step, name);
+    return Fail(ErrorCode::kNumeric,
+                "step {}: {} holds a NaN or infinity; no checkpoint of it is written: lower lr.initial, or look at "
+                "training.init and data.normalize",
+                state.train.step, name);
   writing_ = std::async(std::launch::async, [this, state = std::move(state), final] {
     Status written = WriteAndPublish(state, final);
     if (!written) failed_.store(true);

@@ -16,8 +16,8 @@ class CheckpointSaver {
   CheckpointSaver(FileSystem& files, std::string attempt_folder, Authority& authority)
       : files_(files), attempt_folder_(std::move(attempt_folder)), authority_(authority) {}
 
-  // Copies the parameters, then writes and publishes behind the caller's back. Blocks while an earlier one is still being written, and
-  // answers its fault. kNumeric, and nothing is written, when a weight is not finite.
+  // Copies the parameters, then writes and publishes behind the caller's back. Blocks while an earlier one is still being written,
+  // and answers its fault. kNumeric, and nothing is written, when a weight is not finite.
   Status Save(ParameterStore& parameters, CheckpointState state, bool final);
   // Blocks until nothing is being written; the fault of the last one.
   Status Wait();

@@ -22,9 +22,9 @@
 namespace plateau {
 namespace {
 
-constexpr int kQueueMessages = 64;          // bound of ZeroMQ's own queue
+constexpr int kQueueMessages = 64;  // bound of ZeroMQ's own queue
 constexpr int kLingerMs = 2000;
-constexpr int64_t kAwayAfterMs = 10'000;    // no answer for this long: the coordinator counts as away
+constexpr int64_t kAwayAfterMs = 10'000;  // no answer for this long: the coordinator counts as away
 constexpr auto kStopCheck = std::chrono::milliseconds(200);
 constexpr int64_t kFailedWaitMs = 1000;
 
@@ -37,7 +37,11 @@ struct Unanswered {
 class ZmqLink final : public CoordinatorLink {
  public:
   ZmqLink(const LinkOptions& options, const Pulse& pulse, StopFlag& stop, std::function<void(const std::string&)> on_refused)
-      : options_(options), pulse_(pulse), stop_(stop), on_refused_(std::move(on_refused)), socket_(context_, zmq::socket_type::dealer) {
+      : options_(options),
+        pulse_(pulse),
+        stop_(stop),
+        on_refused_(std::move(on_refused)),
+        socket_(context_, zmq::socket_type::dealer) {
     sender_.job = options.job;
     sender_.attempt = options.attempt;
     sender_.token = options.token;
@@ -85,7 +89,8 @@ class ZmqLink final : public CoordinatorLink {
     while (!decision_ || decision_->validation != report.number) {
       if (stop_.raised()) {
         open_.erase(request);
-        return plateau::Fail(ErrorCode::kUnavailable, "asked to stop while waiting for the decision on validation {}", report.number);
+        return plateau::Fail(ErrorCode::kUnavailable, "asked to stop while waiting for the decision on validation {}",
+                             report.number);
       }
       answered_.wait_for(lock, kStopCheck);  // a signal handler cannot notify
     }
@@ -169,8 +174,10 @@ class ZmqLink final : public CoordinatorLink {
   void SendDue(int64_t now_ms, int64_t& due_ms) {
     for (; !outbox_.empty() && SendText(outbox_.front()); outbox_.pop_front()) {
     }
-    if (outbox_.empty()) answered_.notify_all();
-    else due_ms = std::min(due_ms, now_ms + 100);
+    if (outbox_.empty())
+      answered_.notify_all();
+    else
+      due_ms = std::min(due_ms, now_ms + 100);
     for (auto& [request, open] : open_) {
       if (open.next_send_ms <= now_ms) open.next_send_ms = now_ms + (SendText(open.text) ? options_.repeat_ms : 100);
       due_ms = std::min(due_ms, open.next_send_ms);
@@ -208,8 +215,8 @@ class ZmqLink final : public CoordinatorLink {
   void NoticeAbsence(int64_t now_ms) {
     if (away_ || now_ms - last_answer_ms_ < kAwayAfterMs) return;
     away_ = true;
-    LogWarning("the coordinator at {} has not answered for {} s: training goes on, the next validation waits for it", options_.address,
-               kAwayAfterMs / 1000);
+    LogWarning("the coordinator at {} has not answered for {} s: training goes on, the next validation waits for it",
+               options_.address, kAwayAfterMs / 1000);
   }
 
   LinkOptions options_;
@@ -219,13 +226,13 @@ class ZmqLink final : public CoordinatorLink {
   Sender sender_;
   SystemClock clock_;
   zmq::context_t context_;
-  zmq::socket_t socket_;          // the thread's, after Connect
+  zmq::socket_t socket_;  // the thread's, after Connect
   int wake_ = -1;
   std::thread thread_;
-  int64_t last_answer_ms_ = 0;    // the thread's
-  bool away_ = false;             // the thread's
+  int64_t last_answer_ms_ = 0;  // the thread's
+  bool away_ = false;           // the thread's
 
-  std::mutex mutex_;              // guards what follows
+  std::mutex mutex_;  // guards what follows
   std::condition_variable answered_;
   std::deque<std::string> outbox_;
   std::map<uint64_t, Unanswered> open_;

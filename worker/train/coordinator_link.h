@@ -13,22 +13,23 @@
 namespace plateau {
 
 struct LinkOptions {
-  std::string address;            // "tcp://127.0.0.1:7081"
+  std::string address;  // "tcp://127.0.0.1:7081"
   std::string job, token;
   int attempt = 1;
   int rank = 0;
   int heartbeat_ms = 1000;
-  int repeat_ms = 2000;           // an unanswered question or report is sent again, with the same request number
+  int repeat_ms = 2000;  // an unanswered question or report is sent again, with the same request number
 };
 
-// Thread-safe. Messages are tried again for as long as the coordinator is away; training goes on meanwhile. Losing it and finding it
-// again are each logged once.
+// Thread-safe. Messages are tried again for as long as the coordinator is away; training goes on meanwhile. Losing it and finding
+// it again are each logged once.
 class CoordinatorLink {
  public:
-  // `on_refused` runs on the link's thread when the coordinator says that this attempt is not current: the process must leave at once.
+  // `on_refused` runs on the link's thread when the coordinator says that this attempt is not current: the process must leave at
+  // once.
   static Result<std::unique_ptr<CoordinatorLink>> Open(const LinkOptions& options, const Pulse& pulse, StopFlag& stop,
                                                        std::function<void(const std::string& reason)> on_refused);
-  virtual ~CoordinatorLink() = default;   // ends the thread; messages not yet sent get at most two seconds
+  virtual ~CoordinatorLink() = default;  // ends the thread; messages not yet sent get at most two seconds
 
   // Sent once, dropped when the coordinator is away.
   virtual void Send(const Metrics& metrics) = 0;

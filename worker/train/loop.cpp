@@ -39,7 +39,8 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
                   .shape = options.shape,
                   .global_batch = options.spec.training.global_batch},
       checkpointed_step_(state_.step) {
-  if (state_.step < options_.total_steps && !state_.lr.stopped) state_.end_reason.clear();  // an ended run that was given more to do
+  if (state_.step < options_.total_steps && !state_.lr.stopped)
+    state_.end_reason.clear();  // an ended run that was given more to do
   const int64_t now_ms = parts_.clock.MonotonicMs();
   validation_clock_ms_ = now_ms - static_cast<int64_t>(state_.seconds_since_validation * 1000);
   checkpoint_clock_ms_ = now_ms - static_cast<int64_t>(state_.seconds_since_checkpoint * 1000);
@@ -63,9 +64,12 @@ TrainLoop::Outcome TrainLoop::Boundary() {
   stopping_ = last_.stop > 0;
   if (!validated && !stopping_ && (ended || Due(options_.spec.validation.every, state_.last_validation_step, last_.validate > 0)))
     ValidateAndDecide();
-  if (state_.lr.stopped) end_ = "PLATEAU";
-  else if (stopping_) end_ = "STOPPED";
-  else if (ended) end_ = options_.spec.training.max_steps == options_.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
+  if (state_.lr.stopped)
+    end_ = "PLATEAU";
+  else if (stopping_)
+    end_ = "STOPPED";
+  else if (ended)
+    end_ = options_.spec.training.max_steps == options_.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
   const bool final = !end_.empty() && end_ != "STOPPED";
   const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
   const bool due = !end_.empty() || Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
@@ -155,7 +159,9 @@ TrainLoop::Outcome TrainLoop::SaveCheckpoint(bool final) {
 }
 
 TrainFault TrainLoop::CheckpointFault(const Status& status) const {
-  if (status) return {.error = {ErrorCode::kIo, "rank 0 could not write a checkpoint; its log says why"}, .reason = "IO", .step = state_.step};
+  if (status)
+    return {
+        .error = {ErrorCode::kIo, "rank 0 could not write a checkpoint; its log says why"}, .reason = "IO", .step = state_.step};
   const bool numeric = status.error().code == ErrorCode::kNumeric;
   return {.error = status.error(), .reason = numeric ? "NAN_LOSS" : "IO", .step = state_.step};
 }
@@ -168,21 +174,21 @@ TrainFault TrainLoop::NonFiniteLoss(const Batch& batch) {
   parts_.collective.AllReduceSum(std::span<int64_t>(places));
   const auto first = std::min_element(places.begin(), places.end());
   const std::string layer = PlaceName(parts_.engine.network(), static_cast<size_t>(*first));
-  return {.error = {ErrorCode::kNumeric,
-                    fmt::format("NAN_LOSS: step {} is not finite; the first layer whose output is NaN or infinite is {} (rank {}); {}",
-                                state_.step, layer, first - places.begin(), kNanRemedy)},
-          .reason = "NAN_LOSS",
-          .step = state_.step,
-          .layer = layer};
+  return {
+      .error = {ErrorCode::kNumeric,
+                fmt::format("NAN_LOSS: step {} is not finite; the first layer whose output is NaN or infinite is {} (rank {}); {}",
+                            state_.step, layer, first - places.begin(), kNanRemedy)},
+      .reason = "NAN_LOSS",
+      .step = state_.step,
+      .layer = layer};
 }
 
 // ReLU turns NaN into 0, so weights can be lost while the loss looks sound: looked at after every update.
 TrainFault TrainLoop::NonFiniteWeights(int parameter) const {
   const ParameterInfo& info = parts_.engine.parameters().info(parameter);
   const std::string layer = parts_.engine.network().layers[static_cast<size_t>(info.layer)].name;
-  return {.error = {ErrorCode::kNumeric,
-                    fmt::format("NAN_LOSS: the update of step {} made {} (layer {}) NaN or infinite; {}", state_.step, info.name, layer,
-                                kNanRemedy)},
+  return {.error = {ErrorCode::kNumeric, fmt::format("NAN_LOSS: the update of step {} made {} (layer {}) NaN or infinite; {}",
+                                                     state_.step, info.name, layer, kNanRemedy)},
           .reason = "NAN_LOSS",
           .step = state_.step,
           .layer = layer};

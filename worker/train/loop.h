@@ -22,7 +22,7 @@ namespace plateau {
 struct LoopOptions {
   JobSpec spec;
   RunIdentity identity;
-  LaneShape shape;               // of this rank
+  LaneShape shape;  // of this rank
   int64_t total_steps = 0;
   int decode_threads = 1;
 };
@@ -51,17 +51,17 @@ struct LoopParts {
 // Why the run could not go on; the same on every rank.
 struct TrainFault {
   Error error;
-  std::string reason;       // "NAN_LOSS", "IO"
+  std::string reason;  // "NAN_LOSS", "IO"
   int64_t step = 0;
-  std::string layer;        // NAN_LOSS
+  std::string layer;  // NAN_LOSS
 };
 
 // One run from `state` to its end. Training thread only.
 class TrainLoop {
  public:
   TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainState state);
-  // The end's reason: "MAX_EPOCHS", "MAX_STEPS", "PLATEAU", or "STOPPED" when a stop was asked for; its checkpoint is on the disk. All ranks
-  // return alike. Faults of one rank alone (a record that cannot be read) throw Failure.
+  // The end's reason: "MAX_EPOCHS", "MAX_STEPS", "PLATEAU", or "STOPPED" when a stop was asked for; its checkpoint is on the disk.
+  // All ranks return alike. Faults of one rank alone (a record that cannot be read) throw Failure.
   tl::expected<std::string, TrainFault> Run();
 
  private:
@@ -84,10 +84,10 @@ class TrainLoop {
   GradientReducer reducer_;
   Sgd sgd_;
   StepParts step_parts_;
-  StepTotals last_;                    // totals of the last step: votes that all ranks saw
-  bool stopping_ = false;              // agreed by all ranks
+  StepTotals last_;        // totals of the last step: votes that all ranks saw
+  bool stopping_ = false;  // agreed by all ranks
   std::string end_;
-  int64_t checkpointed_step_ = 0;      // step of the newest checkpoint
+  int64_t checkpointed_step_ = 0;                              // step of the newest checkpoint
   int64_t validation_clock_ms_ = 0, checkpoint_clock_ms_ = 0;  // rank 0: when the time-based intervals began
 };
 

@@ -23,8 +23,8 @@ class StopFlag {
   std::atomic<bool> raised_{false};
 };
 
-// SIGTERM, SIGINT and SIGUSR1 (which mpirun hands on) raise the flag; a second SIGTERM or SIGINT ends the process at once. The flag must
-// outlive the process's work. Also asks the kernel to kill this rank when the mpirun that started it dies.
+// SIGTERM, SIGINT and SIGUSR1 (which mpirun hands on) raise the flag; a second SIGTERM or SIGINT ends the process at once. The flag
+// must outlive the process's work. Also asks the kernel to kill this rank when the mpirun that started it dies.
 void StopOnSignals(StopFlag& flag);
 void DieWithLauncher();
 

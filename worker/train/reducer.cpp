@@ -46,8 +46,8 @@ void AddTo(std::span<float> sum, std::span<const float> values) {
 
 }  // namespace
 
-GradientReducer::GradientReducer(ParameterStore& parameters, std::span<const int> backward_layers, int lanes, Collective& collective,
-                                 const ReducerOptions& options)
+GradientReducer::GradientReducer(ParameterStore& parameters, std::span<const int> backward_layers, int lanes,
+                                 Collective& collective, const ReducerOptions& options)
     : parameters_(parameters),
       collective_(collective),
       lanes_(lanes),
@@ -123,7 +123,8 @@ std::span<float> GradientReducer::Branch(int parameter, int level) {
       .subspan(offset_of_[static_cast<size_t>(parameter)], parameters_.gradient(parameter).size());
 }
 
-// Open branches are the binary digits of the lanes taken: an even lane opens one, an odd one is added to it, and full branches merge.
+// Open branches are the binary digits of the lanes taken: an even lane opens one, an odd one is added to it, and full branches
+// merge.
 void GradientReducer::Take(int parameter, int lane) {
   const std::span<const float> from = parameters_.gradient(parameter);
   if (from.data() == sums_[static_cast<size_t>(parameter)].data()) return;
@@ -162,7 +163,8 @@ StepTotals GradientReducer::Finish(const StepTotals& of_rank) {
   PackTotals(of_rank, totals);
   Start(last);
   for (Bucket& bucket : buckets_) {
-    PLATEAU_CHECK(bucket.filled == bucket.parameters.size(), "a bucket misses {} gradients", bucket.parameters.size() - bucket.filled);
+    PLATEAU_CHECK(bucket.filled == bucket.parameters.size(), "a bucket misses {} gradients",
+                  bucket.parameters.size() - bucket.filled);
     for (auto& reduce : bucket.pending) reduce->Wait();
     bucket.pending.clear();
     bucket.filled = 0;

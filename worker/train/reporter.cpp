@@ -44,8 +44,8 @@ void Reporter::Step(int64_t step, double lr, const StepTotals& totals, double da
   const double rate = static_cast<double>(logged_.images) / seconds;
   const double left_s = static_cast<double>(options_.total_steps - step) * seconds / static_cast<double>(logged_.steps);
   if (!progress_)
-    LogInfo("step {}/{}  epoch {:.2f}  loss {:.4f}  lr {:g}  {:.0f} img/s  data wait {:.0f}%  ETA {}", step, options_.total_steps, epoch,
-            loss, lr, rate, 100 * logged_.data_wait_s / seconds, HumanDuration(left_s));
+    LogInfo("step {}/{}  epoch {:.2f}  loss {:.4f}  lr {:g}  {:.0f} img/s  data wait {:.0f}%  ETA {}", step, options_.total_steps,
+            epoch, loss, lr, rate, 100 * logged_.data_wait_s / seconds, HumanDuration(left_s));
   logged_ = {.begin_ms = now_ms};
 }
 
@@ -72,9 +72,11 @@ void Reporter::Sample(int64_t step, double lr, int64_t now_ms) {
 
 void Reporter::Validation(const ValidationRecord& record, double seconds) {
   const ValidationReport& report = record.report;
-  LogInfo("validation {}  step {}  epoch {:.2f}  top-1 error {:.4f}  top-5 error {:.4f}  loss {:.4f}  {} images in {}  -> {}, lr {:g}: {}",
-          report.number, report.step, report.epoch, report.Top1Error(), report.Top5Error(), report.loss, report.images,
-          HumanDuration(seconds), LrActionName(record.decision.action), record.decision.lr, record.decision.reason);
+  LogInfo(
+      "validation {}  step {}  epoch {:.2f}  top-1 error {:.4f}  top-5 error {:.4f}  loss {:.4f}  {} images in {}  -> {}, lr {:g}: "
+      "{}",
+      report.number, report.step, report.epoch, report.Top1Error(), report.Top5Error(), report.loss, report.images,
+      HumanDuration(seconds), LrActionName(record.decision.action), record.decision.lr, record.decision.reason);
   Append(Json{{"type", "validation"},
               {"time", FormatUtc(clock_.NowMs())},
               {"number", report.number},

@@ -16,12 +16,12 @@
 namespace plateau {
 
 struct ReporterOptions {
-  std::string metrics_path;     // metrics.jsonl, appended; a fault in writing it is warned of once
+  std::string metrics_path;  // metrics.jsonl, appended; a fault in writing it is warned of once
   int64_t first_step = 0, total_steps = 0;
   int64_t images_per_epoch = 1;
   int global_batch = 1;
-  std::string metric;           // "val_top1_error"
-  bool terminal = false;        // stderr is one: a progress bar instead of lines
+  std::string metric;     // "val_top1_error"
+  bool terminal = false;  // stderr is one: a progress bar instead of lines
 };
 
 // Training thread of rank 0 only.
@@ -36,7 +36,7 @@ class Reporter {
  private:
   struct Window {
     int64_t begin_ms = 0, steps = 0, images = 0;
-    double loss = 0, data_wait_s = 0;   // loss: sum of per-sample losses
+    double loss = 0, data_wait_s = 0;  // loss: sum of per-sample losses
   };
   void Sample(int64_t step, double lr, int64_t now_ms);
   void Append(const std::string& line);

@@ -22,10 +22,13 @@ Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& p
     PLATEAU_ASSIGN(loaded, LoadCheckpoint(files, options.resume));
   }
   if (const std::string why = WhyNotResumable(identity, loaded->state.identity); !why.empty())
-    return Fail(ErrorCode::kInvalidInput, "cannot go on from {}: {}; set it back, or begin anew with --resume none", loaded->folder, why);
+    return Fail(ErrorCode::kInvalidInput, "cannot go on from {}: {}; set it back, or begin anew with --resume none", loaded->folder,
+                why);
   if (const std::string text = FingerprintDifference(identity.fingerprint, loaded->state.identity.fingerprint); !text.empty())
-    LogWarning("resuming under another fingerprint: {}; samples, crops and masks stay the same, but the last bits of the results will "
-               "differ from an undisturbed run's", text);
+    LogWarning(
+        "resuming under another fingerprint: {}; samples, crops and masks stay the same, but the last bits of the results will "
+        "differ from an undisturbed run's",
+        text);
   PLATEAU_TRY(ApplyCheckpoint(*loaded, parameters));
   LogInfo("resuming from {} at step {}", loaded->folder, loaded->state.train.step);
   return std::optional(std::move(loaded->state));
@@ -33,14 +36,17 @@ Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& p
 
 }  // namespace
 
-Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
-                                 RunIdentity& identity) {
+Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters,
+                                 const ResumeOptions& options, RunIdentity& identity) {
   Result<std::string> text = std::string();
   if (collective.rank() == 0) {
     auto found = Find(files, parameters, options, identity);
-    if (!found) text = Fail(found.error());
-    else if (*found) text = EncodeState(**found);
-    else InitParameters(parameters, options.init, options.seed);
+    if (!found)
+      text = Fail(found.error());
+    else if (*found)
+      text = EncodeState(**found);
+    else
+      InitParameters(parameters, options.init, options.seed);
   }
   PLATEAU_ASSIGN(const std::string shared, ShareText(collective, text));
   for (int p = 0; p < parameters.count(); ++p)

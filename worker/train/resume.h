@@ -12,15 +12,15 @@ namespace plateau {
 
 struct ResumeOptions {
   std::string run_folder;
-  std::string resume = "auto";   // "auto", "none", or the folder of a checkpoint
+  std::string resume = "auto";  // "auto", "none", or the folder of a checkpoint
   InitScheme init;
   uint64_t seed = 1;
   LrPolicy lr;
 };
 
-// Collective. Sets weights and momentum of every rank and returns the state to go on from; fills identity.lineage. Errors are the same on
-// every rank: no such checkpoint, one of another network, batch, data set or preprocessing.
-Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
-                                 RunIdentity& identity);
+// Collective. Sets weights and momentum of every rank and returns the state to go on from; fills identity.lineage. Errors are the
+// same on every rank: no such checkpoint, one of another network, batch, data set or preprocessing.
+Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters,
+                                 const ResumeOptions& options, RunIdentity& identity);
 
 }  // namespace plateau

@@ -24,7 +24,7 @@ struct Rank {
   Collective& collective;
   Pulse& pulse;
   StopFlag& stop;
-  CoordinatorLink* link = nullptr;   // nullptr without a coordinator
+  CoordinatorLink* link = nullptr;  // nullptr without a coordinator
   PosixFileSystem files;
   SystemClock clock;
   bool zero() const { return collective.rank() == 0; }
@@ -77,14 +77,14 @@ void LogBeginning(const Rank& rank, const PreparedRun& run, const AttemptFolder&
   const JobSpec& spec = run.loop.spec;
   if (!rank.zero()) return;
   if (rank.link == nullptr && spec.resources.workers != rank.collective.world_size())
-    LogInfo("resources.workers is {}, and {} ranks were started: {} ranks it is", spec.resources.workers, rank.collective.world_size(),
-            rank.collective.world_size());
-  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ranks ({} lanes of {} on rank 0), {}", folder.job,
-          folder.attempt, spec.model.network, spec.model.width, run.loop.identity.classes.size(), spec.data.crop,
+    LogInfo("resources.workers is {}, and {} ranks were started: {} ranks it is", spec.resources.workers,
+            rank.collective.world_size(), rank.collective.world_size());
+  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ranks ({} lanes of {} on rank 0), {}",
+          folder.job, folder.attempt, spec.model.network, spec.model.width, run.loop.identity.classes.size(), spec.data.crop,
           spec.training.global_batch, rank.collective.world_size(), run.loop.shape.lanes, run.loop.shape.lane_rows,
           run.engine->description());
-  LogInfo("{} training images, step {} of {}, lr {:g}; checkpoints go to {}", run.loop.identity.images, state.step, run.loop.total_steps,
-          state.lr.lr, folder.path());
+  LogInfo("{} training images, step {} of {}, lr {:g}; checkpoints go to {}", run.loop.identity.images, state.step,
+          run.loop.total_steps, state.lr.lr, folder.path());
   for (const std::string& line : run.training->algorithms()) LogDebug("{}", line);
 }
 
@@ -100,9 +100,9 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
   const JobSpec& spec = run.loop.spec;
   RankZero zero;
   if (!rank.zero()) return zero;
-  zero.authority = rank.link != nullptr
-                       ? MakeLinkAuthority(*rank.link, spec.lr)
-                       : MakeLocalAuthority(rank.files, folder.run_folder, spec.lr, {spec.checkpoint.keep_last, spec.checkpoint.keep_best});
+  zero.authority = rank.link != nullptr ? MakeLinkAuthority(*rank.link, spec.lr)
+                                        : MakeLocalAuthority(rank.files, folder.run_folder, spec.lr,
+                                                             {spec.checkpoint.keep_last, spec.checkpoint.keep_best});
   zero.saver = std::make_unique<CheckpointSaver>(rank.files, folder.path(), *zero.authority);
   zero.reporter = std::make_unique<Reporter>(ReporterOptions{.metrics_path = folder.path() + "/metrics.jsonl",
                                                              .first_step = state.step,
@@ -116,12 +116,14 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
   return zero;
 }
 
+std::string ReasonOf(ErrorCode code) {
+  if (ExitCode(code) == 2) return "BAD_INPUT";
+  return code == ErrorCode::kIo ? "IO" : "INTERNAL";
+}
+
 // The run itself; the answer is the same on every rank.
 tl::expected<void, TrainFault> Train(Rank& rank) {
-  const auto refuse = [](const Error& error) {
-    const bool input = ExitCode(error.code) == 2;
-    return tl::unexpected(TrainFault{.error = error, .reason = input ? "BAD_INPUT" : error.code == ErrorCode::kIo ? "IO" : "INTERNAL"});
-  };
+  const auto refuse = [](const Error& error) { return tl::unexpected(TrainFault{.error = error, .reason = ReasonOf(error.code)}); };
   Collective& collective = rank.collective;
   const auto text = ShareText(collective, rank.zero() ? ReadSpec(rank.options, rank.files) : Result<std::string>(std::string()));
   if (!text) return refuse(text.error());
@@ -134,20 +136,24 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   RunIdentity& identity = run->loop.identity;
   identity.job = folder->job;
   identity.attempt = folder->attempt;
-  auto state = BeginOrResume(rank.files, collective, run->engine->parameters(),
-                             {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr}, identity);
+  auto state =
+      BeginOrResume(rank.files, collective, run->engine->parameters(),
+                    {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr}, identity);
   if (!state) return refuse(state.error());
   std::unique_ptr<TraceWriter> trace;
   if (!rank.options.trace.empty()) {
-    auto opened = TraceWriter::Open(rank.options.trace, collective.rank(), run->engine->network(), run->shapes, spec->reproducibility.seed);
+    auto opened =
+        TraceWriter::Open(rank.options.trace, collective.rank(), run->engine->network(), run->shapes, spec->reproducibility.seed);
     if (const Status agreed = Agree(collective, ToStatus(opened)); !agreed) return refuse(agreed.error());
     trace = std::move(*opened);
   }
   rank.pulse.step = state->step;
   LogBeginning(rank, *run, *folder, *state);
   RankZero zero = MakeRankZero(rank, *run, *folder, *state);
-  TrainLoop loop(run->loop, {*run->engine, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
-                             zero.parts ? &*zero.parts : nullptr, trace.get()}, std::move(*state));
+  TrainLoop loop(run->loop,
+                 {*run->engine, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
+                  zero.parts ? &*zero.parts : nullptr, trace.get()},
+                 std::move(*state));
   auto end = loop.Run();
   if (!end) return tl::unexpected(end.error());
   if (!rank.zero()) return {};
@@ -172,6 +178,28 @@ Result<std::unique_ptr<CoordinatorLink>> OpenLink(const TrainOptions& options, i
   });
 }
 
+// What the coordinator hears of a fault that all ranks share.
+Failed FailedOf(const TrainFault& fault) {
+  return {.reason = fault.reason,
+          .message = fault.error.message,
+          .step = fault.step,
+          .layer = fault.layer,
+          .retry = fault.reason != "NAN_LOSS" && fault.reason != "BAD_INPUT"};
+}
+
+// A fault of this rank alone: the others cannot be asked, so the whole group is ended.
+void LeaveAlone(Collective& world, std::unique_ptr<CoordinatorLink> link, const Pulse& pulse, const Error& error) {
+  LogError("{}", error.message);
+  const std::string reason = ReasonOf(error.code);
+  if (link)
+    link->Fail({.reason = reason,
+                .message = fmt::format("rank {}: {}", world.rank(), error.message),
+                .step = pulse.step,
+                .retry = reason != "BAD_INPUT"});
+  link.reset();  // gives the message time to leave
+  world.Abort(ExitCode(error.code));
+}
+
 }  // namespace
 
 int RunTrain(const TrainOptions& options) {
@@ -191,36 +219,23 @@ int RunTrain(const TrainOptions& options) {
     world.Finish();
     return ExitCode(agreed.error().code);
   }
-  const auto tell = [&](const Failed& failed) {
-    if (*link) (*link)->Fail(failed);
-    link->reset();  // gives the message time to leave
-  };
   try {
     Rank rank{options, world, pulse, stop, link->get()};
     const auto done = Train(rank);
     if (!done && world.rank() == 0) {
-      const TrainFault& fault = done.error();
-      LogError("{}", fault.error.message);
-      tell({.reason = fault.reason,
-            .message = fault.error.message,
-            .step = fault.step,
-            .layer = fault.layer,
-            .retry = fault.reason != "NAN_LOSS" && fault.reason != "BAD_INPUT"});
+      LogError("{}", done.error().error.message);
+      if (*link) (*link)->Fail(FailedOf(done.error()));
     }
     world.Barrier();
-    link->reset();
+    link->reset();  // gives the last message time to leave
     world.Finish();
     return done ? 0 : ExitCode(done.error().error.code);
   } catch (const Failure& fault) {
-    LogError("rank {}: {}", world.rank(), fault.what());
-    const bool input = ExitCode(fault.code()) == 2;
-    tell({.reason = input ? "BAD_INPUT" : fault.code() == ErrorCode::kIo ? "IO" : "INTERNAL",
-          .message = fmt::format("rank {}: {}", world.rank(), fault.what()),
-          .step = pulse.step,
-          .retry = !input});
-    world.Abort(ExitCode(fault.code()));
+    LeaveAlone(world, std::move(*link), pulse, {fault.code(), fault.what()});
+  } catch (const std::exception& fault) {
+    LeaveAlone(world, std::move(*link), pulse, {ErrorCode::kInternal, fault.what()});
   }
-  return ExitCode(ErrorCode::kInternal);  // not reached: Abort does not return
+  return ExitCode(ErrorCode::kInternal);  // not reached: LeaveAlone does not return
 }
 
 }  // namespace plateau

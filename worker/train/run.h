@@ -12,9 +12,9 @@ struct TrainOptions {
   std::string resume = "auto";                                // "auto", "none", or a checkpoint folder
   std::vector<std::pair<std::string, std::string>> settings;  // --set field=value
   bool force = false;
-  std::string coordinator, job;                               // empty without a coordinator
-  int attempt = 0;                                            // 0 without one: the next free number
-  std::string trace;                                          // --trace FILE
+  std::string coordinator, job;  // empty without a coordinator
+  int attempt = 0;               // 0 without one: the next free number
+  std::string trace;             // --trace FILE
 };
 
 // Exit code: 0 finished or stopped on command, 2 bad input, 3 NAN_LOSS, 1 otherwise. Prints errors once, on rank 0.

@@ -43,7 +43,8 @@ Result<std::vector<std::pair<int, std::string>>> Attempts(FileSystem& files, con
 }
 
 // What retention must know of a checkpoint, from its state.json.
-Result<std::pair<RetentionCandidate, int>> ReadCandidate(FileSystem& files, const std::string& run_folder, const CheckpointEntry& entry) {
+Result<std::pair<RetentionCandidate, int>> ReadCandidate(FileSystem& files, const std::string& run_folder,
+                                                         const CheckpointEntry& entry) {
   const std::string path = run_folder + "/" + entry.path + "/state.json";
   PLATEAU_ASSIGN(const auto text, files.Read(path));
   PLATEAU_ASSIGN(const auto state, DecodeState(text, path));
@@ -60,13 +61,15 @@ Result<std::pair<RetentionCandidate, int>> ReadCandidate(FileSystem& files, cons
 Result<std::unique_ptr<FolderLock>> FolderLock::Take(const std::string& run_folder) {
   const std::string path = run_folder + "/.lock";
   const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (file < 0) return Fail(ErrorCode::kIo, "{}: cannot open the lock: {}; check the job's output folder", path, std::strerror(errno));
+  if (file < 0)
+    return Fail(ErrorCode::kIo, "{}: cannot open the lock: {}; check the job's output folder", path, std::strerror(errno));
   auto lock = std::unique_ptr<FolderLock>(new FolderLock(file));
   if (::flock(file, LOCK_EX | LOCK_NB) != 0) {
     char holder[128] = {};
     const ssize_t length = ::pread(file, holder, sizeof(holder) - 1, 0);
-    return Fail(ErrorCode::kConflict, "{} is locked by another run ({}): wait for it, stop it, or give this job another name or output",
-                run_folder, length > 0 ? holder : "unknown");
+    return Fail(ErrorCode::kConflict,
+                "{} is locked by another run ({}): wait for it, stop it, or give this job another name or output", run_folder,
+                length > 0 ? holder : "unknown");
   }
   char host[64] = {};
   ::gethostname(host, sizeof(host) - 1);
@@ -122,7 +125,8 @@ Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std:
   if (current) {
     // Newer ones were never published: a process that lost its place may have written them.
     std::erase_if(entries, [&](const CheckpointEntry& entry) { return entry.step > current->step; });
-    std::stable_partition(entries.begin(), entries.end(), [&](const CheckpointEntry& entry) { return entry.path == current->path; });
+    std::stable_partition(entries.begin(), entries.end(),
+                          [&](const CheckpointEntry& entry) { return entry.path == current->path; });
   }
   for (const CheckpointEntry& entry : entries) {
     auto loaded = LoadCheckpoint(files, run_folder + "/" + entry.path);
@@ -130,8 +134,10 @@ Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std:
     LogWarning("checkpoint {} cannot be used: {}; trying the one before", entry.path, loaded.error().message);
   }
   if (current)
-    return Fail(ErrorCode::kCorrupt, "{}: {} is published, but neither it nor an older checkpoint can be read; restore one, or begin anew "
-                "with --resume none", run_folder, current->path);
+    return Fail(ErrorCode::kCorrupt,
+                "{}: {} is published, but neither it nor an older checkpoint can be read; restore one, or begin anew "
+                "with --resume none",
+                run_folder, current->path);
   return std::optional<LoadedCheckpoint>();
 }
 
@@ -140,7 +146,8 @@ Status PublishCheckpoint(FileSystem& files, const std::string& run_folder, const
   return WriteFileAtomic(files, run_folder + kCurrent, json.dump() + "\n");
 }
 
-std::vector<CheckpointEntry> CheckpointsToDelete(const std::vector<RetentionCandidate>& newest_first, int keep_last, int keep_best) {
+std::vector<CheckpointEntry> CheckpointsToDelete(const std::vector<RetentionCandidate>& newest_first, int keep_last,
+                                                 int keep_best) {
   std::set<std::string> keep;
   for (size_t i = 0; i < newest_first.size() && i < static_cast<size_t>(std::max(keep_last, 1)); ++i)
     keep.insert(newest_first[i].entry.path);

@@ -17,17 +17,18 @@ namespace plateau {
 struct CheckpointEntry {
   int attempt = 0;
   int64_t step = 0;
-  std::string path;   // relative to the run folder: "attempt-3/step-000000123"
+  std::string path;  // relative to the run folder: "attempt-3/step-000000123"
 };
 
 // current.json: which checkpoint a resume begins with.
 struct CurrentPointer {
-  std::string path;   // relative to the run folder
+  std::string path;  // relative to the run folder
   int64_t step = 0;
   std::string checksum;  // of the checkpoint's manifest.json
 };
 
-// Holds an advisory lock (flock) on <run>/.lock until destroyed. A second holder is refused: kConflict names the file and the holder.
+// Holds an advisory lock (flock) on <run>/.lock until destroyed. A second holder is refused: kConflict names the file and the
+// holder.
 class FolderLock {
  public:
   static Result<std::unique_ptr<FolderLock>> Take(const std::string& run_folder);
@@ -47,8 +48,8 @@ Result<int> NewestAttempt(FileSystem& files, const std::string& run_folder);
 // nullopt when nothing is published; a damaged pointer is an error naming it.
 Result<std::optional<CurrentPointer>> ReadCurrent(FileSystem& files, const std::string& run_folder);
 
-// The newest usable checkpoint at or before the published one; nullopt when there is none. Each damaged one is reported as a warning
-// and passed over.
+// The newest usable checkpoint at or before the published one; nullopt when there is none. Each damaged one is reported as a
+// warning and passed over.
 Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std::string& run_folder);
 
 // Writes current.json atomically. Only the publisher calls this: the coordinator, or rank 0 when there is none.
@@ -57,8 +58,8 @@ Status PublishCheckpoint(FileSystem& files, const std::string& run_folder, const
 // Which of `entries` (newest first) stay: the `keep_last` newest and the `keep_best` with the lowest validation value.
 struct RetentionCandidate {
   CheckpointEntry entry;
-  int validation = 0;    // newest validation inside, 0 before the first
-  double value = 0;      // of that validation
+  int validation = 0;  // newest validation inside, 0 before the first
+  double value = 0;    // of that validation
 };
 std::vector<CheckpointEntry> CheckpointsToDelete(const std::vector<RetentionCandidate>& newest_first, int keep_last, int keep_best);
 

@@ -18,8 +18,9 @@ namespace {
 Status CheckDevice(const JobSpec& spec, int rank) {
   if (spec.resources.device == DeviceKind::kCpu) return {};
   const CudaProbe probe = ProbeCuda();
-  const std::string why =
-      probe.devices.empty() ? probe.reason : fmt::format("{} is there, but this version trains on the CPU only", probe.devices.front());
+  const std::string why = probe.devices.empty()
+                              ? probe.reason
+                              : fmt::format("{} is there, but this version trains on the CPU only", probe.devices.front());
   if (spec.resources.device == DeviceKind::kCuda)
     return Fail(ErrorCode::kUnsupported, "resources.device: cuda cannot be had: {}; use device: auto or cpu", why);
   if (rank == 0) LogInfo("device: auto takes the CPU: {}", why);
@@ -30,19 +31,21 @@ void WarnOfNarrowAffinity(int threads) {
   cpu_set_t cores;
   CPU_ZERO(&cores);
   if (sched_getaffinity(0, sizeof(cores), &cores) != 0 || CPU_COUNT(&cores) >= threads) return;
-  LogWarning("{} threads share {} cores: this rank is bound too narrowly; start mpirun with --map-by slot:PE={} (or --bind-to none)",
-             threads, CPU_COUNT(&cores), threads);
+  LogWarning(
+      "{} threads share {} cores: this rank is bound too narrowly; start mpirun with --map-by slot:PE={} (or --bind-to none)",
+      threads, CPU_COUNT(&cores), threads);
 }
 
 Status CheckSplits(const Manifest& manifest, const std::string& store, int crop) {
   for (const char* name : {"train", "val"}) {
     const SplitInfo* split = manifest.Split(name);
     if (split == nullptr || split->records == 0)
-      return Fail(ErrorCode::kInvalidInput, "data.store {}: has no {} images, and training needs them; ingest them with --{}", store,
-                  name, name);
+      return Fail(ErrorCode::kInvalidInput, "data.store {}: has no {} images, and training needs them; ingest them with --{}",
+                  store, name, name);
   }
   if (manifest.classes.size() < 2)
-    return Fail(ErrorCode::kInvalidInput, "data.store {}: has {} class; training needs at least two", store, manifest.classes.size());
+    return Fail(ErrorCode::kInvalidInput, "data.store {}: has {} class; training needs at least two", store,
+                manifest.classes.size());
   if (crop < 32) return Fail(ErrorCode::kInvalidInput, "data.crop: {} is smaller than 32", crop);
   return {};
 }
@@ -87,12 +90,13 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
                                                                    .dropout = spec.training.dropout}));
   const int crop = spec.data.crop;
   PLATEAU_ASSIGN(run.shapes, InferShapes(network, crop, crop));
-  PLATEAU_ASSIGN(run.engine, CreateCpuEngine(std::move(network), {.threads = spec.resources.threads_per_worker,
-                                                                  .seed = spec.reproducibility.seed,
-                                                                  .crop = crop}));
+  PLATEAU_ASSIGN(run.engine,
+                 CreateCpuEngine(std::move(network),
+                                 {.threads = spec.resources.threads_per_worker, .seed = spec.reproducibility.seed, .crop = crop}));
   const int rows = RankRows(spec.training.global_batch, rank, world_size).size();
   run.loop.shape = CutIntoLanes(rows, spec.training.micro_batch);
-  PLATEAU_ASSIGN(run.training, run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = true}));
+  PLATEAU_ASSIGN(run.training,
+                 run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = true}));
   PLATEAU_ASSIGN(run.validation,
                  run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = false}));
   run.loop.spec = spec;

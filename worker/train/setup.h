@@ -20,11 +20,11 @@ struct PreparedRun {
   Plan* training = nullptr;
   Plan* validation = nullptr;
   std::vector<LayerShape> shapes;
-  LoopOptions loop;              // spec, identity without job, attempt and lineage, lanes, steps
+  LoopOptions loop;  // spec, identity without job, attempt and lineage, lanes, steps
 };
 
-// Everything one rank of `world_size` needs before its first step, weights excepted. Errors are the user's to mend: missing store, no
-// validation split, unknown network, more ranks than rows of a batch, a device that is not there.
+// Everything one rank of `world_size` needs before its first step, weights excepted. Errors are the user's to mend: missing store,
+// no validation split, unknown network, more ranks than rows of a batch, a device that is not there.
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size);
 
 // Steps of the whole run: enough for max_epochs, or max_steps when that is sooner.

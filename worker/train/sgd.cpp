@@ -12,7 +12,7 @@ namespace {
 // The loop waits for memory (three streams read, two written): wider vectors measured no faster than the baseline's.
 // Returns 1 when a new weight is not finite.
 int UpdateRange(float* __restrict w, float* __restrict v, const float* __restrict g, long count, float lr, float momentum,
-                 float weight_decay) {
+                float weight_decay) {
   constexpr uint32_t kExponent = 0x7F800000;
   int bad = 0;
 #pragma omp simd reduction(| : bad)
@@ -47,7 +47,8 @@ int Sgd::Update(const GradientReducer& reducer, double lr) {
   for (int p = 0; p < parameters_.count(); ++p) {
     const bool decays = options_.decay_biases || !parameters_.info(p).is_bias;
     const bool finite = SgdUpdate(parameters_.weight(p), parameters_.momentum(p), reducer.gradient(p), static_cast<float>(lr),
-              static_cast<float>(options_.momentum), decays ? static_cast<float>(options_.weight_decay) : 0.0F, options_.threads);
+                                  static_cast<float>(options_.momentum), decays ? static_cast<float>(options_.weight_decay) : 0.0F,
+                                  options_.threads);
     if (!finite && first_bad < 0) first_bad = p;
   }
   parameters_.WeightsChanged();

@@ -11,13 +11,14 @@ namespace plateau {
 struct SgdOptions {
   double momentum = 0.9;
   double weight_decay = 5e-4;
-  bool decay_biases = true;   // recipe: L2 on weights and biases alike
+  bool decay_biases = true;  // recipe: L2 on weights and biases alike
   int threads = 1;
 };
 
 // v = momentum * v - lr * (g + weight_decay * w); w += v (reference: Caffe's SGDSolver; recipe.md, Training).
 // One pass over n values; any thread count gives the same bits. False when a new weight is a NaN or infinity.
-bool SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g, float lr, float momentum, float weight_decay, int threads);
+bool SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g, float lr, float momentum, float weight_decay,
+               int threads);
 
 // Applies the reducer's sums (means over the global batch) to every parameter and tells the plans.
 class Sgd {

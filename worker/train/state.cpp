@@ -16,8 +16,9 @@ Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nul
 double NumberOr(const Json& value, double absent) { return value.is_null() ? absent : value.get<double>(); }
 
 Json LrStateToJson(const LrState& s) {
-  return {{"lr", s.lr},           {"best", Number(s.best)},           {"validations", s.validations}, {"best_validation", s.best_validation},
-          {"bad", s.bad},         {"cooldown_left", s.cooldown_left}, {"decays", s.decays},           {"stopped", s.stopped}};
+  return {
+      {"lr", s.lr},   {"best", Number(s.best)},           {"validations", s.validations}, {"best_validation", s.best_validation},
+      {"bad", s.bad}, {"cooldown_left", s.cooldown_left}, {"decays", s.decays},           {"stopped", s.stopped}};
 }
 
 LrState LrStateFromJson(const Json& j) {
@@ -71,8 +72,10 @@ ValidationRecord RecordFromJson(const Json& j) {
 }
 
 Json FingerprintToJson(const Fingerprint& f) {
-  return {{"ranks", f.ranks},   {"threads_per_rank", f.threads_per_rank}, {"lanes", f.lanes},          {"micro_batch", f.micro_batch},
-          {"device", f.device}, {"libraries", f.libraries},               {"algorithms", f.algorithms}};
+  return {{"ranks", f.ranks},          {"threads_per_rank", f.threads_per_rank},
+          {"lanes", f.lanes},          {"micro_batch", f.micro_batch},
+          {"device", f.device},        {"libraries", f.libraries},
+          {"algorithms", f.algorithms}};
 }
 
 Fingerprint FingerprintFromJson(const Json& j) {
@@ -113,7 +116,10 @@ void PreprocessingFromJson(const Json& j, RunIdentity& id) {
 Json MetricToJson(const CheckpointState& state) {
   if (state.train.history.empty()) return nullptr;
   const ValidationRecord& last = state.train.history.back();
-  return {{"name", state.identity.metric}, {"value", Number(last.value)}, {"validation", last.report.number}, {"step", last.report.step}};
+  return {{"name", state.identity.metric},
+          {"value", Number(last.value)},
+          {"validation", last.report.number},
+          {"step", last.report.step}};
 }
 
 }  // namespace
@@ -193,13 +199,15 @@ std::string WhyNotResumable(const RunIdentity& now, const RunIdentity& then) {
   if (now.width != then.width) return differs("model.width", now.width, then.width);
   if (now.classes.size() != then.classes.size()) return differs("the number of classes", now.classes.size(), then.classes.size());
   if (now.global_batch != then.global_batch) return differs("training.global_batch", now.global_batch, then.global_batch);
-  if (now.store_checksum != then.store_checksum) return differs("the training set's checksum", now.store_checksum, then.store_checksum);
+  if (now.store_checksum != then.store_checksum)
+    return differs("the training set's checksum", now.store_checksum, then.store_checksum);
   const Preprocessing &a = now.preprocessing, &b = then.preprocessing;
   if (a.crop != b.crop) return differs("data.crop", a.crop, b.crop);
   for (size_t c = 0; c < 3; ++c) {
     if (a.mean[c] != b.mean[c]) return differs("the subtracted mean", a.mean[c], b.mean[c]);
     if (a.standard_deviation[c] != b.standard_deviation[c])
-      return differs("the standard deviation that pixels are divided by (data.normalize)", a.standard_deviation[c], b.standard_deviation[c]);
+      return differs("the standard deviation that pixels are divided by (data.normalize)", a.standard_deviation[c],
+                     b.standard_deviation[c]);
   }
   const auto seed = [](const std::string& spec) { return Json::parse(spec).at("reproducibility").at("seed").dump(); };
   if (seed(now.spec_json) != seed(then.spec_json))

@@ -15,28 +15,28 @@ namespace plateau {
 // One validation and what it led to.
 struct ValidationRecord {
   ValidationReport report;
-  double value = 0;        // of the metric that the learning rate follows
+  double value = 0;  // of the metric that the learning rate follows
   LrDecision decision;
 };
 
 // The changing part of a run. Everything random is a function of (seed, step), so nothing random is here.
 struct TrainState {
-  int64_t step = 0;                     // steps done; the next one has this number
+  int64_t step = 0;  // steps done; the next one has this number
   LrState lr;
   std::vector<ValidationRecord> history;
   int64_t last_validation_step = 0;     // step of the newest validation, 0 before the first
   double seconds_since_validation = 0;  // for time-based intervals
   double seconds_since_checkpoint = 0;
-  std::string end_reason;               // "MAX_EPOCHS", "MAX_STEPS", "PLATEAU" in a run's final checkpoint, else empty
+  std::string end_reason;  // "MAX_EPOCHS", "MAX_STEPS", "PLATEAU" in a run's final checkpoint, else empty
 };
 
 // What results depend on: equal fingerprints give equal bits (design.md, "exact").
 struct Fingerprint {
   int ranks = 1;
   int threads_per_rank = 1;
-  int lanes = 1;                        // of rank 0
-  int micro_batch = 0;                  // rows of a lane on rank 0
-  std::string device;                   // the engine's description: library version, instruction set
+  int lanes = 1;        // of rank 0
+  int micro_batch = 0;  // rows of a lane on rank 0
+  std::string device;   // the engine's description: library version, instruction set
   std::string libraries;
   std::vector<std::string> algorithms;  // one line a layer and pass
   bool operator==(const Fingerprint&) const = default;
@@ -46,9 +46,9 @@ struct Fingerprint {
 struct RunIdentity {
   std::string job;
   int attempt = 1;
-  int lineage = 1;              // the attempt that began this run from fresh weights
-  std::string spec_json;        // the full specification
-  std::string metric;           // "val_top1_error"
+  int lineage = 1;        // the attempt that began this run from fresh weights
+  std::string spec_json;  // the full specification
+  std::string metric;     // "val_top1_error"
   int64_t global_batch = 0;
   Fingerprint fingerprint;
   Preprocessing preprocessing;
@@ -57,7 +57,7 @@ struct RunIdentity {
   double width = 1;
   std::vector<ClassInfo> classes;
   std::string store_name, store_checksum;  // of the training split
-  int64_t images = 0;           // in the training split
+  int64_t images = 0;                      // in the training split
 };
 
 struct CheckpointState {

@@ -36,12 +36,12 @@ struct StepParts {
 };
 
 struct StepResult {
-  StepTotals totals;           // over all ranks
+  StepTotals totals;             // over all ranks
   int nonfinite_parameter = -1;  // first one that the update made a NaN or infinity; the same on all ranks
 };
 
-// Runs the step; `votes` carries this rank's stop, fault and interval votes into the totals. When a rank's loss is not finite nothing is
-// updated on any rank.
+// Runs the step; `votes` carries this rank's stop, fault and interval votes into the totals. When a rank's loss is not finite
+// nothing is updated on any rank.
 StepResult TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double lr, const StepTotals& votes);
 
 // Place 0 of the network is its input, place i + 1 its layer i, and the place behind the last layer is the loss.

@@ -21,7 +21,8 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::Open(const std::string& path, 
                                 .units = static_cast<size_t>(shapes[i].channels) * static_cast<size_t>(shapes[i].height) *
                                          static_cast<size_t>(shapes[i].width)});
   trace->file_.open(trace->path_, std::ios::trunc);
-  if (!trace->file_) return Fail(ErrorCode::kInvalidInput, "--trace {}: cannot be written; give a path in a folder that exists", path);
+  if (!trace->file_)
+    return Fail(ErrorCode::kInvalidInput, "--trace {}: cannot be written; give a path in a folder that exists", path);
   return trace;
 }
 
@@ -47,8 +48,9 @@ Status TraceWriter::Step(int64_t step, const Batch& batch, const StepTotals& tot
         Checksum({reinterpret_cast<const char*>(batch.images.data() + row * row_values), row_values * sizeof(float)})));
     masks.push_back(MaskChecksum(step, batch.sample_index[row]));
   }
-  const nlohmann::ordered_json line = {{"step", step},   {"rank", rank_},   {"samples", samples},
-                                       {"crops", crops}, {"masks", masks}, {"loss", totals.loss / static_cast<double>(totals.images)}};
+  const nlohmann::ordered_json line = {{"step", step},       {"rank", rank_},
+                                       {"samples", samples}, {"crops", crops},
+                                       {"masks", masks},     {"loss", totals.loss / static_cast<double>(totals.images)}};
   file_ << line.dump() << '\n' << std::flush;
   if (!file_) return Fail(ErrorCode::kIo, "{}: could not be written (full disk?); train without --trace or elsewhere", path_);
   return {};

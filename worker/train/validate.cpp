@@ -39,12 +39,11 @@ ValidationReport Validate(Plan& plan, const StoreReader& store, const Preprocess
   collective.AllReduceSum(std::span<double>(loss));
   const SplitInfo* split = store.manifest().Split(options.split);
   if (split == nullptr || counts[0] != static_cast<int64_t>(split->records))
-    throw Failure(ErrorCode::kInternal, fmt::format("rank {}: validation counted {} images, the split {} holds {}; please report this",
-                                                    collective.rank(), counts[0], options.split, split != nullptr ? split->records : 0));
-  return {.images = counts[0],
-          .top1_correct = counts[1],
-          .top5_correct = counts[2],
-          .loss = loss[0] / static_cast<double>(counts[0])};
+    throw Failure(ErrorCode::kInternal,
+                  fmt::format("rank {}: validation counted {} images, the split {} holds {}; please report this", collective.rank(),
+                              counts[0], options.split, split != nullptr ? split->records : 0));
+  return {
+      .images = counts[0], .top1_correct = counts[1], .top5_correct = counts[2], .loss = loss[0] / static_cast<double>(counts[0])};
 }
 
 }  // namespace plateau

@@ -10,12 +10,13 @@ namespace plateau {
 
 struct ValidateOptions {
   std::string split = "val";
-  int scale = 256;          // shortest side; the centre crop of the preprocessing's size is evaluated
+  int scale = 256;  // shortest side; the centre crop of the preprocessing's size is evaluated
   int decode_threads = 1;
 };
 
-// Every rank evaluates its part with the plan's fixed batch, padded rows weigh nothing. The report's counts are sums over ranks and add up
-// to the set's size; number, step and epoch are left to the caller. Throws Failure when a record cannot be read or the counts do not add up.
+// Every rank evaluates its part with the plan's fixed batch, padded rows weigh nothing. The report's counts are sums over ranks and
+// add up to the set's size; number, step and epoch are left to the caller. Throws Failure when a record cannot be read or the
+// counts do not add up.
 ValidationReport Validate(Plan& plan, const StoreReader& store, const Preprocessing& preprocessing, const ValidateOptions& options,
                           Collective& collective);
 

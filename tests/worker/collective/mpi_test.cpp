@@ -23,10 +23,10 @@ std::vector<float> Values(int rank, size_t count, uint64_t salt) {
   return values;
 }
 
-#define RANK_CHECK(condition)                                                   \
-  if (!(condition)) {                                                           \
+#define RANK_CHECK(condition)                                                       \
+  if (!(condition)) {                                                               \
     std::fprintf(stderr, "rank %d: %s does not hold\n", world->rank(), #condition); \
-    world->Abort(7);                                                            \
+    world->Abort(7);                                                                \
   }
 
 // Sums several buckets at once and checks them against double; every rank compares its bits with rank 0's and with a second run's.

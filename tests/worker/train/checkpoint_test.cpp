@@ -17,25 +17,27 @@ namespace {
 
 CheckpointState State(int64_t step) {
   CheckpointState state;
-  state.identity = {.job = "job-1",
-                    .attempt = 3,
-                    .lineage = 2,
-                    .spec_json = R"({"reproducibility":{"seed":1}})",
-                    .metric = "val_top1_error",
-                    .global_batch = 64,
-                    .fingerprint = {.ranks = 2, .device = "cpu", .algorithms = {"conv1_1 forward direct"}},
-                    .preprocessing = {.crop = 56, .mean = {123.68F, 116.779F, 103.939F}, .standard_deviation = {58.1F, 57.2F, 57.3F}},
-                    .validation_scale = 64,
-                    .network = "vgg-a",
-                    .width = 0.5,
-                    .classes = {{"n01", "cat"}, {"n02", "dog"}},
-                    .store_name = "pets",
-                    .store_checksum = "abc",
-                    .images = 1000};
+  state.identity = {
+      .job = "job-1",
+      .attempt = 3,
+      .lineage = 2,
+      .spec_json = R"({"reproducibility":{"seed":1}})",
+      .metric = "val_top1_error",
+      .global_batch = 64,
+      .fingerprint = {.ranks = 2, .device = "cpu", .algorithms = {"conv1_1 forward direct"}},
+      .preprocessing = {.crop = 56, .mean = {123.68F, 116.779F, 103.939F}, .standard_deviation = {58.1F, 57.2F, 57.3F}},
+      .validation_scale = 64,
+      .network = "vgg-a",
+      .width = 0.5,
+      .classes = {{"n01", "cat"}, {"n02", "dog"}},
+      .store_name = "pets",
+      .store_checksum = "abc",
+      .images = 1000};
   state.train.step = step;
   state.train.lr = {.lr = 0.001, .best = 0.25, .validations = 2, .best_validation = 1, .bad = 1, .decays = 1};
   state.train.history = {
-      {.report = {.number = 1, .step = 16, .epoch = 1.024, .images = 100, .top1_correct = 75, .top5_correct = 90, .loss = 0.1 + 0.2},
+      {.report =
+           {.number = 1, .step = 16, .epoch = 1.024, .images = 100, .top1_correct = 75, .top5_correct = 90, .loss = 0.1 + 0.2},
        .value = 0.25,
        .decision = {.validation = 1, .lr = 0.01, .improved = true, .reason = "first"}},
       {.report = {.number = 2, .step = 32, .images = 100, .loss = std::nan("")},

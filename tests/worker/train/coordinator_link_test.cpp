@@ -57,8 +57,8 @@ class Link : public ::testing::Test {
  protected:
   std::unique_ptr<CoordinatorLink> Open(const std::string& address) {
     auto link = CoordinatorLink::Open(
-        {.address = address, .job = "job-1", .token = "secret", .attempt = 3, .rank = 1, .heartbeat_ms = 50, .repeat_ms = 100}, pulse_, stop_,
-        [this](const std::string& reason) { refused_.set_value(reason); });
+        {.address = address, .job = "job-1", .token = "secret", .attempt = 3, .rank = 1, .heartbeat_ms = 50, .repeat_ms = 100},
+        pulse_, stop_, [this](const std::string& reason) { refused_.set_value(reason); });
     EXPECT_TRUE(link) << link.error().message;
     return std::move(*link);
   }
@@ -86,7 +86,8 @@ TEST_F(Link, HeartbeatsCarryIdentityStepAndPhase) {
 TEST_F(Link, AQuestionIsRepeatedWithTheSameNumberUntilItIsAnswered) {
   FakeCoordinator coordinator;
   const auto link = Open(coordinator.address());
-  auto answer = std::async(std::launch::async, [&] { return link->Ask({.number = 7, .step = 700, .images = 10, .top1_correct = 4}); });
+  auto answer =
+      std::async(std::launch::async, [&] { return link->Ask({.number = 7, .step = 700, .images = 10, .top1_correct = 4}); });
   const auto first = coordinator.NextOf<ValidationReport>(), again = coordinator.NextOf<ValidationReport>();
   EXPECT_EQ(first.sender.request, again.sender.request);
   EXPECT_EQ(std::get<ValidationReport>(again.message).top1_correct, 4);

@@ -120,8 +120,10 @@ TEST(CutIntoLanes, LanesAreEqualAndNoLargerThanTheMicroBatch) {
       const LaneShape shape = CutIntoLanes(rows, micro);
       EXPECT_GE(shape.rows(), rows);
       EXPECT_LT(shape.rows() - rows, shape.lanes) << rows << " rows, micro-batch " << micro;
-      if (micro > 0) EXPECT_LE(shape.lane_rows, micro);
-      else EXPECT_EQ(shape.lanes, 1);
+      if (micro > 0)
+        EXPECT_LE(shape.lane_rows, micro);
+      else
+        EXPECT_EQ(shape.lanes, 1);
     }
 }
 
