@@ -145,12 +145,6 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
 }
 
-std::string DefaultStateFolder() {
-  if (const char* state = std::getenv("PLATEAU_STATE"); state != nullptr && *state != '\0') return state;
-  const char* home = std::getenv("HOME");
-  return std::string(home != nullptr ? home : "/tmp") + "/.local/state/plateau";
-}
-
 int MachineCores() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);

@@ -41,8 +41,6 @@ class Daemon {
   std::unique_ptr<Parts> parts_;
 };
 
-// $PLATEAU_STATE, or ~/.local/state/plateau.
-std::string DefaultStateFolder();
 // Physical cores this process may run on.
 int MachineCores();
 

@@ -1,5 +1,6 @@
 // plateau-coordinator: the daemon, and the supervisor of an attempt as its `supervise` verb.
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <unistd.h>
@@ -27,6 +28,13 @@ std::string OwnProgram() {
   std::error_code error;
   const auto path = std::filesystem::read_symlink("/proc/self/exe", error);
   return error ? std::string() : path.string();
+}
+
+// $PLATEAU_STATE, or ~/.local/state/plateau.
+std::string DefaultStateFolder() {
+  if (const char* state = std::getenv("PLATEAU_STATE"); state != nullptr && *state != '\0') return state;
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : "/tmp") + "/.local/state/plateau";
 }
 
 int Serve(const DaemonOptions& options) {
