@@ -13,13 +13,16 @@ Result<std::string> VerifyCheckpointFolder(FileSystem& files, const std::string&
   const std::string path = folder + "/manifest.json";
   auto text = files.Read(path);
   if (!text) {
-    return Fail(text.error().code, "{}; the coordinator must see the workers' output folder (shared storage)", text.error().message);
+    return Fail(text.error().code, "{}; the coordinator must see the workers' output folder (shared storage)",
+                text.error().message);
   }
-  if (nlohmann::json::parse(*text, nullptr, false).is_discarded()) return Fail(ErrorCode::kCorrupt, "{}: is not JSON; the checkpoint is not complete", path);
+  if (nlohmann::json::parse(*text, nullptr, false).is_discarded())
+    return Fail(ErrorCode::kCorrupt, "{}: is not JSON; the checkpoint is not complete", path);
   return ChecksumText(Checksum(*text));
 }
 
-Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std::string& output_folder, const PublishCheckpoint& what) {
+Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std::string& output_folder,
+                                                    const PublishCheckpoint& what) {
   const nlohmann::ordered_json current{
       {"version", 1}, {"path", what.checkpoint.path}, {"step", what.checkpoint.step}, {"checksum", what.checkpoint.checksum}};
   PLATEAU_TRY(WriteFileAtomic(files, output_folder + "/current.json", current.dump(1) + "\n"));
@@ -29,8 +32,10 @@ Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std
     const std::string folder = output_folder + "/" + path;
     auto status = files.Remove(folder + "/manifest.json");
     if (status || status.error().code == ErrorCode::kNotFound) status = files.RemoveAll(folder);
-    if (status) published.removed.push_back(path);
-    else published.trouble = fmt::format("an old checkpoint could not be deleted: {}", status.error().message);
+    if (status)
+      published.removed.push_back(path);
+    else
+      published.trouble = fmt::format("an old checkpoint could not be deleted: {}", status.error().message);
   }
   return published;
 }

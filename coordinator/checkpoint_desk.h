@@ -25,7 +25,8 @@ struct CheckpointTask {
 Result<std::string> VerifyCheckpointFolder(FileSystem& files, const std::string& folder);
 // Writes <output_folder>/current.json, then deletes `removals` (manifest first, so that a half-deleted folder is no checkpoint).
 // An error: current.json was not written. Deletions that failed are told in `trouble` and are tried again at the next publication.
-Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std::string& output_folder, const PublishCheckpoint& what);
+Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std::string& output_folder,
+                                                    const PublishCheckpoint& what);
 
 class CheckpointDesk {
  public:

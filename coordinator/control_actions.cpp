@@ -30,7 +30,8 @@ void ControlLoop::Handle(SubmitRequest& request) {
     auto known = store_.FindIdempotency(submission.idempotency_key);
     if (!known) return request.answer(Fail(std::move(known.error())));
     if (*known && (*known)->digest != submission.body_digest) {
-      return request.answer(Fail(ErrorCode::kConflict, "Idempotency-Key '{}' was used before with another body, for job {}; use a new key for a new job",
+      return request.answer(Fail(ErrorCode::kConflict,
+                                 "Idempotency-Key '{}' was used before with another body, for job {}; use a new key for a new job",
                                  submission.idempotency_key, (*known)->job));
     }
     if (*known && Find((*known)->job) != nullptr) return request.answer(SubmissionAnswer{Find((*known)->job), true});
@@ -45,16 +46,22 @@ void ControlLoop::Handle(SubmitRequest& request) {
   auto applied = Apply(*id, Submitted{}, Now(), nullptr, key.key.empty() ? nullptr : &key);
   {
     const std::lock_guard lock(jobs_mutex_);
-    if (applied) order_.push_back(*id);
-    else jobs_.erase(*id);
+    if (applied)
+      order_.push_back(*id);
+    else
+      jobs_.erase(*id);
   }
   if (!applied) return request.answer(Fail(std::move(applied.error())));
   request.answer(SubmissionAnswer{Find(*id), false});
 }
 
-// "<name>-<n>", n counting from 1, past every job and every output folder of that name: an old run's checkpoints are never taken over.
+// "<name>-<n>", n counting from 1, past every job and every output folder of that name: an old run's checkpoints are never taken
+// over.
 Result<std::string> ControlLoop::ClaimJobId(const JobSpec& spec) {
-  PLATEAU_TRY(files_.MakeDirectories(spec.output));
+  if (const auto made = files_.MakeDirectories(spec.output); !made) {
+    return Fail(ErrorCode::kInvalidInput,
+                "request body: output: {}; choose a folder that the coordinator and the workers can write", made.error().message);
+  }
   for (int number = 1;; ++number) {
     const std::string id = fmt::format("{}-{}", spec.name, number);
     const std::string folder = spec.output + "/" + id;
@@ -115,11 +122,12 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
   CheckpointTask task{job.id, job.OutputFolder(), VerifyCheckpoint{}};
   if (const auto* verify = std::get_if<VerifyCheckpoint>(&action)) task.what = *verify;
   if (const auto* publish = std::get_if<PublishCheckpoint>(&action)) task.what = *publish;
-  if (!hands_.desk->Post(std::move(task))) LogWarning("job {}: the checkpoint desk has no room; the worker's next report is taken", job.id);
+  if (!hands_.desk->Post(std::move(task)))
+    LogWarning("job {}: the checkpoint desk has no room; the worker's next report is taken", job.id);
 }
 
 void ControlLoop::Launch(const Job& job, int attempt) {
-  const std::string folder = fmt::format("{}/jobs/{}/attempt-{}", options_.state_folder, job.id, attempt);
+  const std::string folder = AttemptFolder(job.id, attempt);
   const auto& resources = job.spec->resources;
   GangDescription gang{.job = job.id,
                        .attempt = attempt,
@@ -138,7 +146,8 @@ void ControlLoop::Launch(const Job& job, int attempt) {
   const auto launch = [&]() -> Result<int64_t> {
     if (hands_.launcher == nullptr) return Fail(ErrorCode::kInternal, "no launcher");
     if (options_.worker.empty() || !files_.Exists(options_.worker))
-      return Fail(ErrorCode::kNotFound, "{}: the worker program is not there; build it, or start the coordinator with --worker PATH", options_.worker);
+      return Fail(ErrorCode::kNotFound,
+                  "{}: the worker program is not there; build it, or start the coordinator with --worker PATH", options_.worker);
     PLATEAU_TRY(files_.MakeDirectories(folder + "/logs"));
     PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(*job.spec).dump(1) + "\n"));
     LaunchRequest request = MpirunLaunch(gang);
@@ -146,8 +155,10 @@ void ControlLoop::Launch(const Job& job, int attempt) {
     return hands_.launcher->Start(request);
   };
   auto supervisor = launch();
-  if (supervisor) follow_ups_.push_back({job.id, Launched{attempt, *supervisor}});
-  else follow_ups_.push_back({job.id, LaunchFailed{attempt, supervisor.error().message}});
+  if (supervisor)
+    follow_ups_.push_back({job.id, Launched{attempt, *supervisor}});
+  else
+    follow_ups_.push_back({job.id, LaunchFailed{attempt, supervisor.error().message}});
 }
 
 }  // namespace plateau

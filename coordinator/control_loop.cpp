@@ -25,7 +25,7 @@ Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint) {
     if (running || job->publish_pending || !job->removals_pending.empty()) PLATEAU_TRY(Apply(id, Recovered{}, Now()));
     if (!running) continue;
     const int attempt = job->Current()->number;
-    if (hands_.launcher != nullptr) hands_.launcher->Adopt(id, attempt, LogFolder(id, attempt).substr(0, LogFolder(id, attempt).rfind('/')));
+    if (hands_.launcher != nullptr) hands_.launcher->Adopt(id, attempt, AttemptFolder(id, attempt));
   }
   return {};
 }
@@ -123,18 +123,22 @@ void ControlLoop::Handle(LinkMessage& message) {
   const Peer peer{message.identity, message.sender.request};
   if (Find(message.sender.job) == nullptr) {
     if (hands_.link != nullptr)
-      hands_.link->Reply(peer.identity, peer.request, Refused{fmt::format("job {} is not known to this coordinator", message.sender.job)});
+      hands_.link->Reply(peer.identity, peer.request,
+                         Refused{fmt::format("job {} is not known to this coordinator", message.sender.job)});
     return;
   }
-  if (const auto* report = std::get_if<CheckpointReport>(&message.message)) checkpoint_askers_[{message.sender.job, report->path}] = peer;
+  if (const auto* report = std::get_if<CheckpointReport>(&message.message))
+    checkpoint_askers_[{message.sender.job, report->path}] = peer;
   const std::string job = message.sender.job;
   const WorkerSaid said{std::move(message.sender), std::move(message.message)};
   // An error leaves the message unanswered: the worker asks again.
-  if (auto applied = Apply(job, said, {clock_.NowMs(), message.heard_ms}, &peer); !applied) LogError("job {}: {}", job, applied.error().message);
+  if (auto applied = Apply(job, said, {clock_.NowMs(), message.heard_ms}, &peer); !applied)
+    LogError("job {}: {}", job, applied.error().message);
 }
 
 void ControlLoop::Handle(JobNews& news) {
-  if (std::holds_alternative<AttemptExited>(news.event)) std::erase_if(checkpoint_askers_, [&](const auto& one) { return one.first.first == news.job; });
+  if (std::holds_alternative<AttemptExited>(news.event))
+    std::erase_if(checkpoint_askers_, [&](const auto& one) { return one.first.first == news.job; });
   ApplyOrRetry(news.job, news.event);
 }
 
@@ -170,7 +174,8 @@ void ControlLoop::FireTimers() {
   }
 }
 
-Status ControlLoop::Apply(const std::string& id, const JobEvent& event, Moment now, const Peer* peer, const IdempotencyRecord* key) {
+Status ControlLoop::Apply(const std::string& id, const JobEvent& event, Moment now, const Peer* peer,
+                          const IdempotencyRecord* key) {
   const auto before = Find(id);
   Job input;
   if (before != nullptr) {
@@ -179,7 +184,8 @@ Status ControlLoop::Apply(const std::string& id, const JobEvent& event, Moment n
   Outcome outcome = Advance(std::move(input), event, now, options_.limits);
   if (!outcome.refusal.empty()) return Fail(ErrorCode::kConflict, "{}", outcome.refusal);
   if (outcome.durable || outcome.point || key != nullptr) {
-    Commit commit{&outcome.job, outcome.events, outcome.validation.get(), outcome.point ? &*outcome.point : nullptr, key, outcome.durable};
+    Commit commit{&outcome.job, outcome.events, outcome.validation.get(), outcome.point ? &*outcome.point : nullptr,
+                  key,          outcome.durable};
     PLATEAU_TRY(store_.Write(commit));
   }
   for (const auto& row : outcome.events) LogInfo("job {}: {}: {}", id, row.type, row.message);
@@ -212,17 +218,24 @@ void ControlLoop::Submit(Submission submission, std::function<void(Result<Submis
   Push(SubmitRequest{std::move(submission), std::move(answer)});
 }
 
-void ControlLoop::Command(const std::string& id, JobCommand command, std::function<void(Result<std::shared_ptr<const Job>>)> answer) {
+void ControlLoop::Command(const std::string& id, JobCommand command,
+                          std::function<void(Result<std::shared_ptr<const Job>>)> answer) {
   Push(CommandRequest{id, command, std::move(answer)});
 }
 
-Result<std::vector<std::string>> ControlLoop::Events(const std::string& id, int64_t after, size_t limit) const { return store_.Events(id, after, limit); }
-
-Result<std::vector<std::string>> ControlLoop::Points(const std::string& id, int64_t after_step) const { return store_.Points(id, after_step); }
-
-std::string ControlLoop::LogFolder(const std::string& id, int attempt) const {
-  return fmt::format("{}/jobs/{}/attempt-{}/logs", options_.state_folder, id, attempt);
+Result<std::vector<std::string>> ControlLoop::Events(const std::string& id, int64_t after, size_t limit) const {
+  return store_.Events(id, after, limit);
 }
+
+Result<std::vector<std::string>> ControlLoop::Points(const std::string& id, int64_t after_step) const {
+  return store_.Points(id, after_step);
+}
+
+std::string ControlLoop::AttemptFolder(const std::string& id, int attempt) const {
+  return fmt::format("{}/jobs/{}/attempt-{}", options_.state_folder, id, attempt);
+}
+
+std::string ControlLoop::LogFolder(const std::string& id, int attempt) const { return AttemptFolder(id, attempt) + "/logs"; }
 
 Health ControlLoop::CheckHealth() const {
   Health health;

@@ -1,4 +1,5 @@
-// The one thread that changes jobs. Everything else only posts events; the pure parts decide, the store remembers, then actions run.
+// The one thread that changes jobs. Everything else only posts events; the pure parts decide, the store remembers, then actions
+// run.
 #pragma once
 
 #include <condition_variable>
@@ -21,12 +22,12 @@
 namespace plateau {
 
 struct ControlLoopOptions {
-  std::string state_folder;         // attempts live in <state_folder>/jobs/<id>/attempt-<K>
-  std::string worker;               // path of plateau-worker
+  std::string state_folder;  // attempts live in <state_folder>/jobs/<id>/attempt-<K>
+  std::string worker;        // path of plateau-worker
   std::string mpirun = "mpirun";
-  std::string link_endpoint;        // tcp://HOST:PORT given to the workers
+  std::string link_endpoint;  // tcp://HOST:PORT given to the workers
   NodeView node;
-  int machine_cores = 1;            // physical
+  int machine_cores = 1;  // physical
   bool as_root = false;
   std::string scratch_base = "/dev/shm";
   MachineLimits limits;
@@ -72,12 +73,28 @@ class ControlLoop final : public Service {
   static constexpr int64_t kStoreRetryMs = 1'000;  // until an event is tried again that the store could not take
 
  private:
-  struct SubmitRequest { Submission submission; std::function<void(Result<SubmissionAnswer>)> answer; };
-  struct CommandRequest { std::string job; JobCommand command; std::function<void(Result<std::shared_ptr<const Job>>)> answer; };
-  struct JobNews { std::string job; JobEvent event; };
+  struct SubmitRequest {
+    Submission submission;
+    std::function<void(Result<SubmissionAnswer>)> answer;
+  };
+  struct CommandRequest {
+    std::string job;
+    JobCommand command;
+    std::function<void(Result<std::shared_ptr<const Job>>)> answer;
+  };
+  struct JobNews {
+    std::string job;
+    JobEvent event;
+  };
   using Item = std::variant<LinkMessage, JobNews, SubmitRequest, CommandRequest>;
-  struct Queued { Item item; int64_t posted_ms; };
-  struct Peer { std::string identity; uint64_t request = 0; };
+  struct Queued {
+    Item item;
+    int64_t posted_ms;
+  };
+  struct Peer {
+    std::string identity;
+    uint64_t request = 0;
+  };
 
   void Push(Item item);
   std::deque<Queued> Take();
@@ -91,8 +108,10 @@ class ControlLoop final : public Service {
   void FireTimers();
   void Schedule();
   Result<std::string> ClaimJobId(const JobSpec& spec);
+  std::string AttemptFolder(const std::string& id, int attempt) const;
   // The heart: advances the job, stores, shows the new snapshot, acts. The refusal of a command comes back as kConflict.
-  Status Apply(const std::string& id, const JobEvent& event, Moment now, const Peer* peer = nullptr, const IdempotencyRecord* key = nullptr);
+  Status Apply(const std::string& id, const JobEvent& event, Moment now, const Peer* peer = nullptr,
+               const IdempotencyRecord* key = nullptr);
   void ApplyOrRetry(const std::string& id, const JobEvent& event);
   void Act(const Job& job, const JobAction& action, const Peer* peer);
   void Launch(const Job& job, int attempt);
@@ -107,16 +126,16 @@ class ControlLoop final : public Service {
 
   mutable std::mutex queue_mutex_;
   std::condition_variable queue_ready_;
-  std::deque<Queued> queue_;        // guarded by queue_mutex_
-  bool stopping_ = false;           // guarded by queue_mutex_
+  std::deque<Queued> queue_;  // guarded by queue_mutex_
+  bool stopping_ = false;     // guarded by queue_mutex_
 
-  mutable std::mutex jobs_mutex_;   // guards the map; the loop's thread alone writes it
+  mutable std::mutex jobs_mutex_;  // guards the map; the loop's thread alone writes it
   std::map<std::string, std::shared_ptr<const Job>> jobs_;
   std::vector<std::string> order_;  // ids by creation; guarded by jobs_mutex_
 
   // The loop's own.
-  std::deque<JobNews> follow_ups_;                                    // events that actions led to
-  std::vector<std::pair<int64_t, JobNews>> retries_;                  // monotonic ms, event
+  std::deque<JobNews> follow_ups_;                                         // events that actions led to
+  std::vector<std::pair<int64_t, JobNews>> retries_;                       // monotonic ms, event
   std::map<std::pair<std::string, std::string>, Peer> checkpoint_askers_;  // (job, path)
   int64_t schedule_again_ms_ = 0;
 };

@@ -33,11 +33,13 @@ class StateLock {
     if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
       char holder[32] = {};
       [[maybe_unused]] const auto got = ::pread(fd, holder, sizeof holder - 1, 0);
-      return Fail(ErrorCode::kConflict, "state folder {} is in use by the coordinator with pid {}; stop it, or give this one another --state", folder,
+      return Fail(ErrorCode::kConflict,
+                  "state folder {} is in use by the coordinator with pid {}; stop it, or give this one another --state", folder,
                   std::atoi(holder));
     }
     const std::string pid = std::to_string(::getpid()) + "\n";
-    if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) return Fail(ErrorCode::kIo, "{}: cannot write: {}", path, std::strerror(errno));
+    if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0)
+      return Fail(ErrorCode::kIo, "{}: cannot write: {}", path, std::strerror(errno));
     return lock;
   }
   ~StateLock() { ::close(fd_); }
@@ -68,7 +70,7 @@ auto ListenAgain(const std::string& preferred, const std::string& address, Liste
 
 }  // namespace
 
-// Members go down in reverse order: first the doors, then the loop's thread, then what it acts through.
+// Taken down so that nobody calls what is gone: the loop's thread first, then the doors, then what the loop acts through.
 struct Daemon::Parts {
   PosixFileSystem files;
   SystemClock clock;
@@ -83,11 +85,11 @@ struct Daemon::Parts {
   std::unique_ptr<HttpServer> http;
 
   ~Parts() {
-    http.reset();
     if (loop_thread.joinable()) {
       loop->Stop();
       loop_thread.join();
     }
+    http.reset();
     link.reset();
     launcher.reset();
     desk.reset();
@@ -123,16 +125,19 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   ControlLoop& loop = *parts->loop;
 
   const auto start_link = [&](const std::string& address) {
-    return LinkServer::Start(LinkOptions{.address = address}, parts->clock, [&loop](LinkMessage message) { return loop.Post(std::move(message)); });
+    return LinkServer::Start(LinkServerOptions{.address = address}, parts->clock,
+                             [&loop](LinkMessage message) { return loop.Post(std::move(message)); });
   };
   PLATEAU_ASSIGN(parts->link, ListenAgain(WithLastPort(files, state, "link", options.link), options.link, start_link));
-  parts->launcher = std::make_unique<LocalLauncher>(LocalLauncherOptions{.supervisor_program = options.program}, files, parts->clock,
-                                                    [&loop](const ExitNotice& notice) { loop.Post(notice); });
-  parts->desk = std::make_unique<CheckpointDesk>(files, [&loop](const std::string& job, JobEvent event) { loop.Post(job, std::move(event)); });
+  parts->launcher = std::make_unique<LocalLauncher>(LocalLauncherOptions{.supervisor_program = options.program}, files,
+                                                    parts->clock, [&loop](const ExitNotice& notice) { loop.Post(notice); });
+  parts->desk = std::make_unique<CheckpointDesk>(
+      files, [&loop](const std::string& job, JobEvent event) { loop.Post(job, std::move(event)); });
   parts->api = std::make_unique<Api>(loop, files, assets);
   const auto listen_http = [&](const std::string& address) {
-    return HttpServer::Listen(HttpServerOptions{.address = address},
-                              [api = parts->api.get()](HttpRequest request, HttpRespond respond) { api->Handle(std::move(request), std::move(respond)); });
+    return HttpServer::Listen(
+        HttpServerOptions{.address = address},
+        [api = parts->api.get()](ApiRequest request, ApiRespond respond) { api->Handle(std::move(request), std::move(respond)); });
   };
   PLATEAU_ASSIGN(parts->http, ListenAgain(WithLastPort(files, state, "http", options.http), options.http, listen_http));
   parts->api->Attach(parts->http->io());

@@ -12,13 +12,13 @@
 namespace plateau {
 
 struct DaemonOptions {
-  std::string state_folder;                 // made when it is not there; on a local disk
-  std::string http = "127.0.0.1:7080";      // port 0: the one of the last start if it is free, otherwise any
-  std::string link = "127.0.0.1:7081";      // likewise: running workers find the coordinator again
-  std::string program;                      // plateau-coordinator itself: its `supervise` verb runs the attempts
-  std::string worker;                       // plateau-worker
+  std::string state_folder;             // made when it is not there; on a local disk
+  std::string http = "127.0.0.1:7080";  // port 0: the one of the last start if it is free, otherwise any
+  std::string link = "127.0.0.1:7081";  // likewise: running workers find the coordinator again
+  std::string program;                  // plateau-coordinator itself: its `supervise` verb runs the attempts
+  std::string worker;                   // plateau-worker
   std::string mpirun = "mpirun";
-  int cores = 0;                            // offered to jobs; 0: the machine's
+  int cores = 0;  // offered to jobs; 0: the machine's
   bool allow_oversubscribe = true;
   MachineLimits limits;
   int64_t kill_grace_ms = 5'000;

@@ -1,6 +1,7 @@
 // plateau-coordinator: the daemon, and the supervisor of an attempt as its `supervise` verb.
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <unistd.h>
@@ -48,11 +49,16 @@ int Serve(const DaemonOptions& options) {
     std::cerr << "plateau-coordinator: " << daemon.error().message << "\n";
     return ExitCode(daemon.error().code);
   }
-  LogInfo("REST and web page on {}, worker link on {}, state in {}", (*daemon)->http_endpoint(), (*daemon)->link_endpoint(), options.state_folder);
+  LogInfo("REST and web page on {}, worker link on {}, state in {}", (*daemon)->http_endpoint(), (*daemon)->link_endpoint(),
+          options.state_folder);
   int signal = 0;
   ::sigwait(&stop, &signal);
   const size_t running = (*daemon)->service().CheckHealth().running;
-  LogInfo("{}: leaving; {} running job(s) go on under their supervisors and are taken up again at the next start", ::strsignal(signal), running);
+  if (running == 0)
+    LogInfo("{}: leaving; no job is running", ::strsignal(signal));
+  else
+    LogInfo("{}: leaving; {} job(s) run on under their supervisors and are taken up again at the next start", ::strsignal(signal),
+            running);
   daemon->reset();
   return 0;
 }
@@ -65,13 +71,15 @@ int Main(int argc, char** argv) {
   options.program = OwnProgram();
   options.worker = (std::filesystem::path(options.program).parent_path() / "plateau-worker").string();
   bool quiet = false, no_oversubscribe = false;
-  app.add_option("--state", options.state_folder, "State folder on a local disk (default: $PLATEAU_STATE or ~/.local/state/plateau)");
+  app.add_option("--state", options.state_folder,
+                 "State folder on a local disk (default: $PLATEAU_STATE or ~/.local/state/plateau)");
   app.add_option("--http", options.http, "Address of REST and the web page, IP:PORT; port 0: any free one")->capture_default_str();
   app.add_option("--link", options.link, "Address of the worker link, IP:PORT; port 0: any free one")->capture_default_str();
   app.add_option("--worker", options.worker, "The plateau-worker program (default: beside this one)");
   app.add_option("--mpirun", options.mpirun, "The mpirun program")->capture_default_str();
   app.add_option("--cores", options.cores, "Cores offered to jobs (default: the machine's)")->check(CLI::PositiveNumber);
-  app.add_flag("--no-oversubscribe", no_oversubscribe, "Hold jobs that need more cores than there are, instead of running them alone");
+  app.add_flag("--no-oversubscribe", no_oversubscribe,
+               "Hold jobs that need more cores than there are, instead of running them alone");
   app.add_flag("--quiet", quiet, "Only warnings and errors in the log");
   std::string attempt;
   auto* supervise = app.add_subcommand("supervise", "Run one attempt to its end (started by the coordinator itself)");

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "common/file.h"
-#include "coordinator/http/http_message.h"
+#include "coordinator/http/api_message.h"
 #include "coordinator/job/service.h"
 #include "coordinator/web/assets.h"
 
@@ -17,12 +17,12 @@ namespace plateau {
 class IoThread {
  public:
   virtual ~IoThread() = default;
-  virtual void Post(std::function<void()> work) = 0;                       // thread-safe
-  virtual void After(int64_t delay_ms, std::function<void()> work) = 0;    // thread-safe
+  virtual void Post(std::function<void()> work) = 0;                     // thread-safe
+  virtual void After(int64_t delay_ms, std::function<void()> work) = 0;  // thread-safe
 };
 
-inline constexpr int64_t kMaxWaitSeconds = 60;     // of a long poll
-inline constexpr size_t kMaxLongPolls = 1'024;     // at once; beyond it 503
+inline constexpr int64_t kMaxWaitSeconds = 60;  // of a long poll
+inline constexpr size_t kMaxLongPolls = 1'024;  // at once; beyond it 503
 inline constexpr size_t kMaxEventsPerAnswer = 1'000;
 inline constexpr int64_t kMaxLogBytesPerAnswer = 1 << 20;
 
@@ -32,8 +32,9 @@ class Api {
   ~Api();
   // Before the first Handle.
   void Attach(IoThread& io);
-  // On the io thread. `respond` is called now or later: commands when the control loop has decided, long polls when something happens.
-  void Handle(HttpRequest request, HttpRespond respond);
+  // On the io thread. `respond` is called now or later: commands when the control loop has decided, long polls when something
+  // happens.
+  void Handle(ApiRequest request, ApiRespond respond);
 
  private:
   class Impl;

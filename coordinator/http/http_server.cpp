@@ -35,13 +35,14 @@ std::string Text(beast::string_view view) { return std::string(view.data(), view
 
 }  // namespace
 
-class HttpServer::Impl final : public IoThread {
+// Shared with the answers that are still to come: one that comes after Shutdown finds nothing to write to and is dropped.
+class HttpServer::Impl final : public IoThread, public std::enable_shared_from_this<Impl> {
  public:
   Impl(const HttpServerOptions& options, Handler handler) : options_(options), handler_(std::move(handler)), acceptor_(context_) {}
-  ~Impl() override;
 
   Status Listen();
   void Run();
+  void Shutdown();
   void Post(std::function<void()> work) override { asio::post(context_, std::move(work)); }
   void After(int64_t delay_ms, std::function<void()> work) override;
   const std::string& endpoint() const { return endpoint_; }
@@ -55,15 +56,14 @@ class HttpServer::Impl final : public IoThread {
   asio::io_context context_{1};
   tcp::acceptor acceptor_;
   std::string endpoint_;
-  int connections_ = 0;  // the io thread's own
+  std::set<std::shared_ptr<Session>> sessions_;  // the io thread's own
   std::thread thread_;
 };
 
-// One connection. Kept alive by the operation or the answer it waits for.
+// One connection, in the server's set until it ends.
 class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Impl& server, tcp::socket socket) : server_(server), stream_(std::move(socket)) { server_.connections_ += 1; }
-  ~Session() { server_.connections_ -= 1; }
+  Session(Impl& server, tcp::socket socket) : server_(server), stream_(std::move(socket)) {}
 
   void Start(bool refused) {
     if (!refused) return ReadHeader(server_.options_.read_timeout_ms);
@@ -78,7 +78,8 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     parser_->header_limit(server_.options_.max_header_bytes);
     head_ = false;
     stream_.expires_after(std::chrono::milliseconds(timeout_ms));
-    http::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, size_t) { self->OnHeader(error); });
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = shared_from_this()](beast::error_code error, size_t) { self->OnHeader(error); });
   }
 
   void OnHeader(beast::error_code error) {
@@ -91,34 +92,39 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     continue_.version(11);
     continue_.result(http::status::continue_);
     http::async_write(stream_, continue_, [self = shared_from_this()](beast::error_code failed, size_t) {
-      if (!failed) self->ReadBody();
+      if (failed)
+        self->End();
+      else
+        self->ReadBody();
     });
   }
 
   void ReadBody() {
     http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, size_t) {
-      if (error) self->Broken(error);
-      else self->Serve();
+      if (error)
+        self->Broken(error);
+      else
+        self->Serve();
     });
   }
 
-  // A request that cannot be read: said when something can still be said, then the connection closes.
+  // A request that cannot be read: said when something can still be said (a timeout has closed the socket), then the connection
+  // closes.
   void Broken(beast::error_code error) {
     keep_alive_ = false;
     if (error == http::error::body_limit)
       return Write(Problem(413, fmt::format("the body is larger than {} bytes", server_.options_.max_body_bytes), "/"));
     if (error == http::error::header_limit)
       return Write(Problem(431, fmt::format("the header is larger than {} bytes", server_.options_.max_header_bytes), "/"));
-    if (error == beast::error::timeout && buffer_.size() > 0) return Write(Problem(408, "the request did not arrive in time", "/"));
-    const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() && error != http::error::end_of_stream &&
-                           error != http::error::partial_message;
+    const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() &&
+                           error != http::error::end_of_stream && error != http::error::partial_message;
     if (malformed) return Write(Problem(400, "the request is no HTTP/1.1: " + error.message(), "/"));
-    Close();
+    End();
   }
 
   void Serve() {
     auto message = parser_->release();
-    HttpRequest request;
+    ApiRequest request;
     request.method = Text(message.method_string());
     head_ = request.method == "HEAD";
     if (head_) request.method = "GET";
@@ -129,13 +135,17 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     stream_.expires_never();
     const std::string target = request.target;
     if (!ParseTarget(target, request.path, request.query)) return Write(Problem(400, "the request target cannot be read", target));
-    auto respond = [self = shared_from_this(), io = &server_](HttpResponse response) {
-      io->Post([self, response = std::move(response)]() mutable { self->Write(std::move(response)); });
+    auto respond = [session = weak_from_this(), server = server_.weak_from_this()](ApiResponse response) {
+      const auto alive = server.lock();
+      if (alive == nullptr) return;
+      alive->Post([session, response = std::move(response)]() mutable {
+        if (const auto self = session.lock()) self->Write(std::move(response));
+      });
     };
     server_.handler_(std::move(request), std::move(respond));
   }
 
-  void Write(HttpResponse response) {
+  void Write(ApiResponse response) {
     response_ = {};
     response_.version(version_);
     response_.result(static_cast<unsigned>(response.status));
@@ -152,8 +162,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
       if (error || !self->keep_alive_) return self->Close();
       self->ReadHeader(self->server_.options_.idle_timeout_ms);
     };
-    if (head_) http::async_write_header(stream_, *serializer_, done);
-    else http::async_write(stream_, *serializer_, done);
+    if (head_)
+      http::async_write_header(stream_, *serializer_, done);
+    else
+      http::async_write(stream_, *serializer_, done);
   }
 
   void Close() {
@@ -165,12 +177,17 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   }
 
   void Drain() {
-    if (drain_left_-- == 0) return;
+    if (drain_left_-- == 0) return End();
     stream_.expires_after(std::chrono::milliseconds(1'000));
     stream_.async_read_some(asio::buffer(drained_), [self = shared_from_this()](beast::error_code error, size_t) {
-      if (!error) self->Drain();
+      if (error)
+        self->End();
+      else
+        self->Drain();
     });
   }
+
+  void End() { server_.sessions_.erase(shared_from_this()); }
 
   Impl& server_;
   beast::tcp_stream stream_;
@@ -202,11 +219,12 @@ Status HttpServer::Impl::Listen() {
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
-    return Fail(error == asio::error::address_in_use ? ErrorCode::kConflict : ErrorCode::kIo, "http address {}: cannot listen: {}; choose another with --http",
-                options_.address, error.message());
+    return Fail(error == asio::error::address_in_use ? ErrorCode::kConflict : ErrorCode::kIo,
+                "http address {}: cannot listen: {}; choose another with --http", options_.address, error.message());
   }
   const auto bound = acceptor_.local_endpoint();
-  endpoint_ = bound.address().is_v6() ? fmt::format("http://[{}]:{}", host, bound.port()) : fmt::format("http://{}:{}", host, bound.port());
+  endpoint_ =
+      bound.address().is_v6() ? fmt::format("http://[{}]:{}", host, bound.port()) : fmt::format("http://{}:{}", host, bound.port());
   return {};
 }
 
@@ -215,9 +233,10 @@ void HttpServer::Impl::Run() {
   thread_ = std::thread([this] { context_.run(); });
 }
 
-HttpServer::Impl::~Impl() {
+void HttpServer::Impl::Shutdown() {
   context_.stop();
   if (thread_.joinable()) thread_.join();
+  sessions_.clear();
 }
 
 void HttpServer::Impl::After(int64_t delay_ms, std::function<void()> work) {
@@ -232,8 +251,10 @@ void HttpServer::Impl::Accept() {
     if (error == asio::error::operation_aborted) return;
     if (!error) {
       ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
-      const bool refused = connections_ >= options_.max_connections;
-      std::make_shared<Session>(*this, std::move(socket))->Start(refused);
+      const bool refused = sessions_.size() >= static_cast<size_t>(options_.max_connections);
+      const auto session = std::make_shared<Session>(*this, std::move(socket));
+      sessions_.insert(session);
+      session->Start(refused);
       return Accept();
     }
     LogWarning("http: cannot accept a connection: {}", error.message());
@@ -241,11 +262,11 @@ void HttpServer::Impl::Accept() {
   });
 }
 
-HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-HttpServer::~HttpServer() = default;
+HttpServer::HttpServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() { impl_->Shutdown(); }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options, Handler handler) {
-  auto impl = std::make_unique<Impl>(options, std::move(handler));
+  auto impl = std::make_shared<Impl>(options, std::move(handler));
   PLATEAU_TRY(impl->Listen());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }

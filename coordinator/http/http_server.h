@@ -8,26 +8,26 @@
 
 #include "common/error.h"
 #include "coordinator/http/api.h"
-#include "coordinator/http/http_message.h"
+#include "coordinator/http/api_message.h"
 
 namespace plateau {
 
 struct HttpServerOptions {
-  std::string address = "127.0.0.1:7080";   // HOST:PORT or [IPV6]:PORT; port 0: any free one
-  uint64_t max_body_bytes = 1 << 20;        // beyond it 413
-  uint32_t max_header_bytes = 16 << 10;     // beyond it 431
-  int max_connections = 512;                // beyond it a new one is answered 503 and closed
-  int64_t read_timeout_ms = 30'000;         // for one request to arrive: 408
-  int64_t idle_timeout_ms = 75'000;         // between requests of a connection
-  int64_t write_timeout_ms = 60'000;        // for one response to be taken
+  std::string address = "127.0.0.1:7080";  // HOST:PORT or [IPV6]:PORT; port 0: any free one
+  uint64_t max_body_bytes = 1 << 20;       // beyond it 413
+  uint32_t max_header_bytes = 16 << 10;    // beyond it 431
+  int max_connections = 512;               // beyond it a new one is answered 503 and closed
+  int64_t read_timeout_ms = 30'000;        // for one request to arrive, then the connection is closed
+  int64_t idle_timeout_ms = 75'000;        // between requests of a connection
+  int64_t write_timeout_ms = 60'000;       // for one response to be taken
 };
 
 class HttpServer {
  public:
-  using Handler = std::function<void(HttpRequest, HttpRespond)>;
+  using Handler = std::function<void(ApiRequest, ApiRespond)>;
   // Listens, and serves once Run is called. kConflict: the address is in use. kInvalidInput: it is no address.
   static Result<std::unique_ptr<HttpServer>> Listen(const HttpServerOptions& options, Handler handler);
-  ~HttpServer();  // closes every connection and ends the thread
+  ~HttpServer();  // closes every connection and ends the thread; answers that come later are dropped
 
   const std::string& endpoint() const;  // "http://127.0.0.1:7080"
   IoThread& io();
@@ -35,8 +35,8 @@ class HttpServer {
 
  private:
   class Impl;
-  explicit HttpServer(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit HttpServer(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace plateau

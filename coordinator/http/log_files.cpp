@@ -23,17 +23,21 @@ bool IsPlainName(const std::string& name) {
 
 }  // namespace
 
-HttpResponse ReadLog(const Service& service, const Job& job, int attempt, const std::string& file, int64_t offset, const HttpRequest& request) {
-  if (!IsPlainName(file)) return Problem(400, "query: file must be a plain file name such as rank-0.log; ?list=1 lists them", request.target);
+ApiResponse ReadLog(const Service& service, const Job& job, int attempt, const std::string& file, int64_t offset,
+                    const ApiRequest& request) {
+  if (!IsPlainName(file))
+    return Problem(400, "query: file must be a plain file name such as rank-0.log; ?list=1 lists them", request.target);
+  if (attempt == 0) return Problem(404, "job " + job.id + " has had no attempt yet, so there are no logs", request.target);
   const std::string path = service.LogFolder(job.id, attempt) + "/" + file;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   struct stat info {};
   if (fd < 0 || ::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     if (fd >= 0) ::close(fd);
-    return Problem(404, fmt::format("attempt {} of job {} has no log {} (yet); ?list=1 lists what there is", attempt, job.id, file), request.target);
+    return Problem(404, fmt::format("attempt {} of job {} has no log {} (yet); ?list=1 lists what there is", attempt, job.id, file),
+                   request.target);
   }
   const int64_t start = std::min<int64_t>(offset, info.st_size);
-  HttpResponse response;
+  ApiResponse response;
   response.body.resize(static_cast<size_t>(std::min(kMaxLogBytesPerAnswer, info.st_size - start)));
   const ssize_t got = ::pread(fd, response.body.data(), response.body.size(), start);
   const int error = errno;
@@ -45,7 +49,7 @@ HttpResponse ReadLog(const Service& service, const Job& job, int attempt, const 
   return response;
 }
 
-HttpResponse ListLogs(FileSystem& files, const Service& service, const Job& job, const HttpRequest& request) {
+ApiResponse ListLogs(FileSystem& files, const Service& service, const Job& job, const ApiRequest& request) {
   nlohmann::ordered_json attempts = nlohmann::ordered_json::array();
   for (const auto& attempt : job.attempts) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -60,7 +64,7 @@ HttpResponse ListLogs(FileSystem& files, const Service& service, const Job& job,
     }
     attempts.push_back({{"attempt", attempt.number}, {"files", list}});
   }
-  HttpResponse response;
+  ApiResponse response;
   response.body = nlohmann::ordered_json{{"attempts", attempts}}.dump();
   return response;
 }

@@ -11,20 +11,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr const char* kWhere = "request body";
 
-// "request body: training.momentum: ..." -> "training.momentum".
-std::string FieldOf(const std::string& message) {
-  const std::string prefix = std::string(kWhere) + ": ";
-  if (!message.starts_with(prefix)) return {};
-  const auto end = message.find(':', prefix.size());
-  if (end == std::string::npos) return {};
-  const std::string field = message.substr(prefix.size(), end - prefix.size());
-  return field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.") == std::string::npos ? field : std::string();
+bool IsJson(const std::string& type) { return type == "application/json"; }
+bool IsYaml(const std::string& type) {
+  return type == "application/yaml" || type == "application/x-yaml" || type == "text/yaml" || type == "text/x-yaml";
 }
 
-bool IsJson(const std::string& type) { return type == "application/json"; }
-bool IsYaml(const std::string& type) { return type == "application/yaml" || type == "application/x-yaml" || type == "text/yaml" || type == "text/x-yaml"; }
-
-Result<Json> ParseBody(const HttpRequest& request) {
+Result<Json> ParseBody(const ApiRequest& request) {
   if (IsYaml(request.content_type)) return YamlToJson(request.body, kWhere);
   try {
     return Json::parse(request.body);
@@ -43,24 +35,38 @@ Status CheckAbsolute(const Json& document, const char* section, const char* fiel
   if (parent == nullptr || !parent->is_object() || !parent->contains(field) || !parent->at(field).is_string()) return {};
   const std::string path = parent->at(field);
   if (path.starts_with("/")) return {};
-  return Fail(ErrorCode::kInvalidInput, "{}: {}: \"{}\" is not an absolute path; over REST give one that begins with / and means the same on every node",
+  return Fail(ErrorCode::kInvalidInput,
+              "{}: {}: \"{}\" is not an absolute path; over REST give one that begins with / and means the same on every node",
               kWhere, dotted, path);
 }
 
 Status CheckStore(FileSystem& files, const std::string& store) {
   if (!files.Exists(store)) {
-    return Fail(ErrorCode::kInvalidInput, "{}: data.store: {} does not exist; ingest a data set there with `plateau dataset ingest`, or correct the path", kWhere,
-                store);
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: data.store: {} does not exist; ingest a data set there with `plateau dataset ingest`, or correct the path",
+                kWhere, store);
   }
   if (files.Exists(store + "/manifest.json")) return {};
-  return Fail(ErrorCode::kInvalidInput, "{}: data.store: {} has no manifest.json, so it is no finished store; run its ingest to the end, or correct the path",
+  return Fail(ErrorCode::kInvalidInput,
+              "{}: data.store: {} has no manifest.json, so it is no finished store; run its ingest to the end, or correct the path",
               kWhere, store);
 }
 
 }  // namespace
 
-std::variant<Submission, HttpResponse> ReadSubmission(const HttpRequest& request, FileSystem& files) {
-  const auto refuse = [&](int status, const std::string& message) { return Problem(status, message, request.target, FieldOf(message)); };
+std::string SpecFieldOf(const std::string& message) {
+  const std::string prefix = std::string(kWhere) + ": ";
+  if (!message.starts_with(prefix)) return {};
+  const auto end = message.find(':', prefix.size());
+  if (end == std::string::npos) return {};
+  const std::string field = message.substr(prefix.size(), end - prefix.size());
+  return field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.") == std::string::npos ? field : std::string();
+}
+
+std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, FileSystem& files) {
+  const auto refuse = [&](int status, const std::string& message) {
+    return Problem(status, message, request.target, SpecFieldOf(message));
+  };
   if (!IsJson(request.content_type) && !IsYaml(request.content_type)) {
     return refuse(415, "content type '" + request.content_type + "' is not accepted; send application/json or application/yaml");
   }
@@ -78,7 +84,8 @@ std::variant<Submission, HttpResponse> ReadSubmission(const HttpRequest& request
   Submission submission;
   submission.spec = std::make_shared<const JobSpec>(std::move(*spec));
   submission.idempotency_key = request.idempotency_key;
-  submission.body_digest = ChecksumText(Checksum(request.body)) + "-" + std::to_string(request.body.size()) + (force ? "-force" : "");
+  submission.body_digest =
+      ChecksumText(Checksum(request.body)) + "-" + std::to_string(request.body.size()) + (force ? "-force" : "");
   return submission;
 }
 

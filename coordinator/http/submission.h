@@ -1,16 +1,21 @@
-// From the body of POST /v1/jobs to a validated specification. No HTTP library, no coordinator: text in, specification or problem out.
+// From the body of POST /v1/jobs to a validated specification. No HTTP library, no coordinator: text in, specification or problem
+// out.
 #pragma once
 
 #include <string>
 #include <variant>
 
 #include "common/file.h"
-#include "coordinator/http/http_message.h"
+#include "coordinator/http/api_message.h"
 #include "coordinator/job/service.h"
 
 namespace plateau {
 
 // 400 syntax (with line and column), 415 content type, 422 specification (with the field).
-std::variant<Submission, HttpResponse> ReadSubmission(const HttpRequest& request, FileSystem& files);
+std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, FileSystem& files);
+
+// The field that an error about a specification names: "request body: training.momentum: ..." -> "training.momentum"; empty when
+// none.
+std::string SpecFieldOf(const std::string& message);
 
 }  // namespace plateau

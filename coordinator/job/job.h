@@ -19,47 +19,47 @@ struct Moment {
   int64_t monotonic_ms = 0;
 };
 
-// QUEUED waits for cores (or for the end of a restart delay), HELD cannot start on this node as it is, STARTING until every rank has
-// been heard, RUNNING, STOPPING until the last process of the attempt is gone, PAUSED and the three ends.
+// QUEUED waits for cores (or for the end of a restart delay), HELD cannot start on this node as it is, STARTING until every rank
+// has been heard, RUNNING, STOPPING until the last process of the attempt is gone, PAUSED and the three ends.
 enum class JobState { kQueued, kHeld, kStarting, kRunning, kStopping, kPaused, kCompleted, kFailed, kCancelled };
 
-const char* JobStateName(JobState state);                        // "QUEUED"
+const char* JobStateName(JobState state);  // "QUEUED"
 std::optional<JobState> JobStateFromName(const std::string& name);
-bool HasProcesses(JobState state);                               // STARTING, RUNNING, STOPPING
-bool IsEnded(JobState state);                                    // COMPLETED, FAILED, CANCELLED
+bool HasProcesses(JobState state);  // STARTING, RUNNING, STOPPING
+bool IsEnded(JobState state);       // COMPLETED, FAILED, CANCELLED
 
 // One launch of the gang. Its token is the secret that every message of it carries.
 struct Attempt {
-  int number = 0;                 // 1-based
+  int number = 0;  // 1-based
   std::string token;
-  std::string state = "STARTING"; // STARTING, RUNNING, STOPPING, ENDED
-  std::string reason;             // why it ended or is being ended: "FINISHED", "HANG", "EXIT_137", "NAN_LOSS", "CANCELLED", ...
+  std::string state = "STARTING";  // STARTING, RUNNING, STOPPING, ENDED
+  std::string reason;              // why it ended or is being ended: "FINISHED", "HANG", "EXIT_137", "NAN_LOSS", "CANCELLED", ...
   std::string message;
-  std::string finished;           // Finished.reason, empty while rank 0 has not said it
-  bool retry = true;              // false: the failure would come again
-  std::vector<int> cores;         // logical cores granted; empty: it shares the whole node unbound
-  int64_t started_ms = 0;         // Unix
-  int64_t ended_ms = 0;           // Unix, 0 while it runs
-  int exit_code = -1;             // mpirun's, -1 unknown
+  std::string finished;    // Finished.reason, empty while rank 0 has not said it
+  bool retry = true;       // false: the failure would come again
+  std::vector<int> cores;  // logical cores granted; empty: it shares the whole node unbound
+  int64_t started_ms = 0;  // Unix
+  int64_t ended_ms = 0;    // Unix, 0 while it runs
+  int exit_code = -1;      // mpirun's, -1 unknown
 };
 
 // A checkpoint that was verified and made known. The folder is relative to the job's output folder.
 struct CheckpointRecord {
   int64_t step = 0;
-  int validation = 0;             // the last validation inside, 0 before the first
-  double metric = 0;              // its value; lower is better
+  int validation = 0;  // the last validation inside, 0 before the first
+  double metric = 0;   // its value; lower is better
   std::string path;
-  std::string checksum;           // of manifest.json
+  std::string checksum;  // of manifest.json
   uint64_t bytes = 0;
   bool operator==(const CheckpointRecord&) const = default;
 };
 
 // The first report of a validation and what was decided on it. Stored once, never changed.
-struct ValidationRecord {
+struct DecidedValidation {
   ValidationReport report;
   LrDecision decision;
-  double value = 0;               // what the job's lr.metric read out of the report
-  int64_t time_ms = 0;            // Unix
+  double value = 0;     // what the job's lr.metric read out of the report
+  int64_t time_ms = 0;  // Unix
 };
 
 // The training curve's newest point.
@@ -78,37 +78,37 @@ struct WorkerView {
   int64_t pid = 0;
   int64_t step = 0;
   std::string phase;
-  int64_t heard_ms = 0;           // monotonic
-  bool seen = false;              // false: nothing yet in this attempt
+  int64_t heard_ms = 0;  // monotonic
+  bool seen = false;     // false: nothing yet in this attempt
 };
 
 enum class StopTarget { kNone, kCancel, kPause };
 
 struct Job {
-  std::string id;                 // "<name>-<n>"
+  std::string id;  // "<name>-<n>"
   std::shared_ptr<const JobSpec> spec;
   JobState state = JobState::kQueued;
-  std::string reason;             // one upper-case word or two: "WAITING_FOR_CORES", "MAX_EPOCHS", "NAN_LOSS"
-  std::string message;            // one sentence for people
+  std::string reason;   // one upper-case word or two: "WAITING_FOR_CORES", "MAX_EPOCHS", "NAN_LOSS"
+  std::string message;  // one sentence for people
   StopTarget stop = StopTarget::kNone;
   int64_t created_ms = 0, started_ms = 0, ended_ms = 0;  // Unix; 0: not yet
-  int64_t queued_ms = 0;          // Unix; when it last entered the queue
-  int restarts = 0;               // since the job was submitted or resumed by hand
-  int64_t last_event = 0;         // sequence number of the newest event
+  int64_t queued_ms = 0;                                 // Unix; when it last entered the queue
+  int restarts = 0;                                      // since the job was submitted or resumed by hand
+  int64_t last_event = 0;                                // sequence number of the newest event
   std::vector<Attempt> attempts;
   LrState lr;
   Curve curve;
   std::vector<CheckpointRecord> checkpoints;  // published and not deleted, oldest first; the last is current
   bool publish_pending = false;               // current.json may not show checkpoints.back() yet
   std::vector<std::string> removals_pending;  // folders to delete, relative to the output folder
-  std::vector<std::shared_ptr<const ValidationRecord>> validations;  // [number - 1]; stored in rows of their own
+  std::vector<std::shared_ptr<const DecidedValidation>> validations;  // [number - 1]; stored in rows of their own
 
   // In memory only, armed again on start.
-  std::vector<WorkerView> workers;            // of the current attempt, by rank
-  int64_t not_before_ms = 0;                  // monotonic: QUEUED jobs do not start sooner
-  int64_t stop_deadline_ms = 0;               // monotonic, 0 none: the session is killed then
+  std::vector<WorkerView> workers;  // of the current attempt, by rank
+  int64_t not_before_ms = 0;        // monotonic: QUEUED jobs do not start sooner
+  int64_t stop_deadline_ms = 0;     // monotonic, 0 none: the session is killed then
   bool kill_sent = false;
-  std::string last_trouble;                   // of checkpoints; repeated reports are recorded once
+  std::string last_trouble;  // of checkpoints; repeated reports are recorded once
 
   const Attempt* Current() const { return attempts.empty() ? nullptr : &attempts.back(); }
   Attempt* Current() { return attempts.empty() ? nullptr : &attempts.back(); }

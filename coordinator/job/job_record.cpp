@@ -23,8 +23,9 @@ const double kInfinite = std::numeric_limits<double>::infinity();
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Json AttemptJson(const Attempt& a) {
-  return {{"number", a.number}, {"token", a.token}, {"state", a.state}, {"reason", a.reason}, {"message", a.message}, {"finished", a.finished},
-          {"retry", a.retry}, {"cores", a.cores}, {"started_ms", a.started_ms}, {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code}};
+  return {{"number", a.number},         {"token", a.token},       {"state", a.state},        {"reason", a.reason},
+          {"message", a.message},       {"finished", a.finished}, {"retry", a.retry},        {"cores", a.cores},
+          {"started_ms", a.started_ms}, {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code}};
 }
 
 Attempt ParseAttempt(const Json& j) {
@@ -44,7 +45,8 @@ Attempt ParseAttempt(const Json& j) {
 }
 
 Json CheckpointJson(const CheckpointRecord& c) {
-  return {{"step", c.step}, {"validation", c.validation}, {"metric", Number(c.metric)}, {"path", c.path}, {"checksum", c.checksum}, {"bytes", c.bytes}};
+  return {{"step", c.step}, {"validation", c.validation}, {"metric", Number(c.metric)},
+          {"path", c.path}, {"checksum", c.checksum},     {"bytes", c.bytes}};
 }
 
 CheckpointRecord ParseCheckpoint(const Json& j) {
@@ -52,21 +54,29 @@ CheckpointRecord ParseCheckpoint(const Json& j) {
 }
 
 Json LrStateJson(const LrState& s) {
-  return {{"lr", s.lr}, {"best", Number(s.best)}, {"validations", s.validations}, {"best_validation", s.best_validation}, {"bad", s.bad},
-          {"cooldown_left", s.cooldown_left}, {"decays", s.decays}, {"stopped", s.stopped}};
+  return {
+      {"lr", s.lr},   {"best", Number(s.best)},           {"validations", s.validations}, {"best_validation", s.best_validation},
+      {"bad", s.bad}, {"cooldown_left", s.cooldown_left}, {"decays", s.decays},           {"stopped", s.stopped}};
 }
 
 LrState ParseLrState(const Json& j) {
-  return {j.at("lr"), ToNumber(j.at("best"), kInfinite), j.at("validations"), j.at("best_validation"), j.at("bad"), j.at("cooldown_left"),
-          j.at("decays"), j.at("stopped")};
+  return {j.at("lr"),          ToNumber(j.at("best"), kInfinite),
+          j.at("validations"), j.at("best_validation"),
+          j.at("bad"),         j.at("cooldown_left"),
+          j.at("decays"),      j.at("stopped")};
 }
 
 Json CurveJson(const Curve& p) {
-  return {{"step", p.step}, {"epoch", p.epoch}, {"loss", Number(p.loss)}, {"lr", Number(p.lr)}, {"images_per_s", Number(p.images_per_s)}};
+  return {{"step", p.step},
+          {"epoch", p.epoch},
+          {"loss", Number(p.loss)},
+          {"lr", Number(p.lr)},
+          {"images_per_s", Number(p.images_per_s)}};
 }
 
 Curve ParseCurve(const Json& j) {
-  return {j.at("step"), j.at("epoch"), ToNumber(j.at("loss"), kNotANumber), ToNumber(j.at("lr"), 0), ToNumber(j.at("images_per_s"), 0)};
+  return {j.at("step"), j.at("epoch"), ToNumber(j.at("loss"), kNotANumber), ToNumber(j.at("lr"), 0),
+          ToNumber(j.at("images_per_s"), 0)};
 }
 
 // Runs `parse` on the text's JSON; every exception of the JSON library becomes an error that names `what`.
@@ -75,8 +85,8 @@ Result<T> Parsed(std::string_view text, const char* what, Parse parse) {
   try {
     const Json json = Json::parse(text);
     if (json.at("v") != kRecordVersion) {
-      return Fail(ErrorCode::kCorrupt, "{} has version {}, this coordinator reads {}; use the coordinator that wrote this state", what,
-                  json.at("v").dump(), kRecordVersion);
+      return Fail(ErrorCode::kCorrupt, "{} has version {}, this coordinator reads {}; use the coordinator that wrote this state",
+                  what, json.at("v").dump(), kRecordVersion);
     }
     return parse(json);
   } catch (const nlohmann::json::exception& error) {
@@ -142,7 +152,7 @@ std::string JobRecordText(const Job& job) {
 
 Result<Job> ParseJobRecord(std::string_view text) { return Parsed<Job>(text, "a job record", JobFromJson); }
 
-std::string ValidationRecordText(const ValidationRecord& r) {
+std::string DecidedValidationText(const DecidedValidation& r) {
   const auto& v = r.report;
   const auto& d = r.decision;
   return Dump(Json{{"v", kRecordVersion},
@@ -161,10 +171,15 @@ std::string ValidationRecordText(const ValidationRecord& r) {
                    {"time_ms", r.time_ms}});
 }
 
-Result<ValidationRecord> ParseValidationRecord(std::string_view text) {
-  return Parsed<ValidationRecord>(text, "a validation record", [](const Json& j) -> Result<ValidationRecord> {
-    ValidationRecord r;
-    r.report = {j.at("number"), j.at("step"), j.at("epoch"), j.at("images"), j.at("top1_correct"), j.at("top5_correct"),
+Result<DecidedValidation> ParseDecidedValidation(std::string_view text) {
+  return Parsed<DecidedValidation>(text, "a validation record", [](const Json& j) -> Result<DecidedValidation> {
+    DecidedValidation r;
+    r.report = {j.at("number"),
+                j.at("step"),
+                j.at("epoch"),
+                j.at("images"),
+                j.at("top1_correct"),
+                j.at("top5_correct"),
                 ToNumber(j.at("loss"), kNotANumber)};
     const std::string action = j.at("action");
     r.decision = {r.report.number,
@@ -183,8 +198,10 @@ std::string EventRowText(const EventRow& row) {
   if (row.attempt > 0) json["attempt"] = row.attempt;
   json["message"] = row.message;
   for (const auto& [name, value] : row.fields) {
-    if (const auto* real = std::get_if<double>(&value)) json[name] = Number(*real);
-    else std::visit([&](const auto& one) { json[name] = one; }, value);
+    if (const auto* real = std::get_if<double>(&value))
+      json[name] = Number(*real);
+    else
+      std::visit([&](const auto& one) { json[name] = one; }, value);
   }
   return Dump(json);
 }

@@ -1,4 +1,5 @@
-// The stored forms of jobs, validations, events and curve points: JSON texts, versioned. Events and points are stored as REST shows them.
+// The stored forms of jobs, validations, events and curve points: JSON texts, versioned. Events and points are stored as REST shows
+// them.
 #pragma once
 
 #include <string>
@@ -12,8 +13,8 @@ namespace plateau {
 std::string JobRecordText(const Job& job);
 Result<Job> ParseJobRecord(std::string_view text);
 
-std::string ValidationRecordText(const ValidationRecord& record);
-Result<ValidationRecord> ParseValidationRecord(std::string_view text);
+std::string DecidedValidationText(const DecidedValidation& record);
+Result<DecidedValidation> ParseDecidedValidation(std::string_view text);
 
 std::string EventRowText(const EventRow& row);
 std::string CurveText(const Curve& point);

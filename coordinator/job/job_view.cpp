@@ -20,7 +20,10 @@ std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 Json BestJson(const Job& job) {
   if (job.lr.best_validation < 1 || job.lr.best_validation > static_cast<int>(job.validations.size())) return nullptr;
   const auto& best = *job.validations[static_cast<size_t>(job.lr.best_validation) - 1];
-  return {{"metric", job.spec->lr_metric}, {"value", Number(best.value)}, {"validation", best.report.number}, {"step", best.report.step}};
+  return {{"metric", job.spec->lr_metric},
+          {"value", Number(best.value)},
+          {"validation", best.report.number},
+          {"step", best.report.step}};
 }
 
 Json CheckpointJson(const Job& job) {
@@ -32,7 +35,11 @@ Json WorkersJson(const Job& job, Moment now) {
   Json workers = Json::array();
   for (const auto& w : job.workers) {
     if (!w.seen) continue;
-    workers.push_back({{"rank", w.rank}, {"host", w.host}, {"pid", w.pid}, {"step", w.step}, {"phase", w.phase},
+    workers.push_back({{"rank", w.rank},
+                       {"host", w.host},
+                       {"pid", w.pid},
+                       {"step", w.step},
+                       {"phase", w.phase},
                        {"heartbeat_age_s", static_cast<double>(now.monotonic_ms - w.heard_ms) / 1000.0}});
   }
   return workers;
@@ -41,8 +48,14 @@ Json WorkersJson(const Job& job, Moment now) {
 Json AttemptsJson(const Job& job) {
   Json attempts = Json::array();
   for (const auto& a : job.attempts) {
-    attempts.push_back({{"number", a.number}, {"state", a.state}, {"reason", a.reason}, {"message", a.message}, {"started", Time(a.started_ms)},
-                        {"ended", Time(a.ended_ms)}, {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)}, {"cores", a.cores}});
+    attempts.push_back({{"number", a.number},
+                        {"state", a.state},
+                        {"reason", a.reason},
+                        {"message", a.message},
+                        {"started", Time(a.started_ms)},
+                        {"ended", Time(a.ended_ms)},
+                        {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)},
+                        {"cores", a.cores}});
   }
   return attempts;
 }
@@ -104,12 +117,24 @@ std::string LrHistoryText(const Job& job) {
   Json decisions = Json::array();
   for (const auto& one : job.validations) {
     const auto& d = one->decision;
-    decisions.push_back({{"validation", d.validation}, {"step", one->report.step}, {"epoch", one->report.epoch}, {"value", Number(one->value)},
-                         {"action", LrActionName(d.action)}, {"lr", d.lr}, {"improved", d.improved}, {"reason", d.reason},
+    decisions.push_back({{"validation", d.validation},
+                         {"step", one->report.step},
+                         {"epoch", one->report.epoch},
+                         {"value", Number(one->value)},
+                         {"action", LrActionName(d.action)},
+                         {"lr", d.lr},
+                         {"improved", d.improved},
+                         {"reason", d.reason},
                          {"time", Time(one->time_ms)}});
   }
-  return Dump({{"policy", {{"policy", LrKindName(policy.kind)}, {"initial", policy.initial}, {"factor", policy.factor}, {"patience", policy.patience},
-                           {"threshold", policy.threshold}, {"cooldown", policy.cooldown}, {"max_decays", policy.max_decays}}},
+  return Dump({{"policy",
+                {{"policy", LrKindName(policy.kind)},
+                 {"initial", policy.initial},
+                 {"factor", policy.factor},
+                 {"patience", policy.patience},
+                 {"threshold", policy.threshold},
+                 {"cooldown", policy.cooldown},
+                 {"max_decays", policy.max_decays}}},
                {"metric", job.spec->lr_metric},
                {"decisions", decisions}});
 }
@@ -118,8 +143,13 @@ std::string MetricsText(const Job& job, std::span<const std::string> points) {
   Json validations = Json::array();
   for (const auto& one : job.validations) {
     const auto& v = one->report;
-    validations.push_back({{"number", v.number}, {"step", v.step}, {"epoch", v.epoch}, {"images", v.images}, {"top1_error", v.Top1Error()},
-                           {"top5_error", v.Top5Error()}, {"loss", Number(v.loss)}});
+    validations.push_back({{"number", v.number},
+                           {"step", v.step},
+                           {"epoch", v.epoch},
+                           {"images", v.images},
+                           {"top1_error", v.Top1Error()},
+                           {"top5_error", v.Top5Error()},
+                           {"loss", Number(v.loss)}});
   }
   return "{\"points\":[" + Joined(points) + "],\"validations\":" + Dump(validations) + "}";
 }

@@ -95,7 +95,8 @@ void Turn::On(const Launched& event) {
 void Turn::On(const LaunchFailed& event) {
   if (!IsCurrent(event.attempt)) return;
   EndAttempt("LAUNCH_FAILED", event.message, -1);
-  if (job().stop != StopTarget::kNone) return End(job().stop == StopTarget::kPause ? JobState::kPaused : JobState::kCancelled, "REQUESTED", event.message);
+  if (job().stop != StopTarget::kNone)
+    return End(job().stop == StopTarget::kPause ? JobState::kPaused : JobState::kCancelled, "REQUESTED", event.message);
   RestartOrFail("LAUNCH_FAILED", event.message);
 }
 
@@ -128,15 +129,18 @@ void Turn::On(const AttemptExited& event) {
   const bool unexplained = attempt.reason.empty() && attempt.finished.empty();
   if (unexplained && (event.exit_code == 2 || event.exit_code == 3) && event.signal == 0) attempt.retry = false;
   const std::string finished = attempt.finished;
-  EndAttempt(finished.empty() ? ExitReason(event) : "FINISHED", finished.empty() ? event.message : "finished: " + finished, event.exit_code);
+  EndAttempt(finished.empty() ? ExitReason(event) : "FINISHED", finished.empty() ? event.message : "finished: " + finished,
+             event.exit_code);
   const Attempt& ended = *job().Current();
   if (!finished.empty() && finished != "STOPPED") {
     return End(JobState::kCompleted, finished, fmt::format("training ended at step {}: {}", job().curve.step, finished));
   }
   if (job().stop != StopTarget::kNone) {
     const bool pause = job().stop == StopTarget::kPause;
-    const std::string how = finished.empty() ? "its processes were killed before they could write a last checkpoint" : "a checkpoint was written";
-    return End(pause ? JobState::kPaused : JobState::kCancelled, "REQUESTED", fmt::format("{} on request; {}", pause ? "paused" : "cancelled", how));
+    const std::string how =
+        finished.empty() ? "its processes were killed before they could write a last checkpoint" : "a checkpoint was written";
+    return End(pause ? JobState::kPaused : JobState::kCancelled, "REQUESTED",
+               fmt::format("{} on request; {}", pause ? "paused" : "cancelled", how));
   }
   if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);
@@ -145,9 +149,10 @@ void Turn::On(const AttemptExited& event) {
 void Turn::RestartOrFail(const std::string& reason, const std::string& why) {
   const int allowed = job().spec->fault.max_restarts;
   if (job().restarts >= allowed) {
-    return End(JobState::kFailed, reason,
-               fmt::format("{}; all {} restarts (fault.max_restarts) are used. Look into the logs of attempt {}, then resume the job", why, allowed,
-                           job().Current()->number));
+    return End(
+        JobState::kFailed, reason,
+        fmt::format("{}; all {} restarts (fault.max_restarts) are used. Look into the logs of attempt {}, then resume the job", why,
+                    allowed, job().Current()->number));
   }
   job().restarts += 1;
   const int doublings = std::min(job().restarts - 1, 20);
@@ -156,13 +161,15 @@ void Turn::RestartOrFail(const std::string& reason, const std::string& why) {
   job().state = JobState::kQueued;
   job().reason = "RESTARTING";
   job().message = fmt::format("{}; restart {} of {} from the newest checkpoint", why, job().restarts, allowed);
-  Record("restart_scheduled", job().message, {{"restart", int64_t{job().restarts}}, {"delay_s", static_cast<double>(delay_ms) / 1000.0}});
+  Record("restart_scheduled", job().message,
+         {{"restart", int64_t{job().restarts}}, {"delay_s", static_cast<double>(delay_ms) / 1000.0}});
 }
 
 void Turn::On(const StopRequested& event) {
   const bool pause = event.target == StopTarget::kPause;
   const JobState end = pause ? JobState::kPaused : JobState::kCancelled;
-  if (IsEnded(job().state) || job().state == end) return Refuse(fmt::format("job {} is already {}", job().id, JobStateName(job().state)));
+  if (IsEnded(job().state) || job().state == end)
+    return Refuse(fmt::format("job {} is already {}", job().id, JobStateName(job().state)));
   if (!HasProcesses(job().state)) {
     Record("stop_requested", pause ? "pause requested" : "cancel requested");
     job().not_before_ms = 0;
@@ -187,7 +194,8 @@ void Turn::On(const StopRequested& event) {
 
 void Turn::On(const ResumeRequested&) {
   if (job().state != JobState::kFailed && job().state != JobState::kCancelled && job().state != JobState::kPaused) {
-    return Refuse(fmt::format("job {} is {}; only a FAILED, CANCELLED or PAUSED job can be resumed", job().id, JobStateName(job().state)));
+    return Refuse(
+        fmt::format("job {} is {}; only a FAILED, CANCELLED or PAUSED job can be resumed", job().id, JobStateName(job().state)));
   }
   job().state = JobState::kQueued;
   job().reason = "RESUMED";
@@ -200,7 +208,8 @@ void Turn::On(const ResumeRequested&) {
 }
 
 void Turn::On(const TimerFired&) {
-  if (job().state == JobState::kQueued && job().not_before_ms > 0 && now_.monotonic_ms >= job().not_before_ms) job().not_before_ms = 0;
+  if (job().state == JobState::kQueued && job().not_before_ms > 0 && now_.monotonic_ms >= job().not_before_ms)
+    job().not_before_ms = 0;
   if (!HasProcesses(job().state)) return;
   if (job().stop_deadline_ms > 0 && now_.monotonic_ms >= job().stop_deadline_ms) {
     Record("killing", "the processes did not leave in time and are killed");
@@ -230,8 +239,12 @@ void Turn::CheckHeartbeats() {
   job().state = JobState::kStopping;
   job().reason = "HANG";
   job().message = attempt.message;
-  Record("hang", attempt.message, {{"rank", int64_t{worst->rank}}, {"host", worst->host}, {"step", worst->step}, {"phase", worst->phase},
-                                   {"silent_s", silent_s}});
+  Record("hang", attempt.message,
+         {{"rank", int64_t{worst->rank}},
+          {"host", worst->host},
+          {"step", worst->step},
+          {"phase", worst->phase},
+          {"silent_s", silent_s}});
   Kill();
 }
 

@@ -1,5 +1,5 @@
-// The job state machine: (job, event, now) -> (job, what to record, what to do). Pure; the control loop stores the records before it
-// carries out the actions.
+// The job state machine: (job, event, now) -> (job, what to record, what to do). Pure; the control loop stores the records before
+// it carries out the actions.
 #pragma once
 
 #include <string>
@@ -13,53 +13,105 @@ namespace plateau {
 
 // Bounds of the machine's waits, milliseconds.
 struct MachineLimits {
-  int64_t stop_grace_ms = 60'000;        // from a cancel or pause to the kill: the time to write a checkpoint
-  int64_t finish_grace_ms = 60'000;      // from Finished to the kill: the time to leave MPI
-  int64_t failure_grace_ms = 3'000;      // from a Failed that is not retried to the kill
-  int64_t start_allowance_ms = 60'000;   // a rank that was never heard gets at least this long
-  int64_t first_restart_delay_ms = 1'000;   // doubled with each restart
+  int64_t stop_grace_ms = 60'000;          // from a cancel or pause to the kill: the time to write a checkpoint
+  int64_t finish_grace_ms = 60'000;        // from Finished to the kill: the time to leave MPI
+  int64_t failure_grace_ms = 3'000;        // from a Failed that is not retried to the kill
+  int64_t start_allowance_ms = 60'000;     // a rank that was never heard gets at least this long
+  int64_t first_restart_delay_ms = 1'000;  // doubled with each restart
   int64_t longest_restart_delay_ms = 32'000;
 };
 
-// --- Events -------------------------------------------------------------------------------------------------------------------------
+// --- Events
+// -------------------------------------------------------------------------------------------------------------------------
 struct Submitted {};
-struct StartGranted { std::string token; std::vector<int> cores; };
-struct HoldPlaced { std::string reason, message; };        // the scheduler: cannot start on this node
-struct Launched { int attempt = 0; int64_t supervisor_pid = 0; };
-struct LaunchFailed { int attempt = 0; std::string message; };
-struct WorkerSaid { Sender sender; WorkerMessage message; };
-struct CheckpointVerified { int attempt = 0; CheckpointReport report; std::string checksum; };
-struct CheckpointRejected { int attempt = 0; CheckpointReport report; std::string message; };
+struct StartGranted {
+  std::string token;
+  std::vector<int> cores;
+};
+struct HoldPlaced {
+  std::string reason, message;
+};  // the scheduler: cannot start on this node
+struct Launched {
+  int attempt = 0;
+  int64_t supervisor_pid = 0;
+};
+struct LaunchFailed {
+  int attempt = 0;
+  std::string message;
+};
+struct WorkerSaid {
+  Sender sender;
+  WorkerMessage message;
+};
+struct CheckpointVerified {
+  int attempt = 0;
+  CheckpointReport report;
+  std::string checksum;
+};
+struct CheckpointRejected {
+  int attempt = 0;
+  CheckpointReport report;
+  std::string message;
+};
 // path empty: current.json could not be written; trouble: why, or which deletion failed.
-struct CheckpointPublished { std::string path; std::vector<std::string> removed; std::string trouble; };
-struct AttemptExited { int attempt = 0; int exit_code = -1; int signal = 0; std::string message; };
-struct StopRequested { StopTarget target = StopTarget::kCancel; };
+struct CheckpointPublished {
+  std::string path;
+  std::vector<std::string> removed;
+  std::string trouble;
+};
+struct AttemptExited {
+  int attempt = 0;
+  int exit_code = -1;
+  int signal = 0;
+  std::string message;
+};
+struct StopRequested {
+  StopTarget target = StopTarget::kCancel;
+};
 struct ResumeRequested {};
-struct TimerFired {};                                       // NextDeadline has passed
-struct Recovered {};                                       // first event of a job after the coordinator's start
+struct TimerFired {};  // NextDeadline has passed
+struct Recovered {};   // first event of a job after the coordinator's start
 
-using JobEvent = std::variant<Submitted, StartGranted, HoldPlaced, Launched, LaunchFailed, WorkerSaid, CheckpointVerified,
-                              CheckpointRejected, CheckpointPublished, AttemptExited, StopRequested, ResumeRequested, TimerFired, Recovered>;
+using JobEvent =
+    std::variant<Submitted, StartGranted, HoldPlaced, Launched, LaunchFailed, WorkerSaid, CheckpointVerified, CheckpointRejected,
+                 CheckpointPublished, AttemptExited, StopRequested, ResumeRequested, TimerFired, Recovered>;
 
-// --- Actions ------------------------------------------------------------------------------------------------------------------------
-struct LaunchAttempt { int attempt = 0; };
-struct KillAttempt { int attempt = 0; };                    // its session, until it is empty; AttemptExited follows
-struct VerifyCheckpoint { int attempt = 0; CheckpointReport report; };  // CheckpointVerified or CheckpointRejected follows
-struct PublishCheckpoint { CheckpointRecord checkpoint; std::vector<std::string> removals; };  // CheckpointPublished follows
-struct ReplyToWorker { CoordinatorReply reply; };           // to the sender of this event
-struct AnswerCheckpoint { std::string path; CoordinatorReply reply; };  // to whoever reported this checkpoint last
+// --- Actions
+// ------------------------------------------------------------------------------------------------------------------------
+struct LaunchAttempt {
+  int attempt = 0;
+};
+struct KillAttempt {
+  int attempt = 0;
+};  // its session, until it is empty; AttemptExited follows
+struct VerifyCheckpoint {
+  int attempt = 0;
+  CheckpointReport report;
+};  // CheckpointVerified or CheckpointRejected follows
+struct PublishCheckpoint {
+  CheckpointRecord checkpoint;
+  std::vector<std::string> removals;
+};  // CheckpointPublished follows
+struct ReplyToWorker {
+  CoordinatorReply reply;
+};  // to the sender of this event
+struct AnswerCheckpoint {
+  std::string path;
+  CoordinatorReply reply;
+};  // to whoever reported this checkpoint last
 
 using JobAction = std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, ReplyToWorker, AnswerCheckpoint>;
 
-// --- Records ------------------------------------------------------------------------------------------------------------------------
+// --- Records
+// ------------------------------------------------------------------------------------------------------------------------
 using EventValue = std::variant<std::string, int64_t, double, bool>;
 
 // One line of a job's history.
 struct EventRow {
-  int64_t seq = 0;          // 1-based, without gaps
-  int64_t time_ms = 0;      // Unix
-  std::string type;         // the list is in coordinator/API.md, "Events"
-  int attempt = 0;          // 0: none
+  int64_t seq = 0;      // 1-based, without gaps
+  int64_t time_ms = 0;  // Unix
+  std::string type;     // the list is in coordinator/API.md, "Events"
+  int attempt = 0;      // 0: none
   std::string message;
   std::vector<std::pair<std::string, EventValue>> fields;
 };
@@ -67,11 +119,11 @@ struct EventRow {
 struct Outcome {
   Job job;
   std::vector<EventRow> events;
-  std::shared_ptr<const ValidationRecord> validation;  // set when the first report of a validation came
-  std::optional<Curve> point;                          // a new point of the curve
+  std::shared_ptr<const DecidedValidation> validation;  // set when the first report of a validation came
+  std::optional<Curve> point;                           // a new point of the curve
   std::vector<JobAction> actions;
-  bool durable = false;     // must be on the disk before the actions run
-  std::string refusal;      // a command that this state does not allow, and why; nothing changed
+  bool durable = false;  // must be on the disk before the actions run
+  std::string refusal;   // a command that this state does not allow, and why; nothing changed
 };
 
 Outcome Advance(Job job, const JobEvent& event, Moment now, const MachineLimits& limits);

@@ -24,13 +24,17 @@ Retention Retain(std::vector<CheckpointRecord> checkpoints, const CheckpointReco
   std::vector<size_t> validated;
   for (size_t i = 0; i < count; ++i)
     if (checkpoints[i].validation > 0) validated.push_back(i);
-  const auto rank_by = [&](size_t i) { return std::isnan(checkpoints[i].metric) ? std::numeric_limits<double>::infinity() : checkpoints[i].metric; };
+  const auto rank_by = [&](size_t i) {
+    return std::isnan(checkpoints[i].metric) ? std::numeric_limits<double>::infinity() : checkpoints[i].metric;
+  };
   std::stable_sort(validated.begin(), validated.end(), [&](size_t a, size_t b) { return rank_by(a) < rank_by(b); });
   for (size_t i = 0; i < std::min(validated.size(), static_cast<size_t>(std::max(keep_best, 0))); ++i) keep[validated[i]] = true;
 
   for (size_t i = 0; i < count; ++i) {
-    if (keep[i]) result.kept.push_back(checkpoints[i]);
-    else result.removed.push_back(checkpoints[i].path);
+    if (keep[i])
+      result.kept.push_back(checkpoints[i]);
+    else
+      result.removed.push_back(checkpoints[i].path);
   }
   return result;
 }

@@ -9,8 +9,8 @@
 namespace plateau {
 
 struct Retention {
-  std::vector<CheckpointRecord> kept;     // oldest first; the last is current
-  std::vector<std::string> removed;       // paths
+  std::vector<CheckpointRecord> kept;  // oldest first; the last is current
+  std::vector<std::string> removed;    // paths
 };
 
 // Adds `newest` to `checkpoints` (oldest first) and decides. Records at or beyond its step belong to a line of training that was

@@ -15,19 +15,19 @@ enum class JobCommand { kCancel, kPause, kResume };
 
 struct Submission {
   std::shared_ptr<const JobSpec> spec;
-  std::string idempotency_key;   // empty: none
-  std::string body_digest;       // identifies the request body for the key
+  std::string idempotency_key;  // empty: none
+  std::string body_digest;      // identifies the request body for the key
 };
 
 struct SubmissionAnswer {
   std::shared_ptr<const Job> job;
-  bool repeated = false;         // the key was known with the same body: this is the first job
+  bool repeated = false;  // the key was known with the same body: this is the first job
 };
 
 struct Health {
   bool ok = true;
   size_t jobs = 0, running = 0, queued = 0;
-  double oldest_event_s = 0;     // how long the oldest waiting event has waited for the control loop
+  double oldest_event_s = 0;  // how long the oldest waiting event has waited for the control loop
 };
 
 // Thread-safe. Jobs are immutable snapshots. Callbacks run on the control loop's thread and must not block.
@@ -37,9 +37,10 @@ class Service {
   // kConflict: the Idempotency-Key belongs to another body. kIo: the output folder or the state cannot be written.
   virtual void Submit(Submission submission, std::function<void(Result<SubmissionAnswer>)> answer) = 0;
   // kNotFound: no such job. kConflict: its state does not allow the command.
-  virtual void Command(const std::string& id, JobCommand command, std::function<void(Result<std::shared_ptr<const Job>>)> answer) = 0;
-  virtual std::shared_ptr<const Job> Find(const std::string& id) const = 0;       // null: no such job
-  virtual std::vector<std::shared_ptr<const Job>> All() const = 0;                // newest first
+  virtual void Command(const std::string& id, JobCommand command,
+                       std::function<void(Result<std::shared_ptr<const Job>>)> answer) = 0;
+  virtual std::shared_ptr<const Job> Find(const std::string& id) const = 0;  // null: no such job
+  virtual std::vector<std::shared_ptr<const Job>> All() const = 0;           // newest first
   // Stored JSON texts with sequence numbers in (after, ...], at most `limit`, oldest first.
   virtual Result<std::vector<std::string>> Events(const std::string& id, int64_t after, size_t limit) const = 0;
   // Stored JSON texts of the curve's points with step > after_step, oldest first.

@@ -17,14 +17,16 @@ bool SameSecret(const std::string& a, const std::string& b) {
 
 bool SameFigures(const ValidationReport& a, const ValidationReport& b) {
   const bool same_loss = a.loss == b.loss || (a.loss != a.loss && b.loss != b.loss);
-  return a.step == b.step && a.images == b.images && a.top1_correct == b.top1_correct && a.top5_correct == b.top5_correct && same_loss;
+  return a.step == b.step && a.images == b.images && a.top1_correct == b.top1_correct && a.top5_correct == b.top5_correct &&
+         same_loss;
 }
 
 // "attempt-3/step-000000123", this attempt's own folder and nothing else.
 bool IsCheckpointPath(const std::string& path, int attempt) {
   const std::string prefix = fmt::format("attempt-{}/step-", attempt);
   if (!path.starts_with(prefix) || path.size() == prefix.size() || path.size() > prefix.size() + 20) return false;
-  return std::all_of(path.begin() + static_cast<std::ptrdiff_t>(prefix.size()), path.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return std::all_of(path.begin() + static_cast<std::ptrdiff_t>(prefix.size()), path.end(),
+                     [](char c) { return c >= '0' && c <= '9'; });
 }
 
 }  // namespace
@@ -38,7 +40,8 @@ void Turn::On(const WorkerSaid& event) {
     refused = fmt::format("wrong token for attempt {} of job {}", sender.attempt, job().id);
   } else if (sender.rank < 0 || sender.rank >= static_cast<int>(job().workers.size())) {
     refused = fmt::format("rank {} is not one of the {} ranks of job {}", sender.rank, job().workers.size(), job().id);
-  } else if (sender.rank != 0 && !std::holds_alternative<Heartbeat>(event.message) && !std::holds_alternative<Failed>(event.message)) {
+  } else if (sender.rank != 0 && !std::holds_alternative<Heartbeat>(event.message) &&
+             !std::holds_alternative<Failed>(event.message)) {
     refused = fmt::format("rank {} sent a message that only rank 0 sends", sender.rank);
   }
   if (!refused.empty()) return Do(ReplyToWorker{Refused{refused}});
@@ -70,7 +73,8 @@ void Turn::Said(const Sender& sender, const ValidationReport& message) {
   const auto known = static_cast<int>(job().validations.size());
   if (message.number >= 1 && message.number <= known) return RepeatDecision(message);
   if (message.number != known + 1) {
-    const std::string why = fmt::format("validation {} of attempt {} came when validation {} was due", message.number, sender.attempt, known + 1);
+    const std::string why =
+        fmt::format("validation {} of attempt {} came when validation {} was due", message.number, sender.attempt, known + 1);
     Record("protocol_error", why);
     return Do(ReplyToWorker{Refused{why}});
   }
@@ -78,29 +82,41 @@ void Turn::Said(const Sender& sender, const ValidationReport& message) {
   LrOutcome outcome = DecideLr(job().spec->lr, job().lr, value);
   job().lr = outcome.state;
   job().curve.step = std::max(job().curve.step, message.step);
-  out_.validation = std::make_shared<const ValidationRecord>(ValidationRecord{message, outcome.decision, value, now_.unix_ms});
+  out_.validation = std::make_shared<const DecidedValidation>(DecidedValidation{message, outcome.decision, value, now_.unix_ms});
   job().validations.push_back(out_.validation);
   Record("validation",
          fmt::format("validation {} at step {}: top-1 error {:.4f}, top-5 error {:.4f}, loss {:.4f}", message.number, message.step,
                      message.Top1Error(), message.Top5Error(), message.loss),
-         {{"validation", int64_t{message.number}}, {"step", message.step}, {"epoch", message.epoch}, {"top1_error", message.Top1Error()},
-          {"top5_error", message.Top5Error()}, {"loss", message.loss}});
+         {{"validation", int64_t{message.number}},
+          {"step", message.step},
+          {"epoch", message.epoch},
+          {"top1_error", message.Top1Error()},
+          {"top5_error", message.Top5Error()},
+          {"loss", message.loss}});
   const LrDecision& decision = outcome.decision;
   Record("lr_decision", decision.reason,
-         {{"validation", int64_t{decision.validation}}, {"action", std::string(LrActionName(decision.action))}, {"lr", decision.lr},
-          {"improved", decision.improved}, {"value", value}});
+         {{"validation", int64_t{decision.validation}},
+          {"action", std::string(LrActionName(decision.action))},
+          {"lr", decision.lr},
+          {"improved", decision.improved},
+          {"value", value}});
   Do(ReplyToWorker{DecisionReply{decision}});
 }
 
 void Turn::RepeatDecision(const ValidationReport& message) {
-  const ValidationRecord& first = *job().validations[static_cast<size_t>(message.number) - 1];
+  const DecidedValidation& first = *job().validations[static_cast<size_t>(message.number) - 1];
   if (!SameFigures(first.report, message)) {
     Record("observation",
-           fmt::format("validation {} was reported again with other figures: {} correct of {} (first {}), loss {:.6g} (first {:.6g}); the first "
+           fmt::format("validation {} was reported again with other figures: {} correct of {} (first {}), loss {:.6g} (first "
+                       "{:.6g}); the first "
                        "report and its decision stand",
-                       message.number, message.top1_correct, message.images, first.report.top1_correct, message.loss, first.report.loss),
-           {{"validation", int64_t{message.number}}, {"step", message.step}, {"top1_error", message.Top1Error()},
-            {"top5_error", message.Top5Error()}, {"loss", message.loss}});
+                       message.number, message.top1_correct, message.images, first.report.top1_correct, message.loss,
+                       first.report.loss),
+           {{"validation", int64_t{message.number}},
+            {"step", message.step},
+            {"top1_error", message.Top1Error()},
+            {"top5_error", message.Top5Error()},
+            {"loss", message.loss}});
   }
   Do(ReplyToWorker{DecisionReply{first.decision}});
 }
@@ -111,7 +127,8 @@ void Turn::Said(const Sender& sender, const CheckpointReport& message) {
     Record("protocol_error", why);
     return Do(ReplyToWorker{Refused{why}});
   }
-  const bool known = std::any_of(job().checkpoints.begin(), job().checkpoints.end(), [&](const auto& one) { return one.path == message.path; });
+  const bool known =
+      std::any_of(job().checkpoints.begin(), job().checkpoints.end(), [&](const auto& one) { return one.path == message.path; });
   if (known && !job().publish_pending) return Do(ReplyToWorker{Published{message.step}});
   if (known) return Publish();
   // Repeated after its answer was lost, and retired since: an attempt reports its checkpoints in order, so this one was seen before.
@@ -125,13 +142,15 @@ void Turn::Said(const Sender& sender, const CheckpointReport& message) {
 void Turn::On(const CheckpointVerified& event) {
   if (!IsCurrent(event.attempt)) return;
   const CheckpointReport& report = event.report;
-  const bool known = std::any_of(job().checkpoints.begin(), job().checkpoints.end(), [&](const auto& one) { return one.path == report.path; });
+  const bool known =
+      std::any_of(job().checkpoints.begin(), job().checkpoints.end(), [&](const auto& one) { return one.path == report.path; });
   if (known) {
     if (!job().publish_pending) Do(AnswerCheckpoint{report.path, Published{report.step}});
     return;
   }
   const CheckpointRecord record{report.step, report.validation, report.metric, report.path, event.checksum, report.bytes};
-  Retention retention = Retain(std::move(job().checkpoints), record, job().spec->checkpoint.keep_last, job().spec->checkpoint.keep_best);
+  Retention retention =
+      Retain(std::move(job().checkpoints), record, job().spec->checkpoint.keep_last, job().spec->checkpoint.keep_best);
   job().checkpoints = std::move(retention.kept);
   job().publish_pending = true;
   job().last_trouble.clear();
@@ -154,8 +173,9 @@ void Turn::On(const CheckpointRejected& event) {
 }
 
 void Turn::On(const CheckpointPublished& event) {
-  std::erase_if(job().removals_pending,
-                [&](const std::string& path) { return std::find(event.removed.begin(), event.removed.end(), path) != event.removed.end(); });
+  std::erase_if(job().removals_pending, [&](const std::string& path) {
+    return std::find(event.removed.begin(), event.removed.end(), path) != event.removed.end();
+  });
   if (!event.trouble.empty() && event.trouble != job().last_trouble) Record("trouble", event.trouble);
   job().last_trouble = event.trouble;
   if (job().checkpoints.empty() || job().checkpoints.back().path != event.path) return;
@@ -175,7 +195,8 @@ void Turn::Said(const Sender&, const Finished& message) {
     attempt.finished = message.reason;
     job().curve.step = std::max(job().curve.step, message.step);
     job().stop_deadline_ms = now_.monotonic_ms + limits_.finish_grace_ms;
-    Record("finished", fmt::format("rank 0 finished at step {}: {}", message.step, message.reason), {{"step", message.step}, {"reason", message.reason}});
+    Record("finished", fmt::format("rank 0 finished at step {}: {}", message.step, message.reason),
+           {{"step", message.step}, {"reason", message.reason}});
   }
   Do(ReplyToWorker{Published{message.step}});
 }
@@ -184,9 +205,14 @@ void Turn::Said(const Sender& sender, const Failed& message) {
   Attempt& attempt = *job().Current();
   const bool explains_more = attempt.reason.empty() || (attempt.retry && !message.retry && attempt.reason != "HANG");
   std::string text = fmt::format("rank {} on {} failed at step {}: {}", sender.rank, sender.host, message.step, message.message);
-  if (!message.layer.empty() && message.message.find(message.layer) == std::string::npos) text += fmt::format(" (layer {})", message.layer);
-  Record("worker_failed", text, {{"rank", int64_t{sender.rank}}, {"reason", message.reason}, {"step", message.step}, {"layer", message.layer},
-                                 {"retry", message.retry}});
+  if (!message.layer.empty() && message.message.find(message.layer) == std::string::npos)
+    text += fmt::format(" (layer {})", message.layer);
+  Record("worker_failed", text,
+         {{"rank", int64_t{sender.rank}},
+          {"reason", message.reason},
+          {"step", message.step},
+          {"layer", message.layer},
+          {"retry", message.retry}});
   if (!explains_more) return;
   attempt.reason = message.reason;
   attempt.message = text;
@@ -198,7 +224,8 @@ void Turn::Said(const Sender& sender, const Failed& message) {
     job().message = text;
   }
   const int64_t deadline_ms = now_.monotonic_ms + limits_.failure_grace_ms;
-  if (!job().kill_sent) job().stop_deadline_ms = job().stop_deadline_ms > 0 ? std::min(job().stop_deadline_ms, deadline_ms) : deadline_ms;
+  if (!job().kill_sent)
+    job().stop_deadline_ms = job().stop_deadline_ms > 0 ? std::min(job().stop_deadline_ms, deadline_ms) : deadline_ms;
 }
 
 }  // namespace plateau

@@ -25,7 +25,8 @@ Result<T> ReadJson(FileSystem& files, const std::string& path, Parse parse) {
   PLATEAU_ASSIGN(const std::string text, files.Read(path));
   try {
     const Json json = Json::parse(text);
-    if (json.at("version") != kFileVersion) return Fail(ErrorCode::kCorrupt, "{}: version {} is not known", path, json.at("version").dump());
+    if (json.at("version") != kFileVersion)
+      return Fail(ErrorCode::kCorrupt, "{}: version {} is not known", path, json.at("version").dump());
     return parse(json);
   } catch (const nlohmann::json::exception& error) {
     return Fail(ErrorCode::kCorrupt, "{}: cannot be read: {}", path, error.what());
@@ -38,8 +39,13 @@ Status WriteLaunchFile(FileSystem& files, const LaunchRequest& request) {
   Json environment = Json::object();
   for (const auto& [name, value] : request.environment) environment[name] = value;
   return WriteJson(files, request.folder + "/launch.json",
-                   {{"version", kFileVersion}, {"job", request.job}, {"attempt", request.attempt}, {"arguments", request.arguments},
-                    {"environment", environment}, {"scratch", request.scratch}, {"grace_ms", request.grace_ms}});
+                   {{"version", kFileVersion},
+                    {"job", request.job},
+                    {"attempt", request.attempt},
+                    {"arguments", request.arguments},
+                    {"environment", environment},
+                    {"scratch", request.scratch},
+                    {"grace_ms", request.grace_ms}});
 }
 
 Result<LaunchRequest> ReadLaunchFile(FileSystem& files, const std::string& folder) {
@@ -49,7 +55,8 @@ Result<LaunchRequest> ReadLaunchFile(FileSystem& files, const std::string& folde
     request.attempt = json.at("attempt");
     request.folder = folder;
     request.arguments = json.at("arguments").get<std::vector<std::string>>();
-    for (const auto& [name, value] : json.at("environment").items()) request.environment.emplace_back(name, value.get<std::string>());
+    for (const auto& [name, value] : json.at("environment").items())
+      request.environment.emplace_back(name, value.get<std::string>());
     request.scratch = json.at("scratch");
     request.grace_ms = json.at("grace_ms");
     return request;
@@ -58,9 +65,15 @@ Result<LaunchRequest> ReadLaunchFile(FileSystem& files, const std::string& folde
 
 Status WriteSupervisorFile(FileSystem& files, const std::string& folder, const SupervisorFile& s) {
   return WriteJson(files, folder + "/supervisor.json",
-                   {{"version", kFileVersion}, {"pid", s.pid}, {"mpirun_pid", s.mpirun_pid}, {"session", s.session.session},
-                    {"start_ticks", s.session.start_ticks}, {"boot_id", s.session.boot_id}, {"marker", s.session.marker},
-                    {"started", FormatUtc(s.started_ms)}, {"started_ms", s.started_ms}});
+                   {{"version", kFileVersion},
+                    {"pid", s.pid},
+                    {"mpirun_pid", s.mpirun_pid},
+                    {"session", s.session.session},
+                    {"start_ticks", s.session.start_ticks},
+                    {"boot_id", s.session.boot_id},
+                    {"marker", s.session.marker},
+                    {"started", FormatUtc(s.started_ms)},
+                    {"started_ms", s.started_ms}});
 }
 
 Result<SupervisorFile> ReadSupervisorFile(FileSystem& files, const std::string& folder) {
@@ -76,20 +89,28 @@ Result<SupervisorFile> ReadSupervisorFile(FileSystem& files, const std::string& 
 
 Status WriteExitFile(FileSystem& files, const std::string& folder, const ExitNotice& notice, const Clock& clock) {
   return WriteJson(files, folder + "/exit.json",
-                   {{"version", kFileVersion}, {"job", notice.job}, {"attempt", notice.attempt}, {"launched", notice.launched},
-                    {"exit_code", notice.exit_code}, {"signal", notice.signal}, {"message", notice.message}, {"ended", FormatUtc(clock.NowMs())}});
+                   {{"version", kFileVersion},
+                    {"job", notice.job},
+                    {"attempt", notice.attempt},
+                    {"launched", notice.launched},
+                    {"exit_code", notice.exit_code},
+                    {"signal", notice.signal},
+                    {"message", notice.message},
+                    {"ended", FormatUtc(clock.NowMs())}});
 }
 
 Result<ExitNotice> ReadExitFile(FileSystem& files, const std::string& folder) {
   return ReadJson<ExitNotice>(files, folder + "/exit.json", [](const Json& json) {
-    return ExitNotice{json.at("job"), json.at("attempt"), json.at("launched"), json.at("exit_code"), json.at("signal"), json.at("message")};
+    return ExitNotice{json.at("job"),       json.at("attempt"), json.at("launched"),
+                      json.at("exit_code"), json.at("signal"),  json.at("message")};
   });
 }
 
 Result<std::optional<AttemptLock>> AttemptLock::Try(const std::string& folder) {
   const std::string path = folder + "/lock";
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return Fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot open: {}", path, std::strerror(errno));
+  if (fd < 0)
+    return Fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot open: {}", path, std::strerror(errno));
   if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return std::optional<AttemptLock>(AttemptLock(fd));
   const int error = errno;
   ::close(fd);

@@ -1,9 +1,10 @@
 // The files of an attempt's folder that supervisor and coordinator read and write: launch.json, supervisor.json, exit.json, lock.
 //
 // lock         held (flock) by the supervisor as long as it lives; its text is the supervisor's pid
-// launch.json  {"version","job","attempt","arguments":[],"environment":{},"scratch","grace_ms"}; written by the coordinator. Holds the token
-// supervisor.json {"version","pid","mpirun_pid","session","start_ticks","boot_id","marker","started"}; written once mpirun runs
-// exit.json    {"version","launched","exit_code","signal","message","ended"}; written when the session is empty. Nothing of the
+// launch.json  {"version","job","attempt","arguments":[],"environment":{},"scratch","grace_ms"}; written by the coordinator. Holds
+// the token supervisor.json {"version","pid","mpirun_pid","session","start_ticks","boot_id","marker","started"}; written once
+// mpirun runs exit.json    {"version","launched","exit_code","signal","message","ended"}; written when the session is empty.
+// Nothing of the
 //              attempt runs once it is there, and a supervisor that finds it leaves at once.
 #pragma once
 

@@ -14,22 +14,22 @@ namespace plateau {
 struct LaunchRequest {
   std::string job;
   int attempt = 0;
-  std::string folder;                                       // the attempt's: launch.json, supervisor.json, exit.json, logs/
-  std::vector<std::string> arguments;                       // [0] is looked up on PATH
+  std::string folder;                                            // the attempt's: launch.json, supervisor.json, exit.json, logs/
+  std::vector<std::string> arguments;                            // [0] is looked up on PATH
   std::vector<std::pair<std::string, std::string>> environment;  // added to the coordinator's own
-  std::string rankfile;                                     // content of <folder>/rankfile; empty: none
-  std::string scratch;                                      // memory-backed folder, made before and removed after; empty: none
-  int64_t grace_ms = 5'000;                                 // from SIGTERM to SIGKILL of the session
+  std::string rankfile;                                          // content of <folder>/rankfile; empty: none
+  std::string scratch;                                           // memory-backed folder, made before and removed after; empty: none
+  int64_t grace_ms = 5'000;                                      // from SIGTERM to SIGKILL of the session
 };
 
 // The end of an attempt: its session is empty by then.
 struct ExitNotice {
   std::string job;
   int attempt = 0;
-  bool launched = true;   // false: nothing of it ever ran
-  int exit_code = -1;     // mpirun's; -1 unknown
-  int signal = 0;         // that killed mpirun itself
-  std::string message;    // one sentence for people
+  bool launched = true;  // false: nothing of it ever ran
+  int exit_code = -1;    // mpirun's; -1 unknown
+  int signal = 0;        // that killed mpirun itself
+  std::string message;   // one sentence for people
 };
 
 // Thread-safe. The notice function given to an implementation is called from a thread of its own, once for each attempt that was

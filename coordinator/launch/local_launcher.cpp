@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <poll.h>
+#include <set>
 #include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -23,8 +24,8 @@ namespace plateau {
 namespace {
 
 constexpr int64_t kCleanUpLimitMs = 30'000;
-constexpr int64_t kAdoptRetryMs = 100;      // a supervisor holds its lock but has not written its pid yet
-constexpr int64_t kAdoptPatienceMs = 10'000;
+constexpr int64_t kAdoptRetryMs = 100;  // a supervisor holds its lock but has not written its pid yet
+constexpr int kAdoptTriesTold = 100;    // after so many it is said, once
 
 int OpenPidfd(int64_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)); }
 
@@ -34,7 +35,12 @@ int OpenPidfd(int64_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, s
 class LocalLauncher::Watch {
  public:
   Watch(LocalLauncherOptions options, FileSystem& files, const Clock& clock, Notice notice)
-      : options_(std::move(options)), files_(files), clock_(clock), notice_(std::move(notice)), wake_(::eventfd(0, EFD_CLOEXEC)), thread_([this] { Run(); }) {}
+      : options_(std::move(options)),
+        files_(files),
+        clock_(clock),
+        notice_(std::move(notice)),
+        wake_(::eventfd(0, EFD_CLOEXEC)),
+        thread_([this] { Run(); }) {}
 
   ~Watch() {
     Post(Stop{});
@@ -44,9 +50,24 @@ class LocalLauncher::Watch {
     ::close(wake_);
   }
 
-  struct Track { std::string job; int attempt; std::string folder; int64_t pid; int pidfd; int64_t grace_ms; };
-  struct AdoptOne { std::string job; int attempt; std::string folder; int64_t give_up_ms; };
-  struct KillOne { std::string job; int attempt; };
+  struct Track {
+    std::string job;
+    int attempt;
+    std::string folder;
+    int64_t pid;
+    int pidfd;
+    int64_t grace_ms;
+  };
+  struct AdoptOne {
+    std::string job;
+    int attempt;
+    std::string folder;
+    int tries = 0;
+  };
+  struct KillOne {
+    std::string job;
+    int attempt;
+  };
   struct Stop {};
   using Order = std::variant<Track, AdoptOne, KillOne, Stop>;
 
@@ -66,7 +87,6 @@ class LocalLauncher::Watch {
     int pidfd = -1;
     int64_t grace_ms = 0;
     int64_t kill_at_ms = 0;  // monotonic: SIGKILL to the supervisor itself
-    bool kill_wanted = false;
   };
   using Key = std::pair<std::string, int>;
 
@@ -86,9 +106,10 @@ class LocalLauncher::Watch {
   Notice notice_;
   int wake_;
   std::mutex mutex_;
-  std::vector<Order> orders_;       // guarded by mutex_
-  std::map<Key, Entry> entries_;    // the thread's own
+  std::vector<Order> orders_;     // guarded by mutex_
+  std::map<Key, Entry> entries_;  // the thread's own
   std::map<Key, AdoptOne> adopting_;
+  std::set<Key> kill_when_found_;  // told to end while they were being looked for
   bool stopping_ = false;
   std::thread thread_;
 };
@@ -121,7 +142,8 @@ void LocalLauncher::Watch::Run() {
     for (const auto& [key, order] : retries) Serve(order);
     for (auto& [key, entry] : entries_) {
       if (entry.kill_at_ms == 0 || clock_.MonotonicMs() < entry.kill_at_ms) continue;
-      LogError("supervisor {} of attempt {} of job {} does not end; it is killed and its session with it", entry.pid, key.second, key.first);
+      LogError("supervisor {} of attempt {} of job {} does not end; it is killed and its session with it", entry.pid, key.second,
+               key.first);
       ::syscall(SYS_pidfd_send_signal, entry.pidfd, SIGKILL, nullptr, 0);
       entry.kill_at_ms = 0;
     }
@@ -139,7 +161,9 @@ int LocalLauncher::Watch::WaitMs() const {
 }
 
 void LocalLauncher::Watch::Serve(const Track& order) {
-  entries_[{order.job, order.attempt}] = Entry{order.folder, order.pid, order.pidfd, order.grace_ms};
+  const Key key{order.job, order.attempt};
+  entries_[key] = Entry{order.folder, order.pid, order.pidfd, order.grace_ms};
+  if (kill_when_found_.erase(key) > 0) SendKill(entries_[key]);
 }
 
 // Without a living supervisor: what it left behind decides. The lock is held here meanwhile, so that none can start.
@@ -148,7 +172,8 @@ void LocalLauncher::Watch::Serve(const AdoptOne& order) {
   if (auto exit = ReadExitFile(files_, order.folder)) return notice_(*exit);
   auto lock = AttemptLock::Try(order.folder);
   if (!lock) {
-    return notice_(ExitNotice{order.job, order.attempt, false, -1, 0, "the attempt had not been launched when the coordinator stopped"});
+    return notice_(
+        ExitNotice{order.job, order.attempt, false, -1, 0, "the attempt had not been launched when the coordinator stopped"});
   }
   if (*lock) return notice_(Lost(key, order.folder));
   const int64_t pid = AttemptLock::HolderPid(order.folder);
@@ -158,14 +183,16 @@ void LocalLauncher::Watch::Serve(const AdoptOne& order) {
     LogInfo("attempt {} of job {} is alive under supervisor {}", order.attempt, order.job, pid);
     return Serve(Track{order.job, order.attempt, order.folder, pid, pidfd, launch ? launch->grace_ms : 5'000});
   }
-  if (clock_.MonotonicMs() >= order.give_up_ms) LogError("{}/lock is held, but its holder cannot be found; waiting for it", order.folder);
-  adopting_[key] = order;
+  if (order.tries == kAdoptTriesTold) LogError("{}/lock is held, but its holder cannot be found; waiting for it", order.folder);
+  adopting_[key] = {order.job, order.attempt, order.folder, order.tries + 1};
 }
 
 void LocalLauncher::Watch::Serve(const KillOne& order) {
-  const auto found = entries_.find({order.job, order.attempt});
-  if (found == entries_.end()) return;
-  SendKill(found->second);
+  const Key key{order.job, order.attempt};
+  if (const auto found = entries_.find(key); found != entries_.end())
+    SendKill(found->second);
+  else if (adopting_.contains(key))
+    kill_when_found_.insert(key);
 }
 
 void LocalLauncher::Watch::SendKill(Entry& entry) {
@@ -228,7 +255,8 @@ Result<int64_t> LocalLauncher::Start(const LaunchRequest& request) {
   const int error = ::posix_spawn(&pid, options_.supervisor_program.c_str(), &actions, &attributes, pointers.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  if (error != 0) return Fail(ErrorCode::kIo, "{}: cannot start a supervisor: {}", options_.supervisor_program, std::strerror(error));
+  if (error != 0)
+    return Fail(ErrorCode::kIo, "{}: cannot start a supervisor: {}", options_.supervisor_program, std::strerror(error));
   const int pidfd = OpenPidfd(pid);
   if (pidfd < 0) {
     const int reason = errno;
@@ -240,7 +268,7 @@ Result<int64_t> LocalLauncher::Start(const LaunchRequest& request) {
 }
 
 void LocalLauncher::Adopt(const std::string& job, int attempt, const std::string& folder) {
-  watch_->Post(Watch::AdoptOne{job, attempt, folder, SystemClock().MonotonicMs() + kAdoptPatienceMs});
+  watch_->Post(Watch::AdoptOne{job, attempt, folder});
 }
 
 void LocalLauncher::Kill(const std::string& job, int attempt) { watch_->Post(Watch::KillOne{job, attempt}); }

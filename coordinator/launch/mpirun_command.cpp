@@ -46,8 +46,8 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
     add({"--rankfile", gang.folder + "/rankfile"});
   }
   add({"-x", kTokenVariable, "-x", kLogDirectoryVariable, "-x", "OMP_NUM_THREADS"});
-  add({gang.worker, "train", gang.spec_path, "--job", gang.job, "--attempt", std::to_string(gang.attempt), "--coordinator", gang.coordinator,
-       "--resume", "auto"});
+  add({gang.worker, "train", gang.spec_path, "--job", gang.job, "--attempt", std::to_string(gang.attempt), "--coordinator",
+       gang.coordinator, "--resume", "auto"});
   environment.emplace_back(kTokenVariable, gang.token);
   environment.emplace_back(kLogDirectoryVariable, gang.folder + "/logs");
   environment.emplace_back("OMP_NUM_THREADS", std::to_string(gang.threads_per_worker));
@@ -56,8 +56,8 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
   }
   if (!gang.scratch.empty()) {  // everything Open MPI leaves behind when it is killed lies here
-    for (const char* name : {"OMPI_MCA_orte_tmpdir_base", "OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_osc_rdma_backing_directory",
-                             "OMPI_MCA_osc_sm_backing_directory"})
+    for (const char* name : {"OMPI_MCA_orte_tmpdir_base", "OMPI_MCA_btl_vader_backing_directory",
+                             "OMPI_MCA_osc_rdma_backing_directory", "OMPI_MCA_osc_sm_backing_directory"})
       environment.emplace_back(name, gang.scratch);
   }
   return request;

@@ -57,8 +57,8 @@ std::optional<ProcessInfo> ReadProcess(int pid) {
   unsigned long long start = 0;
   // Fields 3.. of proc(5): state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime cutime cstime priority
   // nice threads itrealvalue starttime.
-  if (std::sscanf(text.c_str() + after_name + 1, " %c %d %*d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &info.state,
-                  &info.parent, &info.session, &start) != 4)
+  if (std::sscanf(text.c_str() + after_name + 1, " %c %d %*d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                  &info.state, &info.parent, &info.session, &start) != 4)
     return std::nullopt;
   info.start_ticks = start;
   return info;

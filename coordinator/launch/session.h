@@ -15,17 +15,17 @@ inline constexpr const char* kSessionMarker = "PLATEAU_SESSION";
 // What identifies an attempt's processes, also for a coordinator that did not start them. Session numbers are only believed within
 // the same boot, and only for processes that are not older than the session.
 struct SessionMark {
-  int64_t session = 0;          // session id = mpirun's pid
-  uint64_t start_ticks = 0;     // mpirun's start time, clock ticks since boot
+  int64_t session = 0;       // session id = mpirun's pid
+  uint64_t start_ticks = 0;  // mpirun's start time, clock ticks since boot
   std::string boot_id;
-  std::string marker;           // value of kSessionMarker
+  std::string marker;  // value of kSessionMarker
 };
 
 struct ProcessInfo {
   int pid = 0;
   int parent = 0;
   int session = 0;
-  char state = '?';             // 'Z' is dead and not yet collected
+  char state = '?';  // 'Z' is dead and not yet collected
   uint64_t start_ticks = 0;
 };
 

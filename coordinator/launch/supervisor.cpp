@@ -62,7 +62,8 @@ Result<int> StartMpirun(LaunchRequest& request, const std::string& marker) {
   const int log = ::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   int ends[2];
-  if (log < 0 || null < 0 || ::pipe2(ends, O_CLOEXEC) != 0) return Fail(ErrorCode::kIo, "{}: cannot open: {}", log_path, std::strerror(errno));
+  if (log < 0 || null < 0 || ::pipe2(ends, O_CLOEXEC) != 0)
+    return Fail(ErrorCode::kIo, "{}: cannot open: {}", log_path, std::strerror(errno));
   auto environment = MergedEnvironment(request, marker);
   const auto argument_pointers = Pointers(request.arguments);
   const auto environment_pointers = Pointers(environment);
@@ -78,13 +79,14 @@ Result<int> StartMpirun(LaunchRequest& request, const std::string& marker) {
   if (pid < 0) return Fail(ErrorCode::kIo, "cannot fork: {}", std::strerror(fork_error));
   if (exec_failed) {
     ::waitpid(pid, nullptr, 0);
-    return Fail(ErrorCode::kNotFound, "cannot start {}: {}; is it installed and on the coordinator's PATH?", request.arguments[0], std::strerror(error));
+    return Fail(ErrorCode::kNotFound, "cannot start {}: {}; is it installed and on the coordinator's PATH?", request.arguments[0],
+                std::strerror(error));
   }
   return pid;
 }
 
 struct Ended {
-  int status = 0;   // of waitpid
+  int status = 0;     // of waitpid
   bool told = false;  // by SIGTERM
 };
 
@@ -128,7 +130,8 @@ ExitNotice Describe(const LaunchRequest& request, const Ended& ended) {
     notice.exit_code = WEXITSTATUS(ended.status);
     notice.message = fmt::format("{} exited with code {}", program, notice.exit_code);
     if (notice.exit_code > 128 && notice.exit_code < 128 + 65)
-      notice.message += fmt::format(": a rank was killed by signal {} ({})", notice.exit_code - 128, ::strsignal(notice.exit_code - 128));
+      notice.message +=
+          fmt::format(": a rank was killed by signal {} ({})", notice.exit_code - 128, ::strsignal(notice.exit_code - 128));
   }
   if (ended.told) notice.message += ", after it was told to end";
   return notice;
@@ -160,7 +163,8 @@ Result<ExitNotice> Supervise(FileSystem& files, const Clock& clock, LaunchReques
   }
   ExitNotice notice = Describe(request, ended);
   const auto left = EmptySession(self.session, kEmptySessionLimitMs, true);
-  if (!left.empty()) notice.message += fmt::format("; {} of its processes cannot be killed (pid {} first)", left.size(), left.front());
+  if (!left.empty())
+    notice.message += fmt::format("; {} of its processes cannot be killed (pid {} first)", left.size(), left.front());
   return notice;
 }
 

@@ -6,8 +6,8 @@
 
 namespace plateau {
 
-// Runs the attempt described by <folder>/launch.json to its end. SIGTERM: ends it (mpirun gets SIGTERM, the session SIGKILL after the
-// grace). Returns the process's exit code: 0 when exit.json tells how the attempt ended.
+// Runs the attempt described by <folder>/launch.json to its end. SIGTERM: ends it (mpirun gets SIGTERM, the session SIGKILL after
+// the grace). Returns the process's exit code: 0 when exit.json tells how the attempt ended.
 int RunSupervisor(const std::string& folder);
 
 }  // namespace plateau

@@ -21,8 +21,12 @@ constexpr int64_t kBadMessageLogMs = 1'000;  // at most one line about bad messa
 
 class LinkServer::Router {
  public:
-  Router(const LinkOptions& options, const Clock& clock, std::function<bool(LinkMessage)> sink)
-      : options_(options), clock_(clock), sink_(std::move(sink)), context_(1), socket_(context_, zmq::socket_type::router),
+  Router(const LinkServerOptions& options, const Clock& clock, std::function<bool(LinkMessage)> sink)
+      : options_(options),
+        clock_(clock),
+        sink_(std::move(sink)),
+        context_(1),
+        socket_(context_, zmq::socket_type::router),
         wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
   ~Router() {
@@ -39,7 +43,8 @@ class LinkServer::Router {
 
   Status Bind() {
     const auto colon = options_.address.rfind(':');
-    if (colon == std::string::npos) return Fail(ErrorCode::kInvalidInput, "link address '{}': write HOST:PORT, such as 127.0.0.1:7081", options_.address);
+    if (colon == std::string::npos)
+      return Fail(ErrorCode::kInvalidInput, "link address '{}': write HOST:PORT, such as 127.0.0.1:7081", options_.address);
     std::string address = options_.address;
     if (address.substr(colon + 1) == "0") address = address.substr(0, colon) + ":*";
     socket_.set(zmq::sockopt::linger, 0);
@@ -47,8 +52,8 @@ class LinkServer::Router {
     try {
       socket_.bind("tcp://" + address);
     } catch (const zmq::error_t& error) {
-      return Fail(error.num() == EADDRINUSE ? ErrorCode::kConflict : ErrorCode::kInvalidInput, "link address {}: cannot listen: {}; choose another with --link",
-                  options_.address, error.what());
+      return Fail(error.num() == EADDRINUSE ? ErrorCode::kConflict : ErrorCode::kInvalidInput,
+                  "link address {}: cannot listen: {}; choose another with --link", options_.address, error.what());
     }
     endpoint_ = socket_.get(zmq::sockopt::last_endpoint);
     thread_ = std::thread([this] { Run(); });
@@ -132,11 +137,11 @@ class LinkServer::Router {
     if (!sink_(std::move(message))) LogWarning("worker link: a message was dropped, the control loop's queue is full");
   }
 
-  LinkOptions options_;
+  LinkServerOptions options_;
   const Clock& clock_;
   std::function<bool(LinkMessage)> sink_;
   zmq::context_t context_;
-  zmq::socket_t socket_;      // the thread's own once it runs
+  zmq::socket_t socket_;  // the thread's own once it runs
   int wake_;
   std::string endpoint_;
   std::mutex mutex_;
@@ -150,7 +155,8 @@ class LinkServer::Router {
 LinkServer::LinkServer(std::unique_ptr<Router> router) : router_(std::move(router)) {}
 LinkServer::~LinkServer() = default;
 
-Result<std::unique_ptr<LinkServer>> LinkServer::Start(const LinkOptions& options, const Clock& clock, std::function<bool(LinkMessage)> sink) {
+Result<std::unique_ptr<LinkServer>> LinkServer::Start(const LinkServerOptions& options, const Clock& clock,
+                                                      std::function<bool(LinkMessage)> sink) {
   auto router = std::make_unique<Router>(options, clock, std::move(sink));
   PLATEAU_TRY(router->Bind());
   return std::unique_ptr<LinkServer>(new LinkServer(std::move(router)));

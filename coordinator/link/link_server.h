@@ -12,13 +12,13 @@
 namespace plateau {
 
 struct LinkMessage {
-  std::string identity;        // the ROUTER's name of the peer
+  std::string identity;  // the ROUTER's name of the peer
   Sender sender;
   WorkerMessage message;
-  int64_t heard_ms = 0;        // monotonic, when it arrived
+  int64_t heard_ms = 0;  // monotonic, when it arrived
 };
 
-struct LinkOptions {
+struct LinkServerOptions {
   std::string address = "127.0.0.1:7081";  // HOST:PORT; port 0: any free one
   size_t max_replies = 65'536;             // waiting to be sent; beyond it the oldest are dropped (workers ask again)
   int64_t max_message_bytes = 1 << 20;
@@ -28,7 +28,8 @@ class LinkServer {
  public:
   // `sink` is called from the link's thread; false means that it has no room, and the message is dropped.
   // kConflict: the address is in use. kInvalidInput: it is no HOST:PORT.
-  static Result<std::unique_ptr<LinkServer>> Start(const LinkOptions& options, const Clock& clock, std::function<bool(LinkMessage)> sink);
+  static Result<std::unique_ptr<LinkServer>> Start(const LinkServerOptions& options, const Clock& clock,
+                                                   std::function<bool(LinkMessage)> sink);
   ~LinkServer();  // stops the thread; unsent replies are dropped
 
   const std::string& endpoint() const;  // "tcp://127.0.0.1:7081"

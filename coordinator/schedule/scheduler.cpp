@@ -38,18 +38,21 @@ Placement Place(const NodeView& node, std::vector<WaitingJob> waiting, const std
     const bool larger_than_node = job.cores_needed > node.cores;
     if (larger_than_node && !node.allow_oversubscribe) {
       if (!job.held) {
-        placement.holds.push_back({job.id, "TOO_LARGE",
-                                   fmt::format("it needs {} cores (workers * threads_per_worker), the node has {} and oversubscribing is switched "
-                                               "off; submit it with fewer workers or threads, or start the coordinator with more cores",
-                                               job.cores_needed, node.cores)});
+        placement.holds.push_back(
+            {job.id, "TOO_LARGE",
+             fmt::format("it needs {} cores (workers * threads_per_worker), the node has {} and oversubscribing is switched "
+                         "off; submit it with fewer workers or threads, or start the coordinator with more cores",
+                         job.cores_needed, node.cores)});
       }
       continue;
     }
     const auto free_cores = static_cast<int>(std::count(free.begin(), free.end(), true));
     const bool fits = !node_taken && (larger_than_node ? empty : job.cores_needed <= free_cores);
     if (fits && job.delayed) {
-      if (larger_than_node) node_taken = true;
-      else TakeLowest(free, job.cores_needed);
+      if (larger_than_node)
+        node_taken = true;
+      else
+        TakeLowest(free, job.cores_needed);
       continue;
     }
     if (fits) {

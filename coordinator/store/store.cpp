@@ -25,7 +25,9 @@ std::string BigEndian(uint64_t value) {
 }
 
 std::string Row(const char* kind, const std::string& job) { return std::string(kind) + "/" + job + "/"; }
-std::string Row(const char* kind, const std::string& job, int64_t number) { return Row(kind, job) + BigEndian(static_cast<uint64_t>(number)); }
+std::string Row(const char* kind, const std::string& job, int64_t number) {
+  return Row(kind, job) + BigEndian(static_cast<uint64_t>(number));
+}
 
 int64_t RowNumber(const rocksdb::Slice& key) {
   uint64_t value = 0;
@@ -73,12 +75,15 @@ Status Store::Write(const Commit& commit) {
   rocksdb::WriteBatch batch;
   batch.Put("job/" + job.id, JobRecordText(job));
   for (const auto& row : commit.events) batch.Put(Row("event", job.id, row.seq), EventRowText(row));
-  if (commit.validation != nullptr) batch.Put(Row("validation", job.id, commit.validation->report.number), ValidationRecordText(*commit.validation));
+  if (commit.validation != nullptr)
+    batch.Put(Row("validation", job.id, commit.validation->report.number), DecidedValidationText(*commit.validation));
   CurveState curve = curves_[job.id];
   if (commit.point != nullptr) {
     // A resumed attempt goes back to its checkpoint's step: what the lost one had drawn beyond it is drawn anew.
-    if (commit.point->step <= curve.last_step) batch.DeleteRange(Row("point", job.id, commit.point->step), Row("point", job.id) + std::string(9, '\xff'));
-    else curve.points += 1;
+    if (commit.point->step <= curve.last_step)
+      batch.DeleteRange(Row("point", job.id, commit.point->step), Row("point", job.id) + std::string(9, '\xff'));
+    else
+      curve.points += 1;
     curve.last_step = commit.point->step;
     batch.Put(Row("point", job.id, commit.point->step), CurveText(*commit.point));
   }
@@ -89,7 +94,8 @@ Status Store::Write(const Commit& commit) {
   rocksdb::WriteOptions options;
   options.sync = commit.sync;
   auto status = database_->db->Write(options, &batch);
-  if (!status.ok() && database_->db->Resume().ok()) status = database_->db->Write(options, &batch);  // a full disk that has room again
+  if (!status.ok() && database_->db->Resume().ok())
+    status = database_->db->Write(options, &batch);  // a full disk that has room again
   if (!status.ok()) return FailStore(database_->path, "write", status);
   curves_[job.id] = curve;
   return curve.points > max_points_ ? ThinOut(job.id) : Status();
@@ -117,28 +123,34 @@ Result<std::vector<Job>> Store::LoadJobs() {
   Status parsed;
   auto status = Scan(*database_->db, "job/", "job/", [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
     auto job = ParseJobRecord(value.ToStringView());
-    if (job) jobs.push_back(std::move(*job));
-    else parsed = Fail(std::move(job.error()));
+    if (job)
+      jobs.push_back(std::move(*job));
+    else
+      parsed = Fail(std::move(job.error()));
     return parsed.has_value();
   });
   if (!parsed) return Fail(std::move(parsed.error()));
   if (!status.ok()) return FailStore(database_->path, "read the jobs", status);
   for (auto& job : jobs) {
-    status = Scan(*database_->db, Row("validation", job.id), Row("validation", job.id), [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
-      auto record = ParseValidationRecord(value.ToStringView());
-      if (record) job.validations.push_back(std::make_shared<const ValidationRecord>(std::move(*record)));
-      else parsed = Fail(std::move(record.error()));
-      return parsed.has_value();
-    });
+    status = Scan(*database_->db, Row("validation", job.id), Row("validation", job.id),
+                  [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
+                    auto record = ParseDecidedValidation(value.ToStringView());
+                    if (record)
+                      job.validations.push_back(std::make_shared<const DecidedValidation>(std::move(*record)));
+                    else
+                      parsed = Fail(std::move(record.error()));
+                    return parsed.has_value();
+                  });
     if (!parsed) return Fail(std::move(parsed.error()));
     if (!status.ok()) return FailStore(database_->path, "read the validations", status);
     CurveState& curve = curves_[job.id];
     curve = {};
-    status = Scan(*database_->db, Row("point", job.id), Row("point", job.id), [&](const rocksdb::Slice& key, const rocksdb::Slice&) {
-      curve.points += 1;
-      curve.last_step = RowNumber(key);
-      return true;
-    });
+    status =
+        Scan(*database_->db, Row("point", job.id), Row("point", job.id), [&](const rocksdb::Slice& key, const rocksdb::Slice&) {
+          curve.points += 1;
+          curve.last_step = RowNumber(key);
+          return true;
+        });
     if (!status.ok()) return FailStore(database_->path, "read the curve", status);
   }
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.created_ms < b.created_ms; });
@@ -158,20 +170,22 @@ Result<std::optional<IdempotencyRecord>> Store::FindIdempotency(const std::strin
 
 Result<std::vector<std::string>> Store::Events(const std::string& job, int64_t after, size_t limit) const {
   std::vector<std::string> texts;
-  const auto status = Scan(*database_->db, Row("event", job), Row("event", job, after + 1), [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
-    texts.push_back(value.ToString());
-    return texts.size() < limit;
-  });
+  const auto status = Scan(*database_->db, Row("event", job), Row("event", job, after + 1),
+                           [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
+                             texts.push_back(value.ToString());
+                             return texts.size() < limit;
+                           });
   if (!status.ok()) return FailStore(database_->path, "read the events", status);
   return texts;
 }
 
 Result<std::vector<std::string>> Store::Points(const std::string& job, int64_t after_step) const {
   std::vector<std::string> texts;
-  const auto status = Scan(*database_->db, Row("point", job), Row("point", job, after_step + 1), [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
-    texts.push_back(value.ToString());
-    return true;
-  });
+  const auto status = Scan(*database_->db, Row("point", job), Row("point", job, after_step + 1),
+                           [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
+                             texts.push_back(value.ToString());
+                             return true;
+                           });
   if (!status.ok()) return FailStore(database_->path, "read the curve", status);
   return texts;
 }

@@ -28,12 +28,12 @@ struct IdempotencyRecord {
 
 // What one turn of the control loop stores, all or nothing.
 struct Commit {
-  const Job* job = nullptr;                     // always
+  const Job* job = nullptr;  // always
   std::span<const EventRow> events;
-  const ValidationRecord* validation = nullptr; // may be null
-  const Curve* point = nullptr;                 // may be null
+  const DecidedValidation* validation = nullptr;   // may be null
+  const Curve* point = nullptr;                    // may be null
   const IdempotencyRecord* idempotency = nullptr;  // may be null
-  bool sync = true;                             // false: survives the process, not a power cut
+  bool sync = true;                                // false: survives the process, not a power cut
 };
 
 inline constexpr size_t kMaxCurvePoints = 20'000;  // beyond it every second point is dropped, the newest thousand excepted

@@ -141,7 +141,7 @@ TEST(Machine, ASilentRankIsNamedAndItsGangKilledAndRestarted) {
   const auto verdict = t.Tell(TimerFired{});
   EXPECT_NE(FindAction<KillAttempt>(verdict), nullptr);
   EXPECT_EQ(t.job.reason, "HANG");
-  EXPECT_THAT(t.job.message, HasSubstr("rank 1 on node was silent for 10.0s at step 12 in phase reduce"));
+  EXPECT_THAT(t.job.message, HasSubstr("rank 1 on node was silent for 10s at step 12 in phase reduce"));
   t.Exit(137);
   EXPECT_EQ(t.job.state, JobState::kQueued);
   EXPECT_EQ(t.job.attempts.back().reason, "HANG");

@@ -22,14 +22,15 @@ std::unique_ptr<Store> OpenStore(const std::string& path, size_t max_points = kM
 }
 
 void WriteOutcome(Store& store, const Outcome& outcome) {
-  const auto status = store.Write({&outcome.job, outcome.events, outcome.validation.get(), outcome.point ? &*outcome.point : nullptr, nullptr, true});
+  const auto status = store.Write(
+      {&outcome.job, outcome.events, outcome.validation.get(), outcome.point ? &*outcome.point : nullptr, nullptr, true});
   EXPECT_TRUE(status.has_value());
 }
 
 // Everything that is stored of a job, as text.
 std::string Durable(const Job& job) {
   std::string text = JobRecordText(job);
-  for (const auto& one : job.validations) text += ValidationRecordText(*one);
+  for (const auto& one : job.validations) text += DecidedValidationText(*one);
   return text;
 }
 

@@ -16,7 +16,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 CheckpointReport Checkpoint(int64_t step, int attempt = 1, int validation = 0, double metric = 0) {
-  return {.step = step, .validation = validation, .metric = metric, .path = fmt::format("attempt-{}/step-{:09}", attempt, step), .bytes = 100};
+  return {.step = step,
+          .validation = validation,
+          .metric = metric,
+          .path = fmt::format("attempt-{}/step-{:09}", attempt, step),
+          .bytes = 100};
 }
 
 TEST(Fencing, OnlyTheCurrentAttemptWithItsTokenIsHeard) {
@@ -196,8 +200,8 @@ TEST(Checkpoints, AnUnfinishedPublicationIsRepeatedAfterARestartOfTheCoordinator
 TEST(Checkpoints, OnlyTheAttemptsOwnFoldersAreTaken) {
   JobUnderTest t;
   t.Run();
-  for (const char* path : {"attempt-2/step-000000100", "../other-1/attempt-1/step-1", "attempt-1/step-1/..", "attempt-1/step-", "/etc", "",
-                           "attempt-1/step-0001x", "attempt-1/../attempt-1/step-1"}) {
+  for (const char* path : {"attempt-2/step-000000100", "../other-1/attempt-1/step-1", "attempt-1/step-1/..", "attempt-1/step-",
+                           "/etc", "", "attempt-1/step-0001x", "attempt-1/../attempt-1/step-1"}) {
     CheckpointReport report = Checkpoint(100);
     report.path = path;
     EXPECT_NE(FindReply<Refused>(t.Say(0, report)), nullptr) << path;
@@ -241,7 +245,8 @@ TEST(Retention, TheCurrentOneStaysEvenWhenNothingIsToBeKept) {
 }
 
 TEST(Retention, OneWithoutAValidationIsNeverTheBestAndNotANumberIsTheWorst) {
-  const std::vector<CheckpointRecord> old{Record(1, 0, 0.0), Record(2, 1, std::numeric_limits<double>::quiet_NaN()), Record(3, 2, 0.9)};
+  const std::vector<CheckpointRecord> old{Record(1, 0, 0.0), Record(2, 1, std::numeric_limits<double>::quiet_NaN()),
+                                          Record(3, 2, 0.9)};
   EXPECT_THAT(Steps(Retain(old, Record(4), 1, 1).kept), ElementsAre(3, 4));
 }
 

@@ -42,7 +42,12 @@ class JobUnderTest {
     now.monotonic_ms += ms;
   }
   Sender From(int rank) const {
-    return {.job = job.id, .attempt = static_cast<int>(job.attempts.size()), .token = "secret", .rank = rank, .host = "node", .pid = 100 + rank};
+    return {.job = job.id,
+            .attempt = static_cast<int>(job.attempts.size()),
+            .token = "secret",
+            .rank = rank,
+            .host = "node",
+            .pid = 100 + rank};
   }
   Outcome Say(int rank, const WorkerMessage& message) { return Tell(WorkerSaid{From(rank), message}); }
   void Start() {
@@ -57,7 +62,8 @@ class JobUnderTest {
     Beat();
   }
   Outcome Exit(int code, int signal = 0) {
-    return Tell(AttemptExited{static_cast<int>(job.attempts.size()), code, signal, "mpirun exited with code " + std::to_string(code)});
+    return Tell(
+        AttemptExited{static_cast<int>(job.attempts.size()), code, signal, "mpirun exited with code " + std::to_string(code)});
   }
 
   Job job;
@@ -82,8 +88,13 @@ const Reply* FindReply(const Outcome& outcome) {
 }
 
 inline ValidationReport Validation(int number, int64_t top1_correct, int64_t step = 0) {
-  return {.number = number, .step = step > 0 ? step : number * 100, .epoch = 1.0 * number, .images = 1000, .top1_correct = top1_correct,
-          .top5_correct = 900, .loss = 1.5};
+  return {.number = number,
+          .step = step > 0 ? step : number * 100,
+          .epoch = 1.0 * number,
+          .images = 1000,
+          .top1_correct = top1_correct,
+          .top5_correct = 900,
+          .loss = 1.5};
 }
 
 }  // namespace plateau::test

@@ -1,5 +1,5 @@
 // Targets taken apart, problems written down.
-#include "coordinator/http/http_message.h"
+#include "coordinator/http/api_message.h"
 
 #include <nlohmann/json.hpp>
 
@@ -46,7 +46,6 @@ const char* Title(int status) {
     case 400: return "Bad request";
     case 404: return "Not found";
     case 405: return "Method not allowed";
-    case 408: return "Request timeout";
     case 409: return "Conflict";
     case 413: return "Body too large";
     case 415: return "Unsupported media type";
@@ -64,12 +63,13 @@ bool ParseTarget(const std::string& target, std::vector<std::string>& path, std:
   if (target.empty() || target[0] != '/') return false;
   const std::string_view text(target);
   const auto question = text.find('?');
-  const bool path_good = ForEachPiece(text.substr(1, question == std::string_view::npos ? question : question - 1), '/', [&](std::string_view piece) {
-    std::string decoded;
-    if (!Decode(piece, false, decoded)) return false;
-    path.push_back(std::move(decoded));
-    return true;
-  });
+  const bool path_good =
+      ForEachPiece(text.substr(1, question == std::string_view::npos ? question : question - 1), '/', [&](std::string_view piece) {
+        std::string decoded;
+        if (!Decode(piece, false, decoded)) return false;
+        path.push_back(std::move(decoded));
+        return true;
+      });
   if (!path_good || question == std::string_view::npos) return path_good;
   return ForEachPiece(text.substr(question + 1), '&', [&](std::string_view piece) {
     const auto equals = piece.find('=');
@@ -81,10 +81,11 @@ bool ParseTarget(const std::string& target, std::vector<std::string>& path, std:
   });
 }
 
-HttpResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field) {
-  nlohmann::ordered_json json{{"type", "about:blank"}, {"title", Title(status)}, {"status", status}, {"detail", detail}, {"instance", instance}};
+ApiResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field) {
+  nlohmann::ordered_json json{
+      {"type", "about:blank"}, {"title", Title(status)}, {"status", status}, {"detail", detail}, {"instance", instance}};
   if (!field.empty()) json["field"] = field;
-  HttpResponse response;
+  ApiResponse response;
   response.status = status;
   response.content_type = "application/problem+json";
   response.body = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -9,17 +9,17 @@
 
 namespace plateau {
 
-struct HttpRequest {
-  std::string method;                         // "GET"; HEAD arrives as GET with `head` set
-  std::string target;                         // as sent: "/v1/jobs/a-1/events?after=3"
-  std::vector<std::string> path;              // decoded segments: {"v1", "jobs", "a-1", "events"}
-  std::map<std::string, std::string> query;   // decoded; the last of equal names counts
-  std::string content_type;                   // lower case, without parameters
+struct ApiRequest {
+  std::string method;                        // "GET"; HEAD arrives as GET with `head` set
+  std::string target;                        // as sent: "/v1/jobs/a-1/events?after=3"
+  std::vector<std::string> path;             // decoded segments: {"v1", "jobs", "a-1", "events"}
+  std::map<std::string, std::string> query;  // decoded; the last of equal names counts
+  std::string content_type;                  // lower case, without parameters
   std::string idempotency_key;
   std::string body;
 };
 
-struct HttpResponse {
+struct ApiResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers;
@@ -27,12 +27,12 @@ struct HttpResponse {
 };
 
 // May be called from any thread, once.
-using HttpRespond = std::function<void(HttpResponse)>;
+using ApiRespond = std::function<void(ApiResponse)>;
 
 // Splits and decodes a target into path and query. False: bad percent encoding or no leading slash.
 bool ParseTarget(const std::string& target, std::vector<std::string>& path, std::map<std::string, std::string>& query);
 
 // An RFC 9457 problem document; `field` names the field of the job specification at fault, when there is one.
-HttpResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field = {});
+ApiResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field = {});
 
 }  // namespace plateau

@@ -1,0 +1,107 @@
+// Verifying, publishing and deleting checkpoint folders, with a disk that fails at every point.
+#include "coordinator/checkpoint_desk.h"
+
+#include <filesystem>
+#include <future>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "common/checksum.h"
+#include "tests/support/faulty_files.h"
+#include "tests/support/temp_folder.h"
+
+namespace plateau::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class CheckpointDeskTest : public ::testing::Test {
+ protected:
+  void Make(const std::string& path, const std::string& manifest = R"({"version":1})") {
+    ASSERT_TRUE(real_.MakeDirectories(folder_.path() + "/" + path).has_value());
+    ASSERT_TRUE(WriteFileAtomic(real_, folder_.path() + "/" + path + "/model.safetensors", "weights").has_value());
+    if (manifest.empty()) return;
+    ASSERT_TRUE(WriteFileAtomic(real_, folder_.path() + "/" + path + "/manifest.json", manifest).has_value());
+  }
+  bool Exists(const std::string& path) { return real_.Exists(folder_.path() + "/" + path); }
+  std::string Current() {
+    auto text = real_.Read(folder_.path() + "/current.json");
+    return text ? nlohmann::json::parse(*text).at("path").get<std::string>() : "";
+  }
+  static PublishCheckpoint Publication(const std::string& path, std::vector<std::string> removals = {}) {
+    return {{.step = 7, .path = path, .checksum = "00ff"}, std::move(removals)};
+  }
+
+  TempFolder folder_;
+  PosixFileSystem real_;
+};
+
+TEST_F(CheckpointDeskTest, AManifestIsWhatMakesACheckpoint) {
+  Make("attempt-1/step-1");
+  EXPECT_EQ(VerifyCheckpointFolder(real_, folder_.path() + "/attempt-1/step-1").value(),
+            ChecksumText(Checksum(R"({"version":1})")));
+  Make("attempt-1/step-2", "");
+  const auto missing = VerifyCheckpointFolder(real_, folder_.path() + "/attempt-1/step-2");
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_THAT(missing.error().message, HasSubstr("attempt-1/step-2/manifest.json"));
+  Make("attempt-1/step-3", "{\"cut");
+  EXPECT_FALSE(VerifyCheckpointFolder(real_, folder_.path() + "/attempt-1/step-3").has_value());
+}
+
+TEST_F(CheckpointDeskTest, PublishingPointsAtTheNewOneAndDeletesTheOld) {
+  for (const char* path : {"attempt-1/step-1", "attempt-1/step-2", "attempt-1/step-3"}) Make(path);
+  const auto published =
+      PublishCheckpointFolder(real_, folder_.path(), Publication("attempt-1/step-3", {"attempt-1/step-1", "attempt-0/gone"}));
+  ASSERT_TRUE(published.has_value());
+  EXPECT_THAT(published->removed, ElementsAre("attempt-1/step-1", "attempt-0/gone"));
+  EXPECT_THAT(published->trouble, IsEmpty());
+  EXPECT_EQ(Current(), "attempt-1/step-3");
+  EXPECT_FALSE(Exists("attempt-1/step-1"));
+  EXPECT_TRUE(Exists("attempt-1/step-2"));
+  const auto json = nlohmann::json::parse(real_.Read(folder_.path() + "/current.json").value());
+  EXPECT_EQ(json.at("checksum"), "00ff");
+  EXPECT_EQ(json.at("step"), 7);
+  EXPECT_EQ(json.at("version"), 1);
+}
+
+TEST_F(CheckpointDeskTest, TheCurrentOneIsNeverDeleted) {
+  Make("attempt-1/step-1");
+  ASSERT_TRUE(PublishCheckpointFolder(real_, folder_.path(), Publication("attempt-1/step-1", {"attempt-1/step-1"})).has_value());
+  EXPECT_TRUE(Exists("attempt-1/step-1/manifest.json"));
+}
+
+TEST_F(CheckpointDeskTest, WhereverTheDiskFailsCurrentNamesACompleteCheckpointAndNothingIsDeletedBefore) {
+  FaultyFiles files;
+  for (files.fail_at = 0; files.fail_at < 20; ++files.fail_at) {
+    for (const char* path : {"attempt-1/step-1", "attempt-1/step-2"}) Make(path);
+    ASSERT_TRUE(PublishCheckpointFolder(real_, folder_.path(), Publication("attempt-1/step-1")).has_value());
+    files.operations = 0;
+    const auto published = PublishCheckpointFolder(files, folder_.path(), Publication("attempt-1/step-2", {"attempt-1/step-1"}));
+    EXPECT_TRUE(Exists(Current() + "/manifest.json")) << "failed at " << files.fail_at;
+    if (published) return;
+    EXPECT_TRUE(Exists("attempt-1/step-1/manifest.json")) << "failed at " << files.fail_at;
+  }
+  FAIL() << "publishing never succeeded";
+}
+
+TEST_F(CheckpointDeskTest, TheDeskAnswersWithEvents) {
+  Make("attempt-1/step-1");
+  std::promise<JobEvent> verified, published;
+  CheckpointDesk desk(real_, [&](const std::string& job, JobEvent event) {
+    EXPECT_EQ(job, "small-1");
+    (std::holds_alternative<CheckpointPublished>(event) ? published : verified).set_value(std::move(event));
+  });
+  CheckpointTask task{"small-1", folder_.path(), VerifyCheckpoint{1, {.step = 1, .path = "attempt-1/step-1"}}};
+  ASSERT_TRUE(desk.Post(task));
+  EXPECT_TRUE(std::holds_alternative<CheckpointVerified>(verified.get_future().get()));
+  task.what = Publication("attempt-1/step-1");
+  ASSERT_TRUE(desk.Post(task));
+  EXPECT_EQ(std::get<CheckpointPublished>(published.get_future().get()).path, "attempt-1/step-1");
+}
+
+}  // namespace
+}  // namespace plateau::test

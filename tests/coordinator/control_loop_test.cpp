@@ -1,0 +1,271 @@
+// The control loop by hand: a clock that the test turns, a launcher that only notes, a store on a real disk that can be reopened.
+#include "coordinator/control_loop.h"
+
+#include <filesystem>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/jobs.h"
+#include "tests/support/temp_folder.h"
+
+namespace plateau::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class NotingLauncher final : public Launcher {
+ public:
+  Result<int64_t> Start(const LaunchRequest& request) override {
+    if (fail) return Fail(ErrorCode::kIo, "no room");
+    started.push_back(fmt::format("{}/{}", request.job, request.attempt));
+    last = request;
+    return int64_t{42};
+  }
+  void Adopt(const std::string& job, int attempt, const std::string& folder) override {
+    adopted.push_back(fmt::format("{}/{} {}", job, attempt, folder));
+  }
+  void Kill(const std::string& job, int attempt) override { killed.push_back(fmt::format("{}/{}", job, attempt)); }
+
+  bool fail = false;
+  std::vector<std::string> started, adopted, killed;
+  LaunchRequest last;
+};
+
+class ControlLoopTest : public ::testing::Test {
+ protected:
+  ControlLoopTest() {
+    options_.state_folder = folder_.path() + "/state";
+    options_.worker = "/bin/true";
+    options_.node.cores = 4;
+    options_.machine_cores = 4;
+    Open();
+  }
+
+  void Open() {
+    store_ = std::move(*Store::Open(folder_.path() + "/db"));
+    loop_ = std::make_unique<ControlLoop>(options_, *store_, files_, clock_);
+    ASSERT_TRUE(loop_->Recover({.launcher = &launcher_}, "tcp://127.0.0.1:1").has_value());
+  }
+  // As after kill -9: nothing but the disk is left.
+  void Reopen() {
+    loop_.reset();
+    store_.reset();
+    launcher_ = {};
+    Open();
+  }
+  std::shared_ptr<const JobSpec> Spec(int workers = 2, int priority = 50) {
+    JobSpec spec = SmallSpec(workers);
+    spec.output = folder_.path() + "/runs";
+    spec.resources.priority = priority;
+    return std::make_shared<const JobSpec>(spec);
+  }
+  Result<SubmissionAnswer> Submit(Submission submission) {
+    Result<SubmissionAnswer> answer = Fail(ErrorCode::kInternal, "not answered");
+    loop_->Submit(std::move(submission), [&](Result<SubmissionAnswer> one) { answer = std::move(one); });
+    loop_->Turn();
+    return answer;
+  }
+  Result<std::shared_ptr<const Job>> Command(const std::string& id, JobCommand command) {
+    Result<std::shared_ptr<const Job>> answer = Fail(ErrorCode::kInternal, "not answered");
+    loop_->Command(id, command, [&](auto one) { answer = std::move(one); });
+    loop_->Turn();
+    return answer;
+  }
+  void Say(const std::string& id, int rank, const WorkerMessage& message) {
+    const auto job = loop_->Find(id);
+    LinkMessage heard{.identity = "peer", .message = message, .heard_ms = clock_.MonotonicMs()};
+    heard.sender.job = id;
+    heard.sender.attempt = job->Current()->number;
+    heard.sender.token = job->Current()->token;
+    heard.sender.rank = rank;
+    loop_->Post(std::move(heard));
+    loop_->Turn();
+  }
+  void Exit(const std::string& id, int code) {
+    loop_->Post(
+        ExitNotice{.job = id, .attempt = loop_->Find(id)->Current()->number, .exit_code = code, .message = "mpirun exited"});
+    loop_->Turn();
+  }
+  void Wait(int64_t ms) {
+    clock_.AdvanceMs(ms);
+    loop_->Turn();
+  }
+  JobState State(const std::string& id) { return loop_->Find(id)->state; }
+
+  TempFolder folder_;
+  PosixFileSystem files_;
+  ManualClock clock_{1'000'000};
+  ControlLoopOptions options_;
+  NotingLauncher launcher_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<ControlLoop> loop_;
+};
+
+TEST_F(ControlLoopTest, ASubmittedJobIsLaunchedWithASecretTokenAndItsSpec) {
+  const auto answer = Submit({.spec = Spec()});
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->job->id, "small-1");
+  EXPECT_THAT(launcher_.started, ElementsAre("small-1/1"));
+  EXPECT_EQ(State("small-1"), JobState::kStarting);
+  EXPECT_EQ(loop_->Find("small-1")->Current()->token.size(), 32u);
+  const auto stored = LoadJobSpec(options_.state_folder + "/jobs/small-1/attempt-1/spec.json", true);
+  ASSERT_TRUE(stored.has_value());
+  EXPECT_EQ(stored->lr.max_decays, 2);
+  EXPECT_TRUE(files_.Exists(folder_.path() + "/runs/small-1"));
+}
+
+TEST_F(ControlLoopTest, IdsGoPastOldOutputFoldersSoThatNoCheckpointIsTakenOver) {
+  std::filesystem::create_directories(folder_.path() + "/runs/small-1");
+  EXPECT_EQ(Submit({.spec = Spec()})->job->id, "small-2");
+  EXPECT_EQ(Submit({.spec = Spec()})->job->id, "small-3");
+}
+
+TEST_F(ControlLoopTest, AnOutputThatCannotBeMadeIsRefusedAndNothingIsKept) {
+  JobSpec spec = *Spec();
+  spec.output = "/proc/nowhere";
+  const auto answer = Submit({.spec = std::make_shared<const JobSpec>(spec)});
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_THAT(answer.error().message, HasSubstr("/proc/nowhere"));
+  EXPECT_THAT(loop_->All(), IsEmpty());
+}
+
+TEST_F(ControlLoopTest, AnIdempotencyKeyIsRememberedAcrossARestart) {
+  ASSERT_FALSE(Submit({.spec = Spec(), .idempotency_key = "k", .body_digest = "d"})->repeated);
+  Reopen();
+  const auto again = Submit({.spec = Spec(), .idempotency_key = "k", .body_digest = "d"});
+  EXPECT_TRUE(again->repeated);
+  EXPECT_EQ(again->job->id, "small-1");
+  const auto other = Submit({.spec = Spec(), .idempotency_key = "k", .body_digest = "e"});
+  ASSERT_FALSE(other.has_value());
+  EXPECT_EQ(other.error().code, ErrorCode::kConflict);
+  EXPECT_EQ(loop_->All().size(), 1u);
+}
+
+TEST_F(ControlLoopTest, JobsShareTheNodeAndTheNextStartsWhenOneEnds) {
+  Submit({.spec = Spec(2)}).value();
+  Submit({.spec = Spec(2)}).value();
+  Submit({.spec = Spec(1, 10)}).value();
+  Submit({.spec = Spec(1, 90)}).value();
+  EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-2/1"));
+  EXPECT_THAT(loop_->Find("small-2")->Current()->cores, ElementsAre(2, 3));
+  Say("small-1", 0, Finished{5, "MAX_EPOCHS"});
+  Exit("small-1", 0);
+  EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-2/1", "small-4/1", "small-3/1")) << "the higher priority first";
+}
+
+TEST_F(ControlLoopTest, ACrashedAttemptComesBackAfterItsDelay) {
+  Submit({.spec = Spec()}).value();
+  Exit("small-1", 137);
+  EXPECT_EQ(State("small-1"), JobState::kQueued);
+  EXPECT_THAT(launcher_.started, ElementsAre("small-1/1"));
+  Wait(999);
+  EXPECT_EQ(launcher_.started.size(), 1u);
+  Wait(1);
+  EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-1/2"));
+}
+
+TEST_F(ControlLoopTest, AFailedLaunchIsTriedAgainUpToTheLimit) {
+  launcher_.fail = true;
+  Submit({.spec = Spec()}).value();
+  for (int i = 0; i < 10; ++i) Wait(40'000);
+  EXPECT_EQ(State("small-1"), JobState::kFailed);
+  EXPECT_THAT(loop_->Find("small-1")->message, HasSubstr("no room"));
+  EXPECT_EQ(loop_->Find("small-1")->attempts.size(), 3u);
+}
+
+TEST_F(ControlLoopTest, ASilentGangIsKilled) {
+  Submit({.spec = Spec()}).value();
+  Say("small-1", 0, Heartbeat{1, "data"});
+  Say("small-1", 1, Heartbeat{1, "data"});
+  Wait(9'999);
+  EXPECT_THAT(launcher_.killed, IsEmpty());
+  Wait(1);
+  EXPECT_THAT(launcher_.killed, ElementsAre("small-1/1"));
+}
+
+TEST_F(ControlLoopTest, ARestartedCoordinatorGoesOnWithARunningJobAndItsDecisions) {
+  Submit({.spec = Spec()}).value();
+  for (const int rank : {0, 1}) Say("small-1", rank, Heartbeat{1, "data"});
+  Say("small-1", 0, Metrics{.step = 50, .epoch = 0.5, .loss = 2.5, .lr = 0.01});
+  Say("small-1", 0, Validation(1, 500));
+  Say("small-1", 0, Validation(2, 400));
+  const auto before = loop_->Find("small-1");
+  Reopen();
+  const auto after = loop_->Find("small-1");
+  EXPECT_EQ(after->state, JobState::kRunning);
+  EXPECT_EQ(after->Current()->token, before->Current()->token) << "the same workers are believed";
+  EXPECT_EQ(after->lr, before->lr);
+  EXPECT_DOUBLE_EQ(after->curve.loss, 2.5);
+  ASSERT_EQ(after->validations.size(), 2u);
+  EXPECT_EQ(after->validations[1]->decision, before->validations[1]->decision);
+  EXPECT_THAT(launcher_.started, IsEmpty());
+  EXPECT_THAT(launcher_.adopted, ElementsAre("small-1/1 " + options_.state_folder + "/jobs/small-1/attempt-1"));
+  Say("small-1", 0, Validation(2, 999));
+  EXPECT_EQ(loop_->Find("small-1")->validations[1]->decision, before->validations[1]->decision);
+  EXPECT_EQ(loop_->Find("small-1")->last_event, after->last_event + 1) << "an observation";
+  Say("small-1", 0, Finished{5, "MAX_EPOCHS"});
+  Exit("small-1", 0);
+  EXPECT_EQ(State("small-1"), JobState::kCompleted);
+}
+
+TEST_F(ControlLoopTest, QueuedAndEndedJobsSurviveARestart) {
+  Submit({.spec = Spec(4)}).value();
+  Submit({.spec = Spec(4)}).value();
+  Submit({.spec = Spec(4)}).value();
+  ASSERT_TRUE(Command("small-3", JobCommand::kCancel).has_value());
+  Reopen();
+  EXPECT_EQ(State("small-2"), JobState::kQueued);
+  EXPECT_EQ(State("small-3"), JobState::kCancelled);
+  ASSERT_EQ(loop_->All().size(), 3u);
+  EXPECT_EQ(loop_->All()[0]->id, "small-3") << "newest first";
+  Exit("small-1", 2);
+  EXPECT_THAT(launcher_.started, ElementsAre("small-2/1"));
+}
+
+TEST_F(ControlLoopTest, EveryEventIsOnTheDiskBeforeItsActionRuns) {
+  class ReadingLauncher final : public Launcher {
+   public:
+    explicit ReadingLauncher(Store& store) : store_(store) {}
+    Result<int64_t> Start(const LaunchRequest& request) override {
+      stored_at_start = store_.Events(request.job, 0, 10)->size();
+      return int64_t{1};
+    }
+    void Adopt(const std::string&, int, const std::string&) override {}
+    void Kill(const std::string&, int) override {}
+    size_t stored_at_start = 0;
+
+   private:
+    Store& store_;
+  };
+  ReadingLauncher launcher(*store_);
+  loop_ = std::make_unique<ControlLoop>(options_, *store_, files_, clock_);
+  ASSERT_TRUE(loop_->Recover({.launcher = &launcher}, "tcp://127.0.0.1:1").has_value());
+  Submit({.spec = Spec()}).value();
+  EXPECT_EQ(launcher.stored_at_start, 2u) << "submitted, starting";
+}
+
+TEST_F(ControlLoopTest, CommandsAnswer) {
+  EXPECT_EQ(Command("nothing-1", JobCommand::kCancel).error().code, ErrorCode::kNotFound);
+  Submit({.spec = Spec()}).value();
+  EXPECT_EQ(Command("small-1", JobCommand::kResume).error().code, ErrorCode::kConflict);
+  EXPECT_EQ((*Command("small-1", JobCommand::kCancel))->state, JobState::kStopping);
+  Exit("small-1", 0);
+  EXPECT_EQ(State("small-1"), JobState::kCancelled);
+  EXPECT_EQ((*Command("small-1", JobCommand::kResume))->state, JobState::kQueued);
+  EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-1/2"));
+}
+
+TEST_F(ControlLoopTest, EachEventIsAnnounced) {
+  std::vector<std::string> noticed;
+  loop_->OnEvent([&](const std::string& id) { noticed.push_back(id); });
+  Submit({.spec = Spec()}).value();
+  EXPECT_THAT(noticed, ElementsAre("small-1", "small-1", "small-1")) << "submitted, starting, launched";
+  Say("small-1", 0, Metrics{.step = 1});
+  EXPECT_EQ(noticed.size(), 3u) << "a point of the curve is no event";
+}
+
+}  // namespace
+}  // namespace plateau::test
