@@ -106,8 +106,10 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   auto parts = std::make_unique<Parts>();
   auto& files = parts->files;
   const std::string& state = options.state_folder;
-  PLATEAU_TRY(files.MakeDirectories(state + "/jobs"));
-  ::chmod((state + "/jobs").c_str(), 0700);  // launch.json holds the attempts' tokens
+  for (const std::string folder : {"/jobs", "/db"}) {
+    PLATEAU_TRY(files.MakeDirectories(state + folder));
+    ::chmod((state + folder).c_str(), 0700);  // both hold the attempts' tokens
+  }
   PLATEAU_ASSIGN(parts->lock, StateLock::Take(state));
   PLATEAU_ASSIGN(parts->store, Store::Open(state + "/db"));
 

@@ -21,16 +21,16 @@ struct MachineLimits {
   int64_t longest_restart_delay_ms = 32'000;
 };
 
-// --- Events
-// -------------------------------------------------------------------------------------------------------------------------
+// --- Events ---
 struct Submitted {};
 struct StartGranted {
   std::string token;
   std::vector<int> cores;
 };
+// The scheduler: it cannot start on this node.
 struct HoldPlaced {
   std::string reason, message;
-};  // the scheduler: cannot start on this node
+};
 struct Launched {
   int attempt = 0;
   int64_t supervisor_pid = 0;
@@ -53,7 +53,7 @@ struct CheckpointRejected {
   CheckpointReport report;
   std::string message;
 };
-// path empty: current.json could not be written; trouble: why, or which deletion failed.
+// An empty path: current.json could not be written; trouble: why, or which deletion failed.
 struct CheckpointPublished {
   std::string path;
   std::vector<std::string> removed;
@@ -76,34 +76,37 @@ using JobEvent =
     std::variant<Submitted, StartGranted, HoldPlaced, Launched, LaunchFailed, WorkerSaid, CheckpointVerified, CheckpointRejected,
                  CheckpointPublished, AttemptExited, StopRequested, ResumeRequested, TimerFired, Recovered>;
 
-// --- Actions
-// ------------------------------------------------------------------------------------------------------------------------
+// --- Actions ---
 struct LaunchAttempt {
   int attempt = 0;
 };
+// Ends its session to the last process; AttemptExited follows.
 struct KillAttempt {
   int attempt = 0;
-};  // its session, until it is empty; AttemptExited follows
+};
+// CheckpointVerified or CheckpointRejected follows.
 struct VerifyCheckpoint {
   int attempt = 0;
   CheckpointReport report;
-};  // CheckpointVerified or CheckpointRejected follows
+};
+// CheckpointPublished follows.
 struct PublishCheckpoint {
   CheckpointRecord checkpoint;
   std::vector<std::string> removals;
-};  // CheckpointPublished follows
+};
+// To the sender of this event.
 struct ReplyToWorker {
   CoordinatorReply reply;
-};  // to the sender of this event
+};
+// To whoever reported this checkpoint last.
 struct AnswerCheckpoint {
   std::string path;
   CoordinatorReply reply;
-};  // to whoever reported this checkpoint last
+};
 
 using JobAction = std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, ReplyToWorker, AnswerCheckpoint>;
 
-// --- Records
-// ------------------------------------------------------------------------------------------------------------------------
+// --- Records ---
 using EventValue = std::variant<std::string, int64_t, double, bool>;
 
 // One line of a job's history.
@@ -116,6 +119,7 @@ struct EventRow {
   std::vector<std::pair<std::string, EventValue>> fields;
 };
 
+// What one turn led to. The control loop stores job, events, validation and point before it carries out the actions.
 struct Outcome {
   Job job;
   std::vector<EventRow> events;

@@ -246,7 +246,10 @@ Result<int64_t> LocalLauncher::Start(const LaunchRequest& request) {
   sigset_t none;
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+  sigset_t all;
+  sigfillset(&all);
+  posix_spawnattr_setsigdefault(&attributes, &all);  // the coordinator ignores SIGPIPE; ranks must not inherit that
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   std::vector<std::string> arguments{options_.supervisor_program, "supervise", "--dir", request.folder};
   std::vector<char*> pointers;
   for (auto& argument : arguments) pointers.push_back(argument.data());

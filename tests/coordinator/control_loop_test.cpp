@@ -76,7 +76,10 @@ class ControlLoopTest : public ::testing::Test {
   }
   void Say(const std::string& id, int rank, const WorkerMessage& message) {
     const auto job = loop_->Find(id);
-    LinkMessage heard{.identity = "peer", .message = message, .heard_ms = clock_.MonotonicMs()};
+    LinkMessage heard;
+    heard.identity = "peer";
+    heard.message = message;
+    heard.heard_ms = clock_.MonotonicMs();
     heard.sender.job = id;
     heard.sender.attempt = job->Current()->number;
     heard.sender.token = job->Current()->token;

@@ -2,10 +2,12 @@
 // test.
 #pragma once
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <sys/stat.h>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -38,9 +40,10 @@ class CoordinatorHome {
     options.kill_grace_ms = 500;
   }
   ~CoordinatorHome() {  // no attempt outlives the test: its supervisors are told to end
+    std::vector<std::filesystem::path> attempts;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path()))
-      if (entry.path().filename() == "supervisor.json" && !std::filesystem::exists(entry.path().parent_path() / "exit.json"))
-        EndSupervisor(entry.path());
+      if (entry.path().filename() == "launch.json") attempts.push_back(entry.path().parent_path());
+    for (const auto& attempt : attempts) EndAttempt(attempt);
   }
 
   std::string path(const std::string& name) const { return folder_.path() + "/" + name; }
@@ -77,12 +80,13 @@ class CoordinatorHome {
   DaemonOptions options;
 
  private:
-  static void EndSupervisor(const std::filesystem::path& file) {
-    PosixFileSystem files;
-    const auto text = files.Read(file.string());
-    const auto json = nlohmann::json::parse(text ? *text : "", nullptr, false);
+  static void EndAttempt(const std::filesystem::path& attempt) {
+    const auto ended = [&] { return std::filesystem::exists(attempt / "exit.json"); };
+    Eventually([&] { return ended() || std::filesystem::exists(attempt / "supervisor.json"); }, 5'000);
+    if (ended()) return;
+    const auto json = nlohmann::json::parse(std::ifstream(attempt / "supervisor.json"), nullptr, false);
     if (json.is_object() && json.contains("pid")) ::kill(json.at("pid").get<pid_t>(), SIGTERM);
-    Eventually([&] { return std::filesystem::exists(file.parent_path() / "exit.json"); });
+    Eventually(ended);
   }
 
   TempFolder folder_;
