@@ -76,6 +76,7 @@ int Main(int argc, char** argv) {
       "Exit codes: 0 done, 1 failure, 2 usage or input, 3 the job's loss was not finite.");
   app.set_version_flag("--version", std::string("plateau " PLATEAU_VERSION));
   app.require_subcommand(1);
+  AddConnectionOptions(app, context);  // before the command as well as behind it
   AddCommands(app, context);
   const std::vector<std::string> names = CommandNames(app);
   if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {

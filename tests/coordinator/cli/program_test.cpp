@@ -121,6 +121,13 @@ TEST_F(CliProgram, JsonIsOneDocumentOnStandardOutput) {
   }
 }
 
+TEST_F(CliProgram, TheEndpointMayStandBeforeTheCommand) {
+  FakeHttpServer server([](const FakeRequest& request) { return OneJob(request, "RUNNING", ""); });
+  const Ran run = Plateau("--endpoint " + server.Url() + " show a-1");
+  EXPECT_EQ(run.code, 0) << run.out;
+  EXPECT_THAT(run.out, HasSubstr("a-1"));
+}
+
 TEST_F(CliProgram, LogsAreReadByOffsetUntilNothingIsLeft) {
   FakeHttpServer server([](const FakeRequest& request) { return OneJob(request, "COMPLETED", ""); });
   const Ran run = Plateau("logs last --rank 3 --follow --endpoint " + server.Url());
