@@ -191,6 +191,17 @@ TEST_F(TrainRun, AFinishedRunStaysFinishedAndMoreStepsGoOn) {
   EXPECT_EQ(Current(output).at("step"), 70);
 }
 
+TEST_F(TrainRun, ResumeNoneBeginsAnewAndLeavesTheOldRunAlone) {
+  const std::string output = Undisturbed(1), model = Published(output, "model.safetensors");
+  ASSERT_EQ(Run(1, output, {"--resume", "none", "--set", "training.max_steps=20"}), 0) << last_output_;
+  EXPECT_EQ(Current(output).at("path"), "attempt-2/step-000000020");
+  EXPECT_TRUE(std::filesystem::exists(output + "/tiny/attempt-1/step-000000060/manifest.json"));
+  ASSERT_EQ(Run(1, output), 0) << last_output_;  // goes on with the new run, not with the old one's 60 steps
+  EXPECT_THAT(last_output_, HasSubstr("at step 20"));
+  EXPECT_TRUE(Published(output, "model.safetensors") == model);
+  EXPECT_EQ(Current(output).at("path"), "attempt-3/step-000000060");
+}
+
 TEST_F(TrainRun, OldCheckpointsGoTheLastAndTheBestStay) {
   const std::string output = Undisturbed(1, {"--set", "checkpoint.keep_last=2", "--set", "checkpoint.keep_best=0"});
   PosixFileSystem files;

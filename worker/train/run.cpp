@@ -118,7 +118,7 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
 
 std::string ReasonOf(ErrorCode code) {
   if (ExitCode(code) == 2) return "BAD_INPUT";
-  return code == ErrorCode::kIo ? "IO" : "INTERNAL";
+  return code == ErrorCode::kIo || code == ErrorCode::kCorrupt ? "IO" : "INTERNAL";
 }
 
 // The run itself; the answer is the same on every rank.

@@ -56,6 +56,12 @@ Result<std::pair<RetentionCandidate, int>> ReadCandidate(FileSystem& files, cons
   return std::pair{candidate, state.identity.lineage};
 }
 
+// nullopt when its state.json cannot be read.
+std::optional<int> LineageOf(FileSystem& files, const std::string& run_folder, const std::string& path) {
+  const auto candidate = ReadCandidate(files, run_folder, {.path = path});
+  return candidate ? std::optional(candidate->second) : std::nullopt;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<FolderLock>> FolderLock::Take(const std::string& run_folder) {
@@ -128,7 +134,9 @@ Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std:
     std::stable_partition(entries.begin(), entries.end(),
                           [&](const CheckpointEntry& entry) { return entry.path == current->path; });
   }
+  const std::optional<int> lineage = current ? LineageOf(files, run_folder, current->path) : std::nullopt;
   for (const CheckpointEntry& entry : entries) {
+    if (lineage && LineageOf(files, run_folder, entry.path).value_or(*lineage) != *lineage) continue;  // of a run begun otherwise
     auto loaded = LoadCheckpoint(files, run_folder + "/" + entry.path);
     if (loaded) return std::optional(std::move(*loaded));
     LogWarning("checkpoint {} cannot be used: {}; trying the one before", entry.path, loaded.error().message);

@@ -76,6 +76,15 @@ TEST_F(RunFolder, ADamagedNewestIsPassedOverForTheOneBefore) {
   EXPECT_EQ(NewestStep(), 10);
 }
 
+TEST_F(RunFolder, ADamagedNewestIsNotReplacedByARunBegunOtherwise) {
+  Write(1, 10, 0, 0, 1);
+  Write(2, 5, 0, 0, 2);
+  const auto newest = Write(2, 15, 0, 0, 2);
+  Publish(newest, 15);
+  Damage(newest);
+  EXPECT_EQ(NewestStep(), 5);
+}
+
 TEST_F(RunFolder, WhenAllAreDamagedTheRunDoesNotBeginAnewByItself) {
   const auto only = Write(1, 10);
   Publish(only, 10);
