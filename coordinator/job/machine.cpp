@@ -129,18 +129,19 @@ void Turn::On(const AttemptExited& event) {
   const bool unexplained = attempt.reason.empty() && attempt.finished.empty();
   if (unexplained && (event.exit_code == 2 || event.exit_code == 3) && event.signal == 0) attempt.retry = false;
   const std::string finished = attempt.finished;
-  EndAttempt(finished.empty() ? ExitReason(event) : "FINISHED", finished.empty() ? event.message : "finished: " + finished,
-             event.exit_code);
+  const bool silent_zero = event.exit_code == 0 && event.signal == 0;
+  const std::string how = event.message + (silent_zero ? ", but rank 0 had not said that training was finished" : "");
+  EndAttempt(finished.empty() ? ExitReason(event) : "FINISHED", finished.empty() ? how : "finished: " + finished, event.exit_code);
   const Attempt& ended = *job().Current();
   if (!finished.empty() && finished != "STOPPED") {
     return End(JobState::kCompleted, finished, fmt::format("training ended at step {}: {}", job().curve.step, finished));
   }
   if (job().stop != StopTarget::kNone) {
     const bool pause = job().stop == StopTarget::kPause;
-    const std::string how =
+    const std::string end =
         finished.empty() ? "its processes were killed before they could write a last checkpoint" : "a checkpoint was written";
     return End(pause ? JobState::kPaused : JobState::kCancelled, "REQUESTED",
-               fmt::format("{} on request; {}", pause ? "paused" : "cancelled", how));
+               fmt::format("{} on request; {}", pause ? "paused" : "cancelled", end));
   }
   if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);

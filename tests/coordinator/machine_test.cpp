@@ -82,6 +82,7 @@ TEST(Machine, ExitCodeZeroWithoutFinishedIsNoCompletion) {
   t.Run();
   t.Exit(0);
   EXPECT_EQ(t.job.state, JobState::kQueued);
+  EXPECT_THAT(t.job.message, HasSubstr("rank 0 had not said that training was finished"));
 }
 
 TEST(Machine, NanLossFailsAtOnceWithStepAndLayer) {

@@ -197,6 +197,22 @@ TEST(Checkpoints, AnUnfinishedPublicationIsRepeatedAfterARestartOfTheCoordinator
   EXPECT_EQ(FindAction<PublishCheckpoint>(back)->checkpoint.step, 100);
 }
 
+TEST(Checkpoints, ARepeatedReportOfOneThatWasRetiredSinceIsAnswered) {
+  JobSpec spec = SmallSpec();
+  spec.checkpoint.keep_last = 1;
+  spec.checkpoint.keep_best = 0;
+  JobUnderTest t(spec);
+  t.Run();
+  for (const int64_t step : {100, 200}) {
+    t.Tell(CheckpointVerified{1, Checkpoint(step), "c"});
+    t.Tell(CheckpointPublished{Checkpoint(step).path, t.job.removals_pending, {}});
+  }
+  const auto repeated = t.Say(0, Checkpoint(100));  // its answer was lost with the coordinator
+  ASSERT_NE(FindReply<Published>(repeated), nullptr);
+  EXPECT_EQ(FindReply<Published>(repeated)->step, 100);
+  EXPECT_EQ(t.job.checkpoints.back().step, 200);
+}
+
 TEST(Checkpoints, OnlyTheAttemptsOwnFoldersAreTaken) {
   JobUnderTest t;
   t.Run();
