@@ -29,7 +29,10 @@ Json ScalarToJson(const YAML::Node& node) {
   return text;
 }
 
-Result<Json> NodeToJson(const YAML::Node& node, const std::string& where, int depth) {
+constexpr int kMaxNodes = 10'000;  // aliases are written out, so that a few lines could stand for billions
+
+Result<Json> NodeToJson(const YAML::Node& node, const std::string& where, int depth, int& nodes_left) {
+  if (--nodes_left < 0) return Fail(ErrorCode::kInvalidInput, "{}: holds more than {} values, aliases written out", where, kMaxNodes);
   if (depth > 32) return Fail(ErrorCode::kInvalidInput, "{}: nested deeper than 32 levels", where);
   switch (node.Type()) {
     case YAML::NodeType::Map: {
@@ -39,14 +42,14 @@ Result<Json> NodeToJson(const YAML::Node& node, const std::string& where, int de
         if (key.empty()) return Fail(ErrorCode::kInvalidInput, "{}:{}: a key is not plain text", where, entry.first.Mark().line + 1);
         if (object.contains(key))
           return Fail(ErrorCode::kInvalidInput, "{}:{}: field \"{}\" stands twice; keep one", where, entry.first.Mark().line + 1, key);
-        PLATEAU_ASSIGN(object[key], NodeToJson(entry.second, where, depth + 1));
+        PLATEAU_ASSIGN(object[key], NodeToJson(entry.second, where, depth + 1, nodes_left));
       }
       return object;
     }
     case YAML::NodeType::Sequence: {
       Json array = Json::array();
       for (const auto& element : node) {
-        PLATEAU_ASSIGN(auto value, NodeToJson(element, where, depth + 1));
+        PLATEAU_ASSIGN(auto value, NodeToJson(element, where, depth + 1, nodes_left));
         array.push_back(std::move(value));
       }
       return array;
@@ -63,7 +66,8 @@ Result<Json> YamlToJson(std::string_view text, const std::string& where) {
     const auto documents = YAML::LoadAll(std::string(text));
     if (documents.size() != 1)
       return Fail(ErrorCode::kInvalidInput, "{}: holds {} YAML documents, expected one job specification", where, documents.size());
-    return NodeToJson(documents[0], where, 0);
+    int nodes_left = kMaxNodes;
+    return NodeToJson(documents[0], where, 0, nodes_left);
   } catch (const YAML::Exception& error) {
     return Fail(ErrorCode::kInvalidInput, "{}:{}:{}: not valid YAML: {}", where, error.mark.line + 1, error.mark.column + 1, error.msg);
   }

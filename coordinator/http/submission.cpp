@@ -1,6 +1,8 @@
 // Parsing and checking of a submitted job.
 #include "coordinator/http/submission.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "common/checksum.h"
@@ -8,16 +10,41 @@
 namespace plateau {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;  // sorted: an ordered one takes quadratic time for many keys
 constexpr const char* kWhere = "request body";
+constexpr int kMaxDepth = 32;
 
 bool IsJson(const std::string& type) { return type == "application/json"; }
 bool IsYaml(const std::string& type) {
   return type == "application/yaml" || type == "application/x-yaml" || type == "text/yaml" || type == "text/x-yaml";
 }
 
+// How deep brackets and braces are nested outside of strings. Known before parsing, because JSON values are copied and freed
+// recursively.
+int NestingDepth(const std::string& text) {
+  int depth = 0, deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string && c == '\\')
+      ++i;
+    else if (c == '"')
+      in_string = !in_string;
+    else if (!in_string && (c == '[' || c == '{'))
+      deepest = std::max(deepest, ++depth);
+    else if (!in_string && (c == ']' || c == '}'))
+      --depth;
+  }
+  return deepest;
+}
+
 Result<Json> ParseBody(const ApiRequest& request) {
-  if (IsYaml(request.content_type)) return YamlToJson(request.body, kWhere);
+  if (IsYaml(request.content_type)) {
+    PLATEAU_ASSIGN(const auto document, YamlToJson(request.body, kWhere));
+    return Json(document);
+  }
+  if (NestingDepth(request.body) > kMaxDepth)
+    return Fail(ErrorCode::kInvalidInput, "{}: nested deeper than {} levels", kWhere, kMaxDepth);
   try {
     return Json::parse(request.body);
   } catch (const nlohmann::json::exception& error) {
@@ -77,7 +104,7 @@ std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, 
   if (!document) return refuse(400, document.error().message);
   for (const auto& status : {CheckAbsolute(*document, "", "output"), CheckAbsolute(*document, "data", "store")})
     if (!status) return refuse(422, status.error().message);
-  auto spec = ParseJobSpecJson(nlohmann::json(*document), kWhere, force);
+  auto spec = ParseJobSpecJson(*document, kWhere, force);
   if (!spec) return refuse(422, spec.error().message);
   if (auto store = CheckStore(files, spec->data.store); !store) return refuse(422, store.error().message);
 

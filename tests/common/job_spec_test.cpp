@@ -101,6 +101,18 @@ TEST(JobSpec, BrokenYamlNamesLineAndColumn) {
   EXPECT_THAT(ErrorOf("- 1\n- 2\n"), HasSubstr("expected a section of fields"));
 }
 
+TEST(JobSpec, YamlThatGrowsWithoutBoundIsRefused) {
+  std::string laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 12; ++i) {
+    laughs += fmt::format("a{0}: &a{0} [", i);
+    for (int k = 0; k < 10; ++k) laughs += fmt::format("{}*a{}", k > 0 ? ", " : "", i - 1);
+    laughs += "]\n";
+  }
+  const auto refused = YamlToJson(laughs, "job.yaml");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("more than 10000 values"), std::string::npos) << refused.error().message;
+}
+
 TEST(JobSpec, SetEditsDottedFields) {
   auto document = YamlToJson(kExample, "job.yaml");
   ASSERT_TRUE(document);

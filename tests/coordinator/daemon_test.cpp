@@ -93,6 +93,7 @@ TEST(Daemon, BadRequestsAreExplained) {
   };
   problem(PostJson(*daemon, "/v1/jobs", "{\"version\": 1,\n \"kind\": }"), 400, "line 2");
   problem(PostJson(*daemon, "/v1/jobs", "[]"), 422, "section");
+  problem(PostJson(*daemon, "/v1/jobs", std::string(500'000, '[') + std::string(500'000, ']')), 400, "nested deeper");
   auto spec = home.Spec();
   spec["data"]["store"] = home.path("absent");
   const auto missing = PostJson(*daemon, "/v1/jobs", spec.dump());
@@ -141,6 +142,11 @@ TEST(Daemon, YamlIsTakenAsWellAsJson) {
   ASSERT_EQ(answer.status, 201) << answer.body;
   EXPECT_EQ(json::parse(answer.body).at("id"), "from-yaml-1");
   EXPECT_EQ(http.Ask("POST", "/v1/jobs", "Content-Type: application/yaml\r\n", "a: [1").status, 400);
+  std::string deep_lists, deep_maps;
+  for (int i = 0; i < 400'000; ++i) deep_lists += "- ";
+  for (int i = 0; i < 1'000; ++i) deep_maps += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+  for (const auto& deep : {deep_lists, deep_maps, std::string(500'000, '['), std::string(500'000, '{')})
+    EXPECT_EQ(RawHttp(daemon->http_endpoint()).Ask("POST", "/v1/jobs", "Content-Type: application/yaml\r\n", deep).status, 400);
 }
 
 TEST(Daemon, AnIdempotencyKeyMakesOneJob) {
