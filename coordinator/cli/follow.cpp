@@ -61,8 +61,7 @@ class Follower {
     PLATEAU_ASSIGN(news.job, client.Get(JobPath(id_)));
     ended_ = ReadJobView(news.job).Ended();
     const int wait_s = first_ || ended_ ? 0 : live_ ? kRedrawS : kLineS;
-    const std::string target = JobPath(id_, fmt::format("/events?after={}&wait={}", last_event_, wait_s));
-    PLATEAU_ASSIGN(news.events, client.Get(target, wait_s * 1000 + kPollMarginMs));
+    PLATEAU_ASSIGN(news.events, AskEvents(client, wait_s));
     if (!ended_) {
       PLATEAU_ASSIGN(news.job, client.Get(JobPath(id_)));
     }
@@ -71,6 +70,18 @@ class Follower {
       news.validations = ReadValidations(metrics);
     }
     return news;
+  }
+
+  // An answer holds a bounded number of events: where none is waited for, all pages are read.
+  Result<Json> AskEvents(const ApiClient& client, int wait_s) const {
+    Json all = {{"events", Json::array()}, {"last", last_event_}};
+    while (true) {
+      const std::string target = JobPath(id_, fmt::format("/events?after={}&wait={}", all["last"].get<int64_t>(), wait_s));
+      PLATEAU_ASSIGN(Json page, client.Get(target, wait_s * 1000 + kPollMarginMs));
+      for (auto& event : page.at("events")) all["events"].push_back(std::move(event));
+      all["last"] = page.at("last");
+      if (wait_s > 0 || page["events"].empty()) return all;
+    }
   }
 
   // A coordinator that is restarted comes back; one that never answered is not waited for.

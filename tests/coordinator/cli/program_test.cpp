@@ -39,6 +39,7 @@ FakeAnswer OneJob(const FakeRequest& request, const std::string& state, const st
                           R"(","message":"why","network":"vgg-a","step":57,"epoch":1,"max_epochs":2,"output":"/runs/a-1"})";
   if (request.method == "POST") return {request.target.starts_with("/v1/jobs/") ? 202 : 201, job, ""};
   if (request.target == "/v1/jobs") return {200, R"({"jobs":[)" + job + "]}", ""};
+  if (request.target.find("/events?after=1") != std::string::npos) return {200, R"({"events":[],"last":1})", ""};
   if (request.target.find("/events") != std::string::npos)
     return {200, R"({"events":[{"seq":1,"time":"2026-11-22T06:03:41.123Z","type":"submitted","message":"hello"}],"last":1})", ""};
   if (request.target.find("/logs") != std::string::npos) {
@@ -87,6 +88,22 @@ TEST_F(CliProgram, FollowEndsWithTheExitCodeOfTheJob) {
     EXPECT_THAT(run.out, HasSubstr(std::string("a-1 is ") + state + ": " + reason));
     EXPECT_THAT(run.out, Not(HasSubstr("\033")));
   }
+}
+
+TEST_F(CliProgram, WatchReadsAllPagesOfALongHistoryAndShowsItsEnd) {
+  FakeHttpServer server([](const FakeRequest& request) {
+    const size_t at = request.target.find("after=");
+    if (at == std::string::npos) return OneJob(request, "COMPLETED", "PLATEAU");
+    const int after = std::stoi(request.target.substr(at + 6));
+    if (after == 3) return FakeAnswer{200, R"({"events":[],"last":3})", ""};
+    const std::string next = std::to_string(after + 1);
+    return FakeAnswer{200, R"({"events":[{"seq":)" + next + R"(,"time":"","type":"running","message":"event )" + next + R"("}],"last":)" + next + "}", ""};
+  });
+  const Ran run = Plateau("watch a-1 --events 2 --endpoint " + server.Url());
+  EXPECT_EQ(run.code, 0) << run.out;
+  EXPECT_THAT(run.out, Not(HasSubstr("event 1")));
+  EXPECT_THAT(run.out, HasSubstr("event 2"));
+  EXPECT_THAT(run.out, HasSubstr("event 3"));
 }
 
 TEST_F(CliProgram, CtrlCLeavesTheJobRunningAndSaysHowToWatchAgain) {
