@@ -154,7 +154,7 @@ std::vector<std::string> RenderLive(const Style& style, const JobView& job, cons
   std::vector<std::string> lines;
   lines.push_back(fmt::format("{}  {}  {}  attempt {}{}{}", style.Paint(Colour::kBold, job.id), StateText(style, job), job.network, job.attempt,
                               job.restarts > 0 ? fmt::format(", {} restarts", job.restarts) : "", job.reason.empty() ? "" : "  " + job.reason));
-  lines.push_back(fmt::format("{} {:3.0f}%  {}", Bar(style, job.Share(), 30), job.Share() * 100, RenderProgress(job)));
+  lines.push_back(fmt::format("{} {:3.0f}%  {}", Bar(style, job.Share(), 20), job.Share() * 100, RenderProgress(job)));
   if (!validations.empty()) {
     std::vector<double> errors;
     for (const auto& row : validations) errors.push_back(row.top1_error);

@@ -79,6 +79,7 @@ JobView ReadJobView(const Json& job) {
   view.name = Text(job, "name");
   view.state = Text(job, "state");
   view.reason = Text(job, "reason");
+  if (view.reason == view.state) view.reason.clear();  // says nothing more
   view.message = Text(job, "message");
   view.created = Text(job, "created");
   view.started = Text(job, "started");

@@ -30,6 +30,9 @@ function refresh(node, key, make) {
 
 const chip = (state) => el("span", { class: "chip " + state }, state);
 
+// The reason where it says more than the state.
+const reason = (job) => (job.reason && job.reason !== job.state ? job.reason : "");
+
 function progressBar(job) {
   const percent = share(job) * 100;
   return [el("span", { class: "bar " + job.state }, el("i", { style: `width: ${percent}%` })), percent.toFixed(0) + "%"];
@@ -55,7 +58,7 @@ function jobRow(job) {
     attributes: { onclick: () => (location.hash = "#/job/" + encodeURIComponent(job.id)) },
     cells: [link, [chip(job.state)], job.network, progressBar(job), `${Number(job.epoch || 0).toFixed(2)} / ${job.max_epochs ?? "–"}`,
             format.figure(job.loss), format.figure(job.lr), job.best ? format.metric(job.best.metric, job.best.value) : "–", rate,
-            format.span(job.started, job.ended), job.reason || ""],
+            format.span(job.started, job.ended), reason(job)],
   };
 }
 
@@ -86,7 +89,7 @@ function jobHead(job, act) {
   const canCancel = !ended(job) && job.state !== "STOPPING";
   const canResume = ["FAILED", "CANCELLED", "PAUSED"].includes(job.state);
   const left = remaining(job);
-  const text = [job.reason, job.message].filter(Boolean).join(" – ");
+  const text = [reason(job), job.message].filter(Boolean).join(" – ");
   return [
     el("div", { class: "head" }, el("h1", {}, job.id), chip(job.state), el("span", { class: "quiet" }, job.network), el("span", { class: "fill" }),
        el("button", { disabled: !canResume, onclick: () => act("resume") }, "Resume"),
@@ -143,7 +146,8 @@ function attemptsPanel(job) {
 }
 
 function eventsPanel(events) {
-  const rows = events.slice().reverse().map((e) => ({ cells: [format.clock(e.time), e.type.replaceAll("_", " "), e.message || ""] }));
+  // A checkpoint that is complete is published a moment later; one line is enough for both.
+  const rows = events.filter((e) => e.type !== "checkpoint").reverse().map((e) => ({ cells: [format.clock(e.time), e.type.replaceAll("_", " "), e.message || ""] }));
   return [el("h2", {}, "Events"), el("div", { class: "scroll" }, table([["Time", "tight"], ["Event", "tight"], [""]], rows))];
 }
 

@@ -80,7 +80,7 @@ TEST_F(CliProgram, SubmitEditsTheSpecAndSendsAbsolutePaths) {
 
 TEST_F(CliProgram, FollowEndsWithTheExitCodeOfTheJob) {
   for (const auto& [state, reason, code] : {std::tuple("COMPLETED", "PLATEAU", 0), std::tuple("FAILED", "EXIT_137", 1),
-                                            std::tuple("FAILED", "NAN_LOSS", 3), std::tuple("CANCELLED", "CANCELLED", 1)}) {
+                                            std::tuple("FAILED", "NAN_LOSS", 3), std::tuple("CANCELLED", "BY_USER", 1)}) {
     FakeHttpServer server([&, state = state, reason = reason](const FakeRequest& request) { return OneJob(request, state, reason); });
     const Ran run = Plateau("submit " + spec_ + " --follow --endpoint " + server.Url());
     EXPECT_EQ(run.code, code) << run.out;
