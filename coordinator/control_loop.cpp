@@ -22,10 +22,11 @@ Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint) {
   for (const auto& id : order_) {
     const auto job = Find(id);
     const bool running = HasProcesses(job->state);
+    if (running && hands_.launcher != nullptr) {  // first, so that a kill decided by the recovery finds it
+      const int attempt = job->Current()->number;
+      hands_.launcher->Adopt(id, attempt, AttemptFolder(id, attempt));
+    }
     if (running || job->publish_pending || !job->removals_pending.empty()) PLATEAU_TRY(Apply(id, Recovered{}, Now()));
-    if (!running) continue;
-    const int attempt = job->Current()->number;
-    if (hands_.launcher != nullptr) hands_.launcher->Adopt(id, attempt, AttemptFolder(id, attempt));
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #   --no-build      the programs are built already
 # Exit code: 0 when every step did what it should.
 set -euo pipefail
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
@@ -33,6 +34,8 @@ while (($# > 0)); do
     *) usage ;;
   esac
 done
+[[ -z $data || $data == /* ]] || data=$caller/$data
+[[ -z $dir || $dir == /* ]] || dir=$caller/$dir
 [[ -z $epochs || $epochs =~ ^[1-9][0-9]*$ ]] || usage
 
 bin=$PWD/build/release/bin

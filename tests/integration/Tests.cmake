@@ -17,4 +17,4 @@ set_target_properties(integration_full_disk PROPERTIES RUNTIME_OUTPUT_DIRECTORY 
 target_link_libraries(integration_full_disk PRIVATE plateau_worker_run GTest::gmock GTest::gtest_main)
 target_compile_definitions(integration_full_disk PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
 add_dependencies(integration_full_disk plateau-worker)
-gtest_discover_tests(integration_full_disk DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "integration;privileged")
+gtest_discover_tests(integration_full_disk DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS "integration;privileged")

@@ -130,6 +130,24 @@ TEST_F(TrainRun, TheSameMicroBatchesGiveTheSameBitsOnOneTwoAndFourRanks) {
   }
 }
 
+TEST_F(TrainRun, RanksWithDifferentNumbersOfRowsValidateEveryImageOnce) {
+  const std::vector<std::string> arguments{"--set", "training.global_batch=17", "--set", "training.max_steps=6", "--set",
+                                           "lr.initial=1e-6"};  // over 2 ranks 8 and 9 rows, over 3 ranks 5, 6 and 6
+  std::vector<std::string> lines;
+  for (const int ranks : {1, 2, 3}) {
+    ASSERT_EQ(Run(ranks, fmt::format("{}/{}", out_, ranks), arguments), 0) << last_output_;
+    const auto state = nlohmann::json::parse(Published(fmt::format("{}/{}", out_, ranks), "state.json"));
+    std::string counts;
+    for (const auto& validation : state.at("lr").at("history"))
+      counts += fmt::format("{} {} {};", validation.at("images").get<int64_t>(), validation.at("top1_correct").get<int64_t>(),
+                            validation.at("top5_correct").get<int64_t>());
+    ASSERT_FALSE(counts.empty());
+    lines.push_back(counts);
+  }
+  EXPECT_EQ(lines[0], lines[1]);
+  EXPECT_EQ(lines[0], lines[2]);
+}
+
 TEST_F(TrainRun, EveryImageIsSeenOncePerEpoch) {
   const std::string trace = out_ + "/trace";
   ASSERT_EQ(Run(2, out_ + "/run", {"--trace", trace, "--set", "training.max_steps=25"}), 0)

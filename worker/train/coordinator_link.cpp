@@ -1,6 +1,7 @@
 // A rank's line to the coordinator, served by a thread of its own.
 #include "worker/train/coordinator_link.h"
 
+#include <csignal>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -67,8 +68,17 @@ class ZmqLink final : public CoordinatorLink {
     }
     wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_ < 0) return plateau::Fail(ErrorCode::kIo, "eventfd failed; raise the limit on open files");
-    thread_ = std::thread([this] { Serve(); });
+    StartThread();
     return {};
+  }
+
+  // Signals go to the training thread: one that interrupted the poll here would end the rank.
+  void StartThread() {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::thread([this] { Serve(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   ~ZmqLink() override {

@@ -34,8 +34,9 @@ void StopOnSignals(StopFlag& flag) {
 
 void DieWithLauncher() {
   if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return;
+  const pid_t launcher = getppid();
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) LogWarning("this rank will not notice at once when its mpirun dies (prctl failed)");
-  if (getppid() == 1) std::_Exit(1);  // it died before the request
+  if (getppid() != launcher) std::_Exit(1);  // it died before the request; in a container it may well be process 1
 }
 
 }  // namespace plateau

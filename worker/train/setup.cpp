@@ -97,8 +97,10 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
   run.loop.shape = CutIntoLanes(rows, spec.training.micro_batch);
   PLATEAU_ASSIGN(run.training,
                  run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = true}));
-  PLATEAU_ASSIGN(run.validation,
-                 run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = false}));
+  // The same on every rank, also when ranks train on different numbers of rows: it is the stride by which they share the set.
+  const int most_rows = (spec.training.global_batch + world_size - 1) / world_size;
+  const int validation_rows = CutIntoLanes(most_rows, spec.training.micro_batch).lane_rows;
+  PLATEAU_ASSIGN(run.validation, run.engine->Compile({.batch = validation_rows, .height = crop, .width = crop, .training = false}));
   run.loop.spec = spec;
   run.loop.identity = MakeIdentity(spec, manifest, run, world_size);
   run.loop.total_steps = TotalSteps(spec, run.loop.identity.images);
