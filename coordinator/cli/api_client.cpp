@@ -14,7 +14,10 @@ using Json = nlohmann::ordered_json;
 
 ErrorCode CodeOf(int status) {
   switch (status) {
-    case 400: case 413: case 415: case 422: return ErrorCode::kInvalidInput;
+    case 400:
+    case 413:
+    case 415:
+    case 422: return ErrorCode::kInvalidInput;
     case 404: return ErrorCode::kNotFound;
     case 409: return ErrorCode::kConflict;
     case 503: return ErrorCode::kUnavailable;
@@ -26,7 +29,8 @@ Result<Json> ReadJson(const ClientResponse& response, const std::string& target)
   PLATEAU_TRY(ToStatus(response, target));
   Json value = Json::parse(response.body, nullptr, false);
   if (value.is_discarded())
-    return Fail(ErrorCode::kInternal, "{}: the answer is not JSON; is something other than a Plateau coordinator listening there?", target);
+    return Fail(ErrorCode::kInternal, "{}: the answer is not JSON; is something other than a Plateau coordinator listening there?",
+                target);
   return value;
 }
 
@@ -63,7 +67,8 @@ Result<Json> ApiClient::Get(const std::string& target, int timeout_ms) const {
   return ReadJson(response, endpoint_.Url() + target);
 }
 
-Result<Json> ApiClient::Post(const std::string& target, const std::string& body, const std::map<std::string, std::string>& headers) const {
+Result<Json> ApiClient::Post(const std::string& target, const std::string& body,
+                             const std::map<std::string, std::string>& headers) const {
   ClientRequest request;
   request.method = "POST";
   request.target = target;
@@ -79,7 +84,8 @@ Result<std::string> ApiClient::ResolveJob(const std::string& text) const {
 }
 
 Result<std::string> MatchJob(const std::string& text, const std::vector<std::string>& ids) {
-  if (ids.empty()) return Fail(ErrorCode::kNotFound, "job \"{}\": the coordinator has no jobs; submit one with `plateau submit SPEC.yaml`", text);
+  if (ids.empty())
+    return Fail(ErrorCode::kNotFound, "job \"{}\": the coordinator has no jobs; submit one with `plateau submit SPEC.yaml`", text);
   if (text == "last") return ids.front();
   if (std::find(ids.begin(), ids.end(), text) != ids.end()) return text;
   // "vgg-a" means the run vgg-a-3 when it is the only run of that name, whatever other names begin the same way.
@@ -92,7 +98,8 @@ Result<std::string> MatchJob(const std::string& text, const std::vector<std::str
   if (candidates.size() == 1) return candidates.front();
   if (candidates.empty()) {
     const std::string nearest = NearestName(text, ids);
-    return Fail(ErrorCode::kNotFound, "no job \"{}\"{}; `plateau jobs` lists them", text, nearest.empty() ? "" : ", did you mean " + nearest);
+    return Fail(ErrorCode::kNotFound, "no job \"{}\"{}; `plateau jobs` lists them", text,
+                nearest.empty() ? "" : ", did you mean " + nearest);
   }
   return Fail(ErrorCode::kInvalidInput, "\"{}\" could be any of {}; write more of it", text, JoinNames(candidates));
 }

@@ -26,7 +26,8 @@ void RunAction(CliContext& context, const std::string& text, const std::string& 
   const JobView view = ReadJobView(*job);
   if (context.json && !follow) return context.PrintJson(*job);
   if (!context.json) {
-    fmt::print("{} is {}{}\n", context.out.Paint(Colour::kBold, view.id), view.state, view.message.empty() ? "" : ": " + view.message);
+    fmt::print("{} is {}{}\n", context.out.Paint(Colour::kBold, view.id), view.state,
+               view.message.empty() ? "" : ": " + view.message);
     std::fflush(stdout);
   }
   if (!follow) return;
@@ -35,7 +36,8 @@ void RunAction(CliContext& context, const std::string& text, const std::string& 
   if (action == "cancel" && context.exit_code == 1) context.exit_code = 0;
 }
 
-void AddAction(CLI::App& app, CliContext& context, const std::string& action, const char* help, const char* follow_help, const char* examples) {
+void AddAction(CLI::App& app, CliContext& context, const std::string& action, const char* help, const char* follow_help,
+               const char* examples) {
   struct Options {
     std::string job;
     bool follow = false;
@@ -53,8 +55,8 @@ void AddAction(CLI::App& app, CliContext& context, const std::string& action, co
 }  // namespace
 
 void AddCancelCommand(CLI::App& app, CliContext& context) {
-  AddAction(app, context, "cancel", "Stop a job; it writes a checkpoint first, so that it can be resumed", "Wait until it has stopped",
-            "Examples:\n  plateau cancel vgg-a-tiny-1\n  plateau cancel last --follow");
+  AddAction(app, context, "cancel", "Stop a job; it writes a checkpoint first, so that it can be resumed",
+            "Wait until it has stopped", "Examples:\n  plateau cancel vgg-a-tiny-1\n  plateau cancel last --follow");
 }
 
 void AddResumeCommand(CLI::App& app, CliContext& context) {

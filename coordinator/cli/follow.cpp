@@ -18,8 +18,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kRedrawS = 1;        // how often the figures of a live view are read again
-constexpr int kLineS = 10;         // a progress line that often where lines are printed
+constexpr int kRedrawS = 1;  // how often the figures of a live view are read again
+constexpr int kLineS = 10;   // a progress line that often where lines are printed
 constexpr size_t kShownEvents = 12;
 constexpr int kPollMarginMs = 30'000;
 
@@ -53,8 +53,8 @@ class Follower {
   }
 
  private:
-  // The first round answers at once; later ones wait for an event. The round that ends the loop saw the job ended before it read the
-  // events, so that none is missed; the others read the job again afterwards, for fresh figures.
+  // The first round answers at once; later ones wait for an event. The round that ends the loop saw the job ended before it read
+  // the events, so that none is missed; the others read the job again afterwards, for fresh figures.
   Result<News> Ask() {
     PLATEAU_ASSIGN(const ApiClient client, context_.Client());
     News news;
@@ -136,8 +136,10 @@ class Follower {
     context_.exit_code = job.ExitCode();
     if (context_.json) return (void)fmt::print("{}\n", news.job.dump());
     const std::string state = context_.out.Paint(StateColour(job.state), job.state);
-    fmt::print("{} is {}{}{}\n", job.id, state, job.reason.empty() ? "" : ": " + job.reason, job.message.empty() ? "" : " - " + job.message);
-    if (job.best) fmt::print("  best {} {} at validation {}\n", job.best_metric, MetricText(job.best_metric, *job.best), job.best_validation);
+    fmt::print("{} is {}{}{}\n", job.id, state, job.reason.empty() ? "" : ": " + job.reason,
+               job.message.empty() ? "" : " - " + job.message);
+    if (job.best)
+      fmt::print("  best {} {} at validation {}\n", job.best_metric, MetricText(job.best_metric, *job.best), job.best_validation);
     if (!job.checkpoint_path.empty()) fmt::print("  checkpoint {}/{}\n", job.output, job.checkpoint_path);
     if (job.state == "FAILED") fmt::print("  see why: plateau logs {0}; go on from the checkpoint: plateau resume {0}\n", job.id);
     std::fflush(stdout);

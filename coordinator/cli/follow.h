@@ -8,9 +8,9 @@
 namespace plateau {
 
 struct FollowOptions {
-  size_t old_events = 10;     // of the history before now, how many to show
-  int64_t until_step = -1;    // following ends, with exit code 0, once the job is at this step; -1: never
-  int reconnect_s = 60;       // how long a coordinator may be away before following ends
+  size_t old_events = 10;   // of the history before now, how many to show
+  int64_t until_step = -1;  // following ends, with exit code 0, once the job is at this step; -1: never
+  int reconnect_s = 60;     // how long a coordinator may be away before following ends
 };
 
 // Follows job `id` until it is COMPLETED, FAILED or CANCELLED and sets context.exit_code from how it ended. With context.json each

@@ -32,9 +32,11 @@ class Exchange {
     error_code code;
     const auto addresses = resolver.resolve(endpoint_.host, endpoint_.port, code);
     if (code) return Fail(ErrorCode::kUnavailable, "{}: cannot find this host: {}", endpoint_.Url(), code.message());
-    Run([&](error_code& result) {
-      stream_.async_connect(addresses, [&result](error_code e, const asio::ip::tcp::endpoint&) { result = e; });
-    }, code);
+    Run(
+        [&](error_code& result) {
+          stream_.async_connect(addresses, [&result](error_code e, const asio::ip::tcp::endpoint&) { result = e; });
+        },
+        code);
     if (code == asio::error::connection_refused)
       return Fail(ErrorCode::kUnavailable, "no coordinator at {}; start one with `plateau up`", endpoint_.Url());
     return Check(code, "connect");
@@ -51,7 +53,8 @@ class Exchange {
     parser.body_limit(kMaxBodyBytes);
     beast::flat_buffer buffer;
     error_code code;
-    Run([&](error_code& result) { http::async_read(stream_, buffer, parser, [&result](error_code e, size_t) { result = e; }); }, code);
+    Run([&](error_code& result) { http::async_read(stream_, buffer, parser, [&result](error_code e, size_t) { result = e; }); },
+        code);
     PLATEAU_TRY(Check(code, "receive"));
     return parser.release();
   }
@@ -128,14 +131,16 @@ Result<Endpoint> ParseEndpoint(const std::string& url) {
   const bool digits = !endpoint.port.empty() && endpoint.port.size() <= 5 &&
                       std::all_of(endpoint.port.begin(), endpoint.port.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (endpoint.host.empty() || endpoint.host.find('/') != std::string::npos) return refuse("there is no host in it");
-  if (!digits || std::stoi(endpoint.port) > 65535 || (!tail.empty() && tail[0] != ':')) return refuse("the port is not a number up to 65535");
+  if (!digits || std::stoi(endpoint.port) > 65535 || (!tail.empty() && tail[0] != ':'))
+    return refuse("the port is not a number up to 65535");
   return endpoint;
 }
 
 std::string EscapeUrl(const std::string& text) {
   std::string out;
   for (const unsigned char c : text) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_' || c == '~';
+    const bool plain =
+        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_' || c == '~';
     out += plain ? std::string(1, static_cast<char>(c)) : fmt::format("%{:02X}", c);
   }
   return out;

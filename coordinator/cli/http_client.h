@@ -13,7 +13,7 @@ struct ClientRequest {
   std::string target;                          // "/v1/jobs?x=y", already escaped
   std::map<std::string, std::string> headers;  // besides Host, User-Agent and Content-Length
   std::string body;
-  int timeout_ms = 30'000;                     // for the whole exchange, connecting included
+  int timeout_ms = 30'000;  // for the whole exchange, connecting included
 };
 
 struct ClientResponse {

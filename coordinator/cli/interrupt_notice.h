@@ -7,8 +7,8 @@
 
 namespace plateau {
 
-// While it lives, SIGINT and SIGTERM print `message` to stderr and end the process with code 130. Built and destroyed by one thread,
-// before any other thread is started by it (the signal mask is inherited).
+// While it lives, SIGINT and SIGTERM print `message` to stderr and end the process with code 130. Built and destroyed by one
+// thread, before any other thread is started by it (the signal mask is inherited).
 class InterruptNotice {
  public:
   explicit InterruptNotice(std::string message);

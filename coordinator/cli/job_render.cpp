@@ -38,8 +38,8 @@ std::string ValidationTable(const Style& style, const std::vector<ValidationRow>
   const size_t begin = validations.size() > newest ? validations.size() - newest : 0;
   for (size_t i = begin; i < validations.size(); ++i) {
     const auto& row = validations[i];
-    table.Add({std::to_string(row.number), fmt::format("{:.2f}", row.epoch), Grouped(row.step), Percent(row.top1_error), Percent(row.top5_error),
-               Figure(row.loss)});
+    table.Add({std::to_string(row.number), fmt::format("{:.2f}", row.epoch), Grouped(row.step), Percent(row.top1_error),
+               Percent(row.top5_error), Figure(row.loss)});
   }
   return table.Render(style);
 }
@@ -59,8 +59,9 @@ std::string AttemptTable(const Style& style, const std::vector<AttemptRow>& atte
   Table table({"ATTEMPT", "STATE", "REASON", "STARTED", "TIME", "EXIT"});
   table.RightAlign({0});
   for (const auto& row : attempts)
-    table.Add({std::to_string(row.number), row.state, row.reason.empty() ? "-" : row.reason, row.started.empty() ? "-" : row.started,
-               Age(row.started, row.ended, now_ms), row.exit_code ? std::to_string(*row.exit_code) : "-"});
+    table.Add({std::to_string(row.number), row.state, row.reason.empty() ? "-" : row.reason,
+               row.started.empty() ? "-" : row.started, Age(row.started, row.ended, now_ms),
+               row.exit_code ? std::to_string(*row.exit_code) : "-"});
   return table.Render(style);
 }
 
@@ -86,8 +87,9 @@ std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int
   table.RightAlign({4, 5, 6, 7, 8, 9});
   for (const auto& job : jobs) {
     const bool live = job.state == "RUNNING" && job.images_per_s.value_or(0) > 0;
-    table.Add({job.id, StateText(style, job), job.network, fmt::format("{} {:3.0f}%", Bar(style, job.Share(), 10), job.Share() * 100), EpochText(job),
-               OrDash(job.loss), OrDash(job.lr), BestText(job), live ? fmt::format("{:.0f}", *job.images_per_s) : "-",
+    table.Add({job.id, StateText(style, job), job.network,
+               fmt::format("{} {:3.0f}%", Bar(style, job.Share(), 10), job.Share() * 100), EpochText(job), OrDash(job.loss),
+               OrDash(job.lr), BestText(job), live ? fmt::format("{:.0f}", *job.images_per_s) : "-",
                Age(job.started, job.ended, now_ms), job.reason});
   }
   return table.Render(style);
@@ -109,11 +111,12 @@ std::string RenderEvent(const Style& style, const EventRowView& event) {
   if (event.type.find("fail") != std::string::npos || event.message.find("FAILED") != std::string::npos) colour = Colour::kRed;
   std::string type = event.type;
   std::replace(type.begin(), type.end(), '_', ' ');
-  return fmt::format("{}  {}  {}", style.Paint(Colour::kDim, HourMinuteSecond(event.time)), style.Paint(colour, fmt::format("{:<17}", type)),
-                     event.message);
+  return fmt::format("{}  {}  {}", style.Paint(Colour::kDim, HourMinuteSecond(event.time)),
+                     style.Paint(colour, fmt::format("{:<17}", type)), event.message);
 }
 
-std::string RenderDecisions(const Style& style, const std::string& metric, const std::vector<DecisionRow>& decisions, bool only_changes) {
+std::string RenderDecisions(const Style& style, const std::string& metric, const std::vector<DecisionRow>& decisions,
+                            bool only_changes) {
   Table table({"VALIDATION", "EPOCH", "STEP", metric.empty() ? "VALUE" : metric, "LR", "ACTION", "REASON"});
   table.RightAlign({0, 1, 2, 3, 4});
   size_t shown = 0;
@@ -121,8 +124,8 @@ std::string RenderDecisions(const Style& style, const std::string& metric, const
     if (only_changes && row.action == "keep") continue;
     ++shown;
     const Colour colour = row.action == "keep" ? Colour::kPlain : Colour::kYellow;
-    table.Add({std::to_string(row.validation), fmt::format("{:.2f}", row.epoch), Grouped(row.step), MetricText(metric, row.value), Figure(row.lr),
-               style.Paint(colour, row.action), row.reason});
+    table.Add({std::to_string(row.validation), fmt::format("{:.2f}", row.epoch), Grouped(row.step), MetricText(metric, row.value),
+               Figure(row.lr), style.Paint(colour, row.action), row.reason});
   }
   return shown == 0 ? "  none yet\n" : table.Render(style);
 }
@@ -134,13 +137,17 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
   out += "\n";
   AddField(out, style, "message", job.message);
   AddField(out, style, "network", job.network);
-  AddField(out, style, "progress", fmt::format("{} {:.0f}%  {}", Bar(style, job.Share(), 24), job.Share() * 100, RenderProgress(job)));
-  if (job.best) AddField(out, style, "best", fmt::format("{} {} at validation {}", job.best_metric, BestText(job), job.best_validation));
+  AddField(out, style, "progress",
+           fmt::format("{} {:.0f}%  {}", Bar(style, job.Share(), 24), job.Share() * 100, RenderProgress(job)));
+  if (job.best)
+    AddField(out, style, "best", fmt::format("{} {} at validation {}", job.best_metric, BestText(job), job.best_validation));
   AddField(out, style, "created", job.created);
   if (!job.started.empty()) AddField(out, style, "time", Age(job.started, job.ended, now_ms));
-  if (job.attempt > 0) AddField(out, style, "attempt", fmt::format("{} ({} of {} restarts used)", job.attempt, job.restarts, job.max_restarts));
+  if (job.attempt > 0)
+    AddField(out, style, "attempt", fmt::format("{} ({} of {} restarts used)", job.attempt, job.restarts, job.max_restarts));
   if (!job.checkpoint_path.empty())
-    AddField(out, style, "checkpoint", fmt::format("{}/{} (step {})", job.output, job.checkpoint_path, Grouped(job.checkpoint_step)));
+    AddField(out, style, "checkpoint",
+             fmt::format("{}/{} (step {})", job.output, job.checkpoint_path, Grouped(job.checkpoint_step)));
   AddField(out, style, "output", job.output);
   if (!job.workers.empty()) out += Heading(style, "Workers") + WorkerTable(style, job.workers);
   if (!job.attempts.empty()) out += Heading(style, "Attempts") + AttemptTable(style, job.attempts, now_ms);
@@ -152,19 +159,21 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
 std::vector<std::string> RenderLive(const Style& style, const JobView& job, const std::vector<ValidationRow>& validations,
                                     const std::vector<EventRowView>& newest_events) {
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("{}  {}  {}  attempt {}{}{}", style.Paint(Colour::kBold, job.id), StateText(style, job), job.network, job.attempt,
-                              job.restarts > 0 ? fmt::format(", {} restarts", job.restarts) : "", job.reason.empty() ? "" : "  " + job.reason));
+  lines.push_back(fmt::format("{}  {}  {}  attempt {}{}{}", style.Paint(Colour::kBold, job.id), StateText(style, job), job.network,
+                              job.attempt, job.restarts > 0 ? fmt::format(", {} restarts", job.restarts) : "",
+                              job.reason.empty() ? "" : "  " + job.reason));
   lines.push_back(fmt::format("{} {:3.0f}%  {}", Bar(style, job.Share(), 20), job.Share() * 100, RenderProgress(job)));
   if (!validations.empty()) {
     std::vector<double> errors;
     for (const auto& row : validations) errors.push_back(row.top1_error);
     const auto& newest = validations.back();
-    lines.push_back(fmt::format("validation {}: top-1 error {}, top-5 error {}, best {}  {}", newest.number, Percent(newest.top1_error),
-                                Percent(newest.top5_error), BestText(job), style.Paint(Colour::kCyan, Sparkline(style, errors, 40))));
+    lines.push_back(fmt::format("validation {}: top-1 error {}, top-5 error {}, best {}  {}", newest.number,
+                                Percent(newest.top1_error), Percent(newest.top5_error), BestText(job),
+                                style.Paint(Colour::kCyan, Sparkline(style, errors, 40))));
   }
   for (const auto& row : job.workers)
-    lines.push_back(style.Paint(Colour::kDim, fmt::format("rank {} on {}: step {}, {}, heard {:.1f}s ago", row.rank, row.host, Grouped(row.step),
-                                                          row.phase, row.heartbeat_age_s)));
+    lines.push_back(style.Paint(Colour::kDim, fmt::format("rank {} on {}: step {}, {}, heard {:.1f}s ago", row.rank, row.host,
+                                                          Grouped(row.step), row.phase, row.heartbeat_age_s)));
   lines.emplace_back();
   for (const auto& event : newest_events) lines.push_back(RenderEvent(style, event));
   for (auto& line : lines) line = CutVisible(line, static_cast<size_t>(style.columns));

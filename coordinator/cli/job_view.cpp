@@ -45,8 +45,8 @@ std::vector<AttemptRow> ReadAttempts(const Json& list) {
   std::vector<AttemptRow> rows;
   for (const auto& item : list) {
     const auto exit_code = Maybe(item, "exit_code");
-    rows.push_back({Number<int>(item, "number"), Text(item, "state"), Text(item, "reason"), Text(item, "started"), Text(item, "ended"),
-                    exit_code ? std::optional<int>(static_cast<int>(*exit_code)) : std::nullopt});
+    rows.push_back({Number<int>(item, "number"), Text(item, "state"), Text(item, "reason"), Text(item, "started"),
+                    Text(item, "ended"), exit_code ? std::optional<int>(static_cast<int>(*exit_code)) : std::nullopt});
   }
   return rows;
 }
@@ -111,8 +111,8 @@ JobView ReadJobView(const Json& job) {
 std::vector<ValidationRow> ReadValidations(const Json& metrics) {
   std::vector<ValidationRow> rows;
   for (const auto& item : Part(metrics, "validations"))
-    rows.push_back({Number<int>(item, "number"), Number<int64_t>(item, "step"), Number<double>(item, "epoch"), Number<double>(item, "top1_error"),
-                    Number<double>(item, "top5_error"), Number<double>(item, "loss")});
+    rows.push_back({Number<int>(item, "number"), Number<int64_t>(item, "step"), Number<double>(item, "epoch"),
+                    Number<double>(item, "top1_error"), Number<double>(item, "top5_error"), Number<double>(item, "loss")});
   return rows;
 }
 
@@ -126,8 +126,9 @@ std::vector<EventRowView> ReadEvents(const Json& events) {
 std::vector<DecisionRow> ReadDecisions(const Json& lr_history) {
   std::vector<DecisionRow> rows;
   for (const auto& item : Part(lr_history, "decisions"))
-    rows.push_back({Number<int>(item, "validation"), Number<int64_t>(item, "step"), Number<double>(item, "epoch"), Number<double>(item, "value"),
-                    Number<double>(item, "lr"), Text(item, "action"), Text(item, "reason"), Part(item, "improved") == true});
+    rows.push_back({Number<int>(item, "validation"), Number<int64_t>(item, "step"), Number<double>(item, "epoch"),
+                    Number<double>(item, "value"), Number<double>(item, "lr"), Text(item, "action"), Text(item, "reason"),
+                    Part(item, "improved") == true});
   return rows;
 }
 

@@ -37,9 +37,9 @@ struct JobView {
   std::vector<WorkerRow> workers;
   std::vector<AttemptRow> attempts;
 
-  bool Ended() const;              // COMPLETED, FAILED, CANCELLED
-  double Share() const;            // of max_epochs or max_steps, whichever is nearer to its end
-  double RemainingSeconds() const; // of training at the present rate, an upper bound; negative when unknown
+  bool Ended() const;               // COMPLETED, FAILED, CANCELLED
+  double Share() const;             // of max_epochs or max_steps, whichever is nearer to its end
+  double RemainingSeconds() const;  // of training at the present rate, an upper bound; negative when unknown
   // 0 COMPLETED; 3 FAILED with NAN_LOSS; 1 otherwise.
   int ExitCode() const;
 };
@@ -79,7 +79,8 @@ std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int
 std::string RenderJob(const Style& style, const JobView& job, const std::vector<ValidationRow>& validations,
                       const std::vector<DecisionRow>& decisions, int64_t now_ms);
 // The LR history: one line a decision with its reason; `only_changes` leaves the kept ones out.
-std::string RenderDecisions(const Style& style, const std::string& metric, const std::vector<DecisionRow>& decisions, bool only_changes);
+std::string RenderDecisions(const Style& style, const std::string& metric, const std::vector<DecisionRow>& decisions,
+                            bool only_changes);
 std::string RenderEvent(const Style& style, const EventRowView& event);
 // The live view of `plateau watch`: at most style.columns wide, one line an element.
 std::vector<std::string> RenderLive(const Style& style, const JobView& job, const std::vector<ValidationRow>& validations,

@@ -28,8 +28,10 @@ Status PrintJobs(const CliContext& context, bool active) {
     jobs.push_back(std::move(job));
   }
   list["jobs"] = std::move(kept);
-  if (context.json) context.PrintJson(list);
-  else fmt::print("{}", RenderJobs(context.out, jobs, context.clock.NowMs()));
+  if (context.json)
+    context.PrintJson(list);
+  else
+    fmt::print("{}", RenderJobs(context.out, jobs, context.clock.NowMs()));
   return {};
 }
 
@@ -43,7 +45,8 @@ Status PrintJob(const CliContext& context, const std::string& text) {
   }
   PLATEAU_ASSIGN(const Json metrics, client.Get(JobPath(id, "/metrics?after_step=999999999999")));
   PLATEAU_ASSIGN(const Json history, client.Get(JobPath(id, "/lr-history")));
-  fmt::print("{}", RenderJob(context.out, ReadJobView(job), ReadValidations(metrics), ReadDecisions(history), context.clock.NowMs()));
+  fmt::print("{}",
+             RenderJob(context.out, ReadJobView(job), ReadValidations(metrics), ReadDecisions(history), context.clock.NowMs()));
   return {};
 }
 
@@ -51,8 +54,10 @@ Status PrintLrHistory(const CliContext& context, const std::string& text, bool o
   PLATEAU_ASSIGN(const ApiClient client, context.Client());
   PLATEAU_ASSIGN(const std::string id, client.ResolveJob(text));
   PLATEAU_ASSIGN(const Json history, client.Get(JobPath(id, "/lr-history")));
-  if (context.json) context.PrintJson(history);
-  else fmt::print("{}", RenderDecisions(context.out, history.value("metric", ""), ReadDecisions(history), only_changes));
+  if (context.json)
+    context.PrintJson(history);
+  else
+    fmt::print("{}", RenderDecisions(context.out, history.value("metric", ""), ReadDecisions(history), only_changes));
   return {};
 }
 

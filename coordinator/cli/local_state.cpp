@@ -93,7 +93,8 @@ Result<LocalEndpoints> AwaitEndpoints(const std::string& state_folder, pid_t pid
     std::array<pollfd, 2> waits{pollfd{folder.get(), POLLIN, 0}, pollfd{process.get(), POLLIN, 0}};
     const int ready = ::poll(waits.data(), waits.size(), RemainingMs(deadline));
     if (ready < 0 && errno != EINTR) return Fail(ErrorCode::kIo, "waiting for the coordinator failed: {}", std::strerror(errno));
-    if (ready == 0) return Fail(ErrorCode::kUnavailable, "the coordinator (pid {}) did not listen within {} s", pid, timeout_ms / 1000);
+    if (ready == 0)
+      return Fail(ErrorCode::kUnavailable, "the coordinator (pid {}) did not listen within {} s", pid, timeout_ms / 1000);
     if (waits[1].revents != 0) {
       int status = 0;
       ::waitpid(pid, &status, 0);

@@ -41,8 +41,10 @@ Result<Chunk> ReadChunk(const ApiClient& client, const std::string& id, const Lo
   PLATEAU_ASSIGN(const auto response, client.GetRaw(target));
   PLATEAU_TRY(ToStatus(response, target));
   Chunk chunk{response.body, offset + static_cast<int64_t>(response.body.size()), attempt};
-  if (const auto at = response.headers.find("plateau-next-offset"); at != response.headers.end()) chunk.next_offset = std::atoll(at->second.c_str());
-  if (const auto at = response.headers.find("plateau-attempt"); at != response.headers.end()) chunk.attempt = std::atoi(at->second.c_str());
+  if (const auto at = response.headers.find("plateau-next-offset"); at != response.headers.end())
+    chunk.next_offset = std::atoll(at->second.c_str());
+  if (const auto at = response.headers.find("plateau-attempt"); at != response.headers.end())
+    chunk.attempt = std::atoi(at->second.c_str());
   return chunk;
 }
 
@@ -69,7 +71,8 @@ Status Follow(const ApiClient& client, const std::string& id, const LogOptions& 
   while (true) {
     PLATEAU_ASSIGN(const Json raw, client.Get(JobPath(id)));
     const JobView job = ReadJobView(raw);
-    if (auto status = Drain(client, id, options, attempt, offset); !status && status.error().code != ErrorCode::kNotFound) return status;
+    if (auto status = Drain(client, id, options, attempt, offset); !status && status.error().code != ErrorCode::kNotFound)
+      return status;
     if (options.attempt == 0 && job.attempt > attempt && attempt > 0) {
       fmt::print("--- attempt {} ---\n", job.attempt);
       attempt = job.attempt;
@@ -93,7 +96,8 @@ Status List(const CliContext& context, const ApiClient& client, const std::strin
   table.RightAlign({0, 2});
   for (const auto& attempt : list.value("attempts", Json::array()))
     for (const auto& file : attempt.value("files", Json::array()))
-      table.Add({std::to_string(attempt.value("attempt", 0)), file.value("name", ""), HumanBytes(file.value("bytes", uint64_t{0}))});
+      table.Add(
+          {std::to_string(attempt.value("attempt", 0)), file.value("name", ""), HumanBytes(file.value("bytes", uint64_t{0}))});
   fmt::print("{}", table.Render(context.out));
   return {};
 }
@@ -110,7 +114,8 @@ Status RunLogs(const CliContext& context, const LogOptions& options) {
   int64_t offset = 0;
   if (!context.json) return Drain(client, id, options, attempt, offset);
   PLATEAU_ASSIGN(const Chunk chunk, ReadChunk(client, id, options, attempt, offset));
-  context.PrintJson({{"job", id}, {"attempt", chunk.attempt}, {"file", options.file}, {"next_offset", chunk.next_offset}, {"text", chunk.text}});
+  context.PrintJson(
+      {{"job", id}, {"attempt", chunk.attempt}, {"file", options.file}, {"next_offset", chunk.next_offset}, {"text", chunk.text}});
   return {};
 }
 
@@ -128,7 +133,8 @@ void AddLogsCommand(CLI::App& app, CliContext& context) {
   AddJsonFlag(*command, context);
   AddConnectionOptions(*command, context);
   command->footer(
-      "Examples:\n  plateau logs last --follow\n  plateau logs vgg-a-tiny-1 --rank 1 --attempt 2\n  plateau logs vgg-a-tiny-1 --file mpirun.log\n"
+      "Examples:\n  plateau logs last --follow\n  plateau logs vgg-a-tiny-1 --rank 1 --attempt 2\n  plateau logs vgg-a-tiny-1 "
+      "--file mpirun.log\n"
       "  plateau logs vgg-a-tiny-1 --list");
   command->callback([&context, options, rank] {
     if (rank->count() > 0) options->file = fmt::format("rank-{}.log", options->rank);

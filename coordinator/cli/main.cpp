@@ -23,7 +23,8 @@ namespace plateau {
 namespace {
 
 // Verbs that plateau-worker has; other unknown ones are handed to it as well unless they look like a slip.
-const std::vector<std::string> kWorkerVerbs{"train", "evaluate", "predict", "summary", "init", "probe", "bench", "export", "import", "doctor", "features"};
+const std::vector<std::string> kWorkerVerbs{"train", "evaluate", "predict", "summary", "init",    "probe",
+                                            "bench", "export",   "import",  "doctor",  "features"};
 
 std::string ProgramFolder() {
   std::error_code code;
@@ -52,8 +53,9 @@ int BecomeWorker(CliContext& context, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) arguments.push_back(argv[i]);
   arguments.push_back(nullptr);
   ::execv(program.c_str(), arguments.data());
-  context.Report({errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-                  fmt::format("\"{}\" is not a command of plateau, and {} cannot be run: {}", argv[1], program, std::strerror(errno))});
+  context.Report(
+      {errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
+       fmt::format("\"{}\" is not a command of plateau, and {} cannot be run: {}", argv[1], program, std::strerror(errno))});
   return context.exit_code;
 }
 
@@ -84,7 +86,8 @@ int Main(int argc, char** argv) {
     const bool known = std::find(kWorkerVerbs.begin(), kWorkerVerbs.end(), verb) != kWorkerVerbs.end();
     const std::string nearest = known ? "" : NearestName(verb, names);
     if (nearest.empty()) return BecomeWorker(context, argc, argv);
-    context.Report({ErrorCode::kInvalidInput, fmt::format("there is no command \"{}\", did you mean {}? `plateau --help` lists them", verb, nearest)});
+    context.Report({ErrorCode::kInvalidInput,
+                    fmt::format("there is no command \"{}\", did you mean {}? `plateau --help` lists them", verb, nearest)});
     return context.exit_code;
   }
   if (argc == 1) {

@@ -32,7 +32,8 @@ Result<std::string> ReadSpecText(const std::string& path) {
   PosixFileSystem files;
   auto text = files.Read(path);
   if (!text && text.error().code == ErrorCode::kNotFound)
-    return Fail(ErrorCode::kInvalidInput, "{}: there is no such file; a job specification is YAML or JSON, see deploy/recipes", path);
+    return Fail(ErrorCode::kInvalidInput, "{}: there is no such file; a job specification is YAML or JSON, see deploy/recipes",
+                path);
   return text;
 }
 
@@ -59,7 +60,8 @@ void RunSubmit(CliContext& context, const SubmitOptions& options) {
   if (context.json && !options.follow) return context.PrintJson(*job);
   if (!context.json) {
     fmt::print("{} is {}\n", context.out.Paint(Colour::kBold, view.id), view.state);
-    if (!options.follow) fmt::print("  watch it: plateau watch {0}    its log: plateau logs {0} --follow    stop it: plateau cancel {0}\n", view.id);
+    if (!options.follow)
+      fmt::print("  watch it: plateau watch {0}    its log: plateau logs {0} --follow    stop it: plateau cancel {0}\n", view.id);
     std::fflush(stdout);
   }
   if (options.follow) FollowJob(context, view.id, {.old_events = 1000});
@@ -85,10 +87,13 @@ void AddSubmitCommand(CLI::App& app, CliContext& context) {
   auto options = std::make_shared<SubmitOptions>();
   CLI::App* command = app.add_subcommand("submit", "Submit a job specification");
   command->add_option("spec", options->path, "YAML or JSON file; - reads standard input")->required();
-  command->add_option("--set", options->settings, "Change a field: --set training.max_epochs=3 (repeatable)")->take_all()->allow_extra_args(false);
+  command->add_option("--set", options->settings, "Change a field: --set training.max_epochs=3 (repeatable)")
+      ->take_all()
+      ->allow_extra_args(false);
   command->add_flag("--follow,-f", options->follow, "Watch the job until it ends; the exit code says how it ended");
   command->add_flag("--force", options->force, "Let combinations pass that are known to diverge");
-  command->add_option("--idempotency-key", options->key, "Submitting again with the same key gives the first job instead of a second one");
+  command->add_option("--idempotency-key", options->key,
+                      "Submitting again with the same key gives the first job instead of a second one");
   AddJsonFlag(*command, context);
   AddConnectionOptions(*command, context);
   command->footer(

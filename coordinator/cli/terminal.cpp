@@ -111,8 +111,10 @@ std::string Table::Render(const Style& style) const {
       const std::string pad(widths[column] - VisibleWidth(cells[column]), ' ');
       const bool right = std::find(right_.begin(), right_.end(), column) != right_.end();
       const std::string cell = is_header ? style.Paint(Colour::kDim, cells[column]) : cells[column];
-      if (right) line += pad + cell;
-      else line += cell + (column + 1 < cells.size() ? pad : "");
+      if (right)
+        line += pad + cell;
+      else
+        line += cell + (column + 1 < cells.size() ? pad : "");
       if (column + 1 < cells.size()) line += "  ";
     }
     out += (style.terminal ? CutVisible(line, static_cast<size_t>(style.columns)) : line) + "\n";
@@ -161,8 +163,8 @@ int64_t ParseUtcMs(std::string_view utc) {
   std::tm time{};
   int milliseconds = 0;
   const std::string text(utc);
-  const int read = std::sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &time.tm_year, &time.tm_mon, &time.tm_mday, &time.tm_hour, &time.tm_min,
-                               &time.tm_sec, &milliseconds);
+  const int read = std::sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &time.tm_year, &time.tm_mon, &time.tm_mday,
+                               &time.tm_hour, &time.tm_min, &time.tm_sec, &milliseconds);
   if (read < 6) return -1;
   time.tm_year -= 1900;
   time.tm_mon -= 1;

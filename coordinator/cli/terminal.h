@@ -47,10 +47,10 @@ std::string Bar(const Style& style, double share, int cells);
 // One character a value, low to high; empty where the style is not unicode. Keeps the newest `cells` values.
 std::string Sparkline(const Style& style, const std::vector<double>& values, size_t cells);
 
-std::string Grouped(int64_t value);                        // 12,345
-std::string Figure(double value);                          // 0.01, 1e-05, 2.1034: at most five significant digits
-std::string Percent(double share);                         // 45.20%
-std::string HourMinuteSecond(std::string_view utc);        // "06:03:41" of "2026-11-22T06:03:41.123Z", else the text itself
-int64_t ParseUtcMs(std::string_view utc);                  // Unix milliseconds of such a text, -1 when it is none
+std::string Grouped(int64_t value);                  // 12,345
+std::string Figure(double value);                    // 0.01, 1e-05, 2.1034: at most five significant digits
+std::string Percent(double share);                   // 45.20%
+std::string HourMinuteSecond(std::string_view utc);  // "06:03:41" of "2026-11-22T06:03:41.123Z", else the text itself
+int64_t ParseUtcMs(std::string_view utc);            // Unix milliseconds of such a text, -1 when it is none
 
 }  // namespace plateau

@@ -88,12 +88,17 @@ std::string LogTail(const std::string& path) {
   return text->size() > kLogTailBytes ? text->substr(text->size() - kLogTailBytes) : *text;
 }
 
-void PrintUp(const CliContext& context, const std::string& state, const LocalEndpoints& endpoints, const std::string& version, bool started) {
+void PrintUp(const CliContext& context, const std::string& state, const LocalEndpoints& endpoints, const std::string& version,
+             bool started) {
   if (context.json)
-    return context.PrintJson({{"http", endpoints.http}, {"link", endpoints.link}, {"pid", endpoints.pid}, {"state", state}, {"version", version},
+    return context.PrintJson({{"http", endpoints.http},
+                              {"link", endpoints.link},
+                              {"pid", endpoints.pid},
+                              {"state", state},
+                              {"version", version},
                               {"started", started}});
-  fmt::print("coordinator {} at {} (pid {})\n", started ? "is up" : "is already running", context.out.Paint(Colour::kBold, endpoints.http),
-             endpoints.pid);
+  fmt::print("coordinator {} at {} (pid {})\n", started ? "is up" : "is already running",
+             context.out.Paint(Colour::kBold, endpoints.http), endpoints.pid);
   fmt::print("  web page {}/    state {}    log {}/coordinator.log\n", endpoints.http, state, state);
 }
 
@@ -101,7 +106,8 @@ Status StartDetached(const CliContext& context, const std::string& state, const 
   const std::string log_path = state + "/coordinator.log";
   PLATEAU_ASSIGN(const pid_t pid, Spawn(Arguments(context, state, options), log_path));
   const auto endpoints = AwaitEndpoints(state, pid, kStartTimeoutMs);
-  if (!endpoints) return Fail(endpoints.error().code, "{}; the end of {}:\n{}", endpoints.error().message, log_path, LogTail(log_path));
+  if (!endpoints)
+    return Fail(endpoints.error().code, "{}; the end of {}:\n{}", endpoints.error().message, log_path, LogTail(log_path));
   PLATEAU_ASSIGN(Endpoint endpoint, ParseEndpoint(endpoints->http));
   PLATEAU_ASSIGN(const Json health, ApiClient(std::move(endpoint)).Get("/healthz"));
   PrintUp(context, state, *endpoints, health.value("version", ""), true);
@@ -117,7 +123,8 @@ Status Up(const CliContext& context, const UpOptions& options) {
     return {};
   }
   const auto arguments = Arguments(context, state, options);
-  if (!files.Exists(arguments[0])) return Fail(ErrorCode::kNotFound, "{} is not there; build it with deploy/build.sh", arguments[0]);
+  if (!files.Exists(arguments[0]))
+    return Fail(ErrorCode::kNotFound, "{} is not there; build it with deploy/build.sh", arguments[0]);
   if (!options.foreground) return StartDetached(context, state, options);
   std::vector<std::string> copies = arguments;
   ::execv(copies[0].c_str(), Pointers(copies).data());
@@ -148,8 +155,10 @@ Status Down(const CliContext& context, bool cancel_jobs) {
   const std::string state = context.StateFolder();
   const auto endpoints = ReadEndpoints(state);
   if (!endpoints || !IsProcess(endpoints->pid, kProgram)) {
-    if (context.json) context.PrintJson({{"stopped", false}, {"state", state}});
-    else fmt::print("no coordinator runs on {}\n", state);
+    if (context.json)
+      context.PrintJson({{"stopped", false}, {"state", state}});
+    else
+      fmt::print("no coordinator runs on {}\n", state);
     return {};
   }
   PLATEAU_ASSIGN(Endpoint endpoint, ParseEndpoint(endpoints->http));
@@ -160,14 +169,18 @@ Status Down(const CliContext& context, bool cancel_jobs) {
   if (::kill(endpoints->pid, SIGTERM) != 0)
     return Fail(ErrorCode::kIo, "cannot stop the coordinator (pid {}): {}", endpoints->pid, std::strerror(errno));
   if (!AwaitExit(endpoints->pid, kStopTimeoutMs))
-    return Fail(ErrorCode::kUnavailable, "the coordinator (pid {}) did not stop within {} s; see {}/coordinator.log", endpoints->pid,
-                kStopTimeoutMs / 1000, state);
+    return Fail(ErrorCode::kUnavailable, "the coordinator (pid {}) did not stop within {} s; see {}/coordinator.log",
+                endpoints->pid, kStopTimeoutMs / 1000, state);
   const size_t left = cancel_jobs || !jobs ? 0 : jobs->size();
-  if (context.json) context.PrintJson({{"stopped", true}, {"pid", endpoints->pid}, {"state", state}, {"unfinished_jobs", left}});
-  else fmt::print("coordinator at {} (pid {}) is down\n", endpoints->http, endpoints->pid);
+  if (context.json)
+    context.PrintJson({{"stopped", true}, {"pid", endpoints->pid}, {"state", state}, {"unfinished_jobs", left}});
+  else
+    fmt::print("coordinator at {} (pid {}) is down\n", endpoints->http, endpoints->pid);
   if (left > 0 && !context.json)
-    fmt::print("  {} unfinished job{}: running workers train on to their next validation and wait there; `plateau up` takes them over again\n", left,
-               left == 1 ? "" : "s");
+    fmt::print(
+        "  {} unfinished job{}: running workers train on to their next validation and wait there; `plateau up` takes them over "
+        "again\n",
+        left, left == 1 ? "" : "s");
   return {};
 }
 

@@ -92,8 +92,9 @@ TEST(Refusals, IdempotencyKeyGivesTheFirstJobAgainAndRefusesAnotherBody) {
 
 TEST(Refusals, YamlIsTakenAsItIs) {
   House house;
-  const std::string yaml = "version: 1\nkind: train\nname: yaml\noutput: " + house.runs() + "\nmodel: {network: vgg-a, width: 0.05}\ndata: {store: " +
-                           house.store() + ", train_scale: 36, crop: 32}\ntraining: {global_batch: 16, max_epochs: 1, max_steps: 2}\n" +
+  const std::string yaml = "version: 1\nkind: train\nname: yaml\noutput: " + house.runs() +
+                           "\nmodel: {network: vgg-a, width: 0.05}\ndata: {store: " + house.store() +
+                           ", train_scale: 36, crop: 32}\ntraining: {global_batch: 16, max_epochs: 1, max_steps: 2}\n" +
                            "validation: {scale: 36}\nresources: {workers: 1, device: cpu}\n";
   const ClientResponse answer = Post(house, yaml, {{"Content-Type", "application/yaml"}});
   EXPECT_EQ(answer.status, 201) << answer.body;

@@ -68,8 +68,10 @@ std::string RuleOf(const std::string& path) {
 std::vector<std::string> Lines(const std::string& text) {
   std::vector<std::string> lines(1);
   for (const char c : text) {
-    if (c == '\n') lines.emplace_back();
-    else lines.back() += c;
+    if (c == '\n')
+      lines.emplace_back();
+    else
+      lines.back() += c;
   }
   return lines;
 }
@@ -122,8 +124,10 @@ std::string Blanked(const std::string& text) {
       at = end;
       continue;
     }
-    if (text[at] == '\n') line_start = true;
-    else if (text[at] != ' ') line_start = false;
+    if (text[at] == '\n')
+      line_start = true;
+    else if (text[at] != ' ')
+      line_start = false;
     ++at;
   }
   return out;
@@ -138,7 +142,9 @@ size_t MatchingBrace(const std::string& text, size_t open) {
   return text.size();
 }
 
-int LineOf(const std::string& text, size_t at) { return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n')); }
+int LineOf(const std::string& text, size_t at) {
+  return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+}
 
 // Namespaces and types are entered; anything else with a brace is one body.
 bool OpensScope(const std::string& header) {
@@ -150,19 +156,23 @@ bool OpensScope(const std::string& header) {
 bool LooksLikeFunction(const std::string& header) {
   const size_t paren = header.find('(');
   const size_t equals = header.find('=');
-  return paren != std::string::npos && (equals == std::string::npos || paren < equals || header.find("operator") != std::string::npos);
+  return paren != std::string::npos &&
+         (equals == std::string::npos || paren < equals || header.find("operator") != std::string::npos);
 }
 
 std::string FunctionName(const std::string& header) {
   const size_t paren = header.find('(');
   size_t begin = paren;
-  while (begin > 0 && (std::isalnum(static_cast<unsigned char>(header[begin - 1])) || std::string("_:~").find(header[begin - 1]) != std::string::npos)) --begin;
+  while (begin > 0 && (std::isalnum(static_cast<unsigned char>(header[begin - 1])) ||
+                       std::string("_:~").find(header[begin - 1]) != std::string::npos))
+    --begin;
   return header.substr(begin, paren - begin);
 }
 
 bool Listed(const std::string& path) {
   const bool source = path.ends_with(".h") || path.ends_with(".cpp") || path.ends_with(".cu") || path.ends_with(".cuh");
-  return source && (Within(path, "common") || Within(path, "dataset") || Within(path, "worker") || Within(path, "coordinator") || Within(path, "tests"));
+  return source && (Within(path, "common") || Within(path, "dataset") || Within(path, "worker") || Within(path, "coordinator") ||
+                    Within(path, "tests"));
 }
 
 }  // namespace
@@ -203,7 +213,8 @@ std::vector<std::string> CheckDeviceHeaders(const SourceFile& file) {
   for (const auto& [line, header] : Includes(file.text, '<', '>')) {
     for (const auto& [front, rooms] : kRooms) {
       if (!StartsWith(header, front)) continue;
-      const bool inside = std::any_of(rooms.begin(), rooms.end(), [&](const std::string& room) { return StartsWith(file.path, room); });
+      const bool inside =
+          std::any_of(rooms.begin(), rooms.end(), [&](const std::string& room) { return StartsWith(file.path, room); });
       if (!inside) findings.push_back(fmt::format("{}:{}: <{}> belongs in {}", file.path, line, header, fmt::join(rooms, ", ")));
     }
   }
@@ -223,7 +234,8 @@ std::vector<std::string> CheckFunctionLength(const SourceFile& file, int limit) 
     const size_t end = MatchingBrace(text, at);
     const int lines = LineOf(text, end) - LineOf(text, at) + 1;
     if (LooksLikeFunction(header) && lines >= limit)
-      findings.push_back(fmt::format("{}:{}: {} has {} lines, the limit is {}", file.path, LineOf(text, at), FunctionName(header), lines, limit));
+      findings.push_back(
+          fmt::format("{}:{}: {} has {} lines, the limit is {}", file.path, LineOf(text, at), FunctionName(header), lines, limit));
     at = end;
     header_begin = at + 1;
   }
@@ -246,9 +258,11 @@ std::vector<std::string> CheckLeftovers(const SourceFile& file) {
   const auto lines = Lines(file.text);
   for (size_t i = 0; i < lines.size(); ++i) {
     const bool rule_text = StartsWith(file.path, "tests/style/");
-    if (!rule_text && std::regex_search(lines[i], kNote)) findings.push_back(fmt::format("{}:{}: a note left over: {}", file.path, i + 1, lines[i]));
+    if (!rule_text && std::regex_search(lines[i], kNote))
+      findings.push_back(fmt::format("{}:{}: a note left over: {}", file.path, i + 1, lines[i]));
     if (!rule_text && std::regex_search(lines[i], kConditional))
-      findings.push_back(fmt::format("{}:{}: conditional compilation; CMake links the real file or its _absent twin: {}", file.path, i + 1, lines[i]));
+      findings.push_back(fmt::format("{}:{}: conditional compilation; CMake links the real file or its _absent twin: {}", file.path,
+                                     i + 1, lines[i]));
   }
   return findings;
 }

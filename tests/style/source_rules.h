@@ -1,4 +1,5 @@
-// The house rules that a program can check, as functions over the text of one source file. Each returns its findings, empty when clean.
+// The house rules that a program can check, as functions over the text of one source file. Each returns its findings, empty when
+// clean.
 #pragma once
 
 #include <string>

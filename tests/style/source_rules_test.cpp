@@ -41,13 +41,15 @@ TEST(SourceRules, FilesOpenWithASentence) { EXPECT_THAT(Findings(CheckOpening), 
 TEST(SourceRules, NothingIsLeftOver) { EXPECT_THAT(Findings(CheckLeftovers), IsEmpty()); }
 
 TEST(SourceRulesThemselves, SeeAnIncludeAgainstTheStream) {
-  EXPECT_THAT(CheckIncludeDirection({"worker/nn/x.cpp", "#include \"coordinator/job/job.h\"\n"}), ElementsAre(HasSubstr("worker/nn/x.cpp:1")));
+  EXPECT_THAT(CheckIncludeDirection({"worker/nn/x.cpp", "#include \"coordinator/job/job.h\"\n"}),
+              ElementsAre(HasSubstr("worker/nn/x.cpp:1")));
   EXPECT_EQ(CheckIncludeDirection({"common/x.cpp", "#include \"dataset/record.h\"\n"}).size(), 1u);
   EXPECT_EQ(CheckIncludeDirection({"dataset/x.cpp", "#include \"worker/nn/plan.h\"\n"}).size(), 1u);
   EXPECT_EQ(CheckIncludeDirection({"worker/nn/x.cpp", "#include \"worker/train/step.h\"\n"}).size(), 1u);
   EXPECT_EQ(CheckIncludeDirection({"worker/model/x.cpp", "#include \"worker/nn/plan.h\"\n"}).size(), 1u);
   EXPECT_EQ(CheckIncludeDirection({"coordinator/cli/x.cpp", "#include \"coordinator/job/job.h\"\n"}).size(), 1u);
-  EXPECT_THAT(CheckIncludeDirection({"worker/train/x.cpp", "#include \"worker/nn/plan.h\"\n#include \"dataset/readers/x.h\"\n"}), IsEmpty());
+  EXPECT_THAT(CheckIncludeDirection({"worker/train/x.cpp", "#include \"worker/nn/plan.h\"\n#include \"dataset/readers/x.h\"\n"}),
+              IsEmpty());
   EXPECT_THAT(CheckIncludeDirection({"worker/run.cpp", "#include \"worker/train/run.h\"\n#include \"worker/run.h\"\n"}), IsEmpty());
 }
 
@@ -59,10 +61,15 @@ TEST(SourceRulesThemselves, SeeALibraryOutsideItsRoom) {
 
 TEST(SourceRulesThemselves, CountTheLinesOfAFunction) {
   const std::string body = "\n  x();\n  y(\"}\");  // }\n  const auto f = [] { return '}'; };\n}\n";
-  EXPECT_THAT(CheckFunctionLength({"a.cpp", "namespace a {\nint F(int x) {" + body + "}\n"}, 5), ElementsAre(HasSubstr("F has 5 lines")));
-  EXPECT_THAT(CheckFunctionLength({"a.cpp", "class A {\n  A() : x_{1} {}\n  int F() const {" + body + "};\n"}, 5), ElementsAre(HasSubstr("F has 5")));
+  EXPECT_THAT(CheckFunctionLength({"a.cpp", "namespace a {\nint F(int x) {" + body + "}\n"}, 5),
+              ElementsAre(HasSubstr("F has 5 lines")));
+  EXPECT_THAT(CheckFunctionLength({"a.cpp", "class A {\n  A() : x_{1} {}\n  int F() const {" + body + "};\n"}, 5),
+              ElementsAre(HasSubstr("F has 5")));
   EXPECT_THAT(CheckFunctionLength({"a.cpp", "int F(int x) {" + body}, 6), IsEmpty());
-  EXPECT_THAT(CheckFunctionLength({"a.cpp", "const std::map<int, int> kTable{\n1,\n2,\n3,\n4,\n5};\nstruct S {\nint a;\nint b;\nint c;\nint d;\n};\n"}, 4), IsEmpty());
+  EXPECT_THAT(
+      CheckFunctionLength(
+          {"a.cpp", "const std::map<int, int> kTable{\n1,\n2,\n3,\n4,\n5};\nstruct S {\nint a;\nint b;\nint c;\nint d;\n};\n"}, 4),
+      IsEmpty());
   EXPECT_THAT(CheckFunctionLength({"a.cpp", "const char* k = R\"(\n{\n\n)\";\nvoid G() {\n}\n"}, 3), IsEmpty());
 }
 

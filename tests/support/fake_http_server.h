@@ -24,7 +24,7 @@ struct FakeRequest {
 struct FakeAnswer {
   int status = 200;
   std::string body = "{}";
-  std::string extra_headers;                    // each line ended by \r\n
+  std::string extra_headers;  // each line ended by \r\n
 };
 
 // Serves one connection at a time on 127.0.0.1 until it is destroyed.
@@ -74,8 +74,9 @@ class FakeHttpServer {
       requests_.push_back(request);
     }
     const FakeAnswer answer = handler_(request);
-    const std::string text = "HTTP/1.1 " + std::to_string(answer.status) + " X\r\nContent-Length: " + std::to_string(answer.body.size()) + "\r\n" +
-                             answer.extra_headers + "Connection: close\r\n\r\n" + answer.body;
+    const std::string text = "HTTP/1.1 " + std::to_string(answer.status) +
+                             " X\r\nContent-Length: " + std::to_string(answer.body.size()) + "\r\n" + answer.extra_headers +
+                             "Connection: close\r\n\r\n" + answer.body;
     for (size_t sent = 0; sent < text.size();) {
       const ssize_t n = ::send(client, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
       if (n <= 0) return;
@@ -92,7 +93,8 @@ class FakeHttpServer {
       if (n <= 0) break;
       text.append(buffer, static_cast<size_t>(n));
       if (head == std::string::npos) head = text.find("\r\n\r\n");
-      if (const size_t at = text.find("Content-Length: "); at != std::string::npos && at < head) length = std::stoul(text.substr(at + 16));
+      if (const size_t at = text.find("Content-Length: "); at != std::string::npos && at < head)
+        length = std::stoul(text.substr(at + 16));
     }
     FakeRequest request;
     request.method = text.substr(0, text.find(' '));

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -46,7 +47,8 @@ class House {
  public:
   House() {
     AllowMpirunHere();
-    const Ran made = RunPlateau("dataset synthesize --format store --out " + store() + " --classes 4 --train 128 --val 40 --size 40 --seed 3");
+    const Ran made =
+        RunPlateau("dataset synthesize --format store --out " + store() + " --classes 4 --train 128 --val 40 --size 40 --seed 3");
     EXPECT_EQ(made.code, 0) << made.out;
     Up();
   }
@@ -72,11 +74,11 @@ class House {
   }
   ApiClient Api() const { return ApiClient(ParseEndpoint(ReadEndpoints(state())->http).value()); }
 
-  // A job of 8 steps an epoch on two workers: 480 steps, checkpoints in the middle of epochs too.
+  // A job of 8 steps an epoch on two workers: 640 steps, checkpoints in the middle of epochs too.
   Json Spec(const std::string& name) const {
     return Json::parse(R"({"version": 1, "kind": "train", "model": {"network": "vgg-a", "width": 0.05},
       "data": {"train_scale": 36, "crop": 32, "augment": {"flip": true, "colour": true}},
-      "training": {"global_batch": 16, "max_epochs": 200, "max_steps": 480, "dropout": 0.3},
+      "training": {"global_batch": 16, "max_epochs": 200, "max_steps": 640, "dropout": 0.3},
       "lr": {"initial": 0.01, "patience": 1, "max_decays": 100, "factor": 0.8},
       "validation": {"every": "1ep", "scale": 36}, "resources": {"workers": 2, "device": "cpu"},
       "checkpoint": {"every": "21it", "keep_last": 2, "keep_best": 1}, "fault": {"max_restarts": 3, "hang_timeout": "60s"}})")
@@ -104,7 +106,8 @@ class House {
     while (!done(job)) {
       const auto events = Api().Get(JobPath(id, fmt::format("/events?after={}&wait=5", seen)), 60'000);
       if (!events || std::chrono::steady_clock::now() > end) {
-        ADD_FAILURE() << id << " did not get there: " << job.dump(1) << "\n" << RunPlateau("logs --state " + state() + " " + id).out;
+        ADD_FAILURE() << id << " did not get there: " << job.dump(1) << "\n"
+                      << RunPlateau("logs --state " + state() + " " + id).out;
         return job;
       }
       seen = events->value("last", seen);
@@ -117,9 +120,23 @@ class House {
     return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED";
   }
   Json AwaitEnd(const std::string& id) const { return Await(id, Ended); }
-  // Until every rank was heard and a checkpoint is published, so that there is something to kill and something to resume from.
+  // Until a checkpoint is published, and so something to resume from is there: a small part of the run.
   Json AwaitCheckpoint(const std::string& id) const {
-    return Await(id, [](const Json& job) { return Ended(job) || (job["state"] == "RUNNING" && job["checkpoint"].is_object()); });
+    return Await(id, [](const Json& job) { return Ended(job) || job["checkpoint"].is_object(); });
+  }
+  // The process of a rank of this house's job, found in /proc: a rank is heard by the coordinator only once a second. 0: none.
+  pid_t PidOfRank(const std::string& id, int rank) const {
+    PosixFileSystem files;
+    const std::string variable = fmt::format("OMPI_COMM_WORLD_RANK={}", rank);
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      const std::string folder = entry.path().string();
+      const auto arguments = files.Read(folder + "/cmdline");
+      if (!arguments || arguments->find("plateau-worker") == std::string::npos || arguments->find(state()) == std::string::npos) continue;
+      const auto environment = files.Read(folder + "/environ");
+      const bool is_rank = environment && ('\0' + *environment).find('\0' + variable + '\0') != std::string::npos;
+      if (is_rank && arguments->find("/" + id + "/") != std::string::npos) return std::stoi(entry.path().filename().string());
+    }
+    return 0;
   }
   bool HadEvent(const std::string& id, const std::string& type) const {
     for (const auto& event : (*Api().Get(JobPath(id, "/events")))["events"])

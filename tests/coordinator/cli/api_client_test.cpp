@@ -64,7 +64,8 @@ TEST(HttpClient, GivesUpAtItsDeadline) {
 
 TEST(ApiClient, TurnsAProblemDocumentIntoAnErrorThatNamesTheField) {
   FakeHttpServer server([](const FakeRequest&) {
-    return FakeAnswer{422, R"({"type":"about:blank","title":"bad","status":422,"detail":"1.5 is not below 1","field":"training.momentum"})", ""};
+    return FakeAnswer{
+        422, R"({"type":"about:blank","title":"bad","status":422,"detail":"1.5 is not below 1","field":"training.momentum"})", ""};
   });
   const auto answer = ClientOf(server).Post("/v1/jobs");
   ASSERT_FALSE(answer.has_value());

@@ -64,8 +64,9 @@ class CliProgram : public ::testing::Test {
 
 TEST_F(CliProgram, SubmitEditsTheSpecAndSendsAbsolutePaths) {
   FakeHttpServer server([](const FakeRequest& request) { return OneJob(request, "QUEUED", ""); });
-  const Ran run = Plateau("submit " + spec_ + " --set training.max_epochs=3 --set data.augment.flip=false --force --idempotency-key k1 --endpoint " +
-                          server.Url());
+  const Ran run =
+      Plateau("submit " + spec_ +
+              " --set training.max_epochs=3 --set data.augment.flip=false --force --idempotency-key k1 --endpoint " + server.Url());
   EXPECT_EQ(run.code, 0) << run.out;
   EXPECT_THAT(run.out, HasSubstr("a-1 is QUEUED"));
   const auto requests = server.Requests();
@@ -81,7 +82,8 @@ TEST_F(CliProgram, SubmitEditsTheSpecAndSendsAbsolutePaths) {
 TEST_F(CliProgram, FollowEndsWithTheExitCodeOfTheJob) {
   for (const auto& [state, reason, code] : {std::tuple("COMPLETED", "PLATEAU", 0), std::tuple("FAILED", "EXIT_137", 1),
                                             std::tuple("FAILED", "NAN_LOSS", 3), std::tuple("CANCELLED", "BY_USER", 1)}) {
-    FakeHttpServer server([&, state = state, reason = reason](const FakeRequest& request) { return OneJob(request, state, reason); });
+    FakeHttpServer server(
+        [&, state = state, reason = reason](const FakeRequest& request) { return OneJob(request, state, reason); });
     const Ran run = Plateau("submit " + spec_ + " --follow --endpoint " + server.Url());
     EXPECT_EQ(run.code, code) << run.out;
     EXPECT_THAT(run.out, HasSubstr("hello"));
@@ -97,7 +99,10 @@ TEST_F(CliProgram, WatchReadsAllPagesOfALongHistoryAndShowsItsEnd) {
     const int after = std::stoi(request.target.substr(at + 6));
     if (after == 3) return FakeAnswer{200, R"({"events":[],"last":3})", ""};
     const std::string next = std::to_string(after + 1);
-    return FakeAnswer{200, R"({"events":[{"seq":)" + next + R"(,"time":"","type":"running","message":"event )" + next + R"("}],"last":)" + next + "}", ""};
+    return FakeAnswer{
+        200,
+        R"({"events":[{"seq":)" + next + R"(,"time":"","type":"running","message":"event )" + next + R"("}],"last":)" + next + "}",
+        ""};
   });
   const Ran run = Plateau("watch a-1 --events 2 --endpoint " + server.Url());
   EXPECT_EQ(run.code, 0) << run.out;

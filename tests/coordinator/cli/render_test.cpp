@@ -69,7 +69,8 @@ TEST(Render, PlainStyleHasNoEscapes) {
 TEST(Render, LiveViewStaysWithinTheTerminal) {
   const Style narrow{.terminal = true, .colour = true, .unicode = true, .columns = 50};
   const std::vector<ValidationRow> validations{{1, 40, 1, 0.9, 0.5, 2}, {2, 80, 2, 0.5, 0.2, 1}};
-  const auto lines = RenderLive(narrow, ReadJobView(RunningJob()), validations, {{1, "2026-11-22T06:03:41.123Z", "lr_decision", std::string(200, 'x')}});
+  const auto lines = RenderLive(narrow, ReadJobView(RunningJob()), validations,
+                                {{1, "2026-11-22T06:03:41.123Z", "lr_decision", std::string(200, 'x')}});
   std::vector<size_t> widths;
   for (const auto& line : lines) widths.push_back(VisibleWidth(line));
   EXPECT_THAT(widths, Each(::testing::Le(50u)));
