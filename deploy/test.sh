@@ -41,14 +41,17 @@ run_suite() {
 began=$SECONDS
 deploy/build.sh release all
 summary+=("release build                ready ($((SECONDS - began)) s)")
-run_suite "release tests" release -LE long
+run_suite "release tests" release
 
 if ((long)); then
-  run_suite "learning runs, kill matrix" release -L long
+  run_suite "kill matrix, three times" release -L integration --repeat until-fail:3
+  began=$SECONDS
+  if deploy/quickstart.sh --no-build; then learned="learned, killed, resumed to the same bits"; else learned="FAILED" failed=1; fi
+  summary+=("learning run                 $learned ($((SECONDS - began)) s)")
   deploy/build.sh debug all
-  run_suite "ASan + UBSan" debug -LE 'long|integration|bench'
+  run_suite "ASan + UBSan" debug -LE 'integration|bench'
   deploy/build.sh tsan all
-  run_suite "TSan" tsan -L '^(common|dataset|coordinator)$' -LE long
+  run_suite "TSan" tsan -L '^(common|dataset|coordinator|coordinator_cli)$'
 fi
 
 echo
