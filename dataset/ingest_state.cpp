@@ -88,7 +88,9 @@ Status RefuseFinished(FileSystem& files, const std::string& out, bool overwrite)
 Result<int> TakeLock(const std::string& path) {
   const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (lock < 0)
-    return Fail(ErrorCode::kIo, "{}: cannot create: {}; check that the folder can be written", path, std::strerror(errno));
+    return Fail(ErrorCode::kIo, "{}: cannot create: {}; {}", path, std::strerror(errno),
+                errno == EROFS ? "the file system is mounted read-only, choose another place or remount it"
+                               : "check that the folder can be written");
   if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return lock;
   const int error = errno;
   ::close(lock);

@@ -57,14 +57,16 @@ std::string Style::Paint(Colour name, std::string_view text) const {
 Style DetectStyle(int fd) {
   Style style;
   style.terminal = ::isatty(fd) != 0;
-  const char* no_colour = std::getenv("NO_COLOR");
-  const char* term = std::getenv("TERM");
-  const bool dumb = term == nullptr || std::string_view(term) == "dumb";
-  style.colour = style.terminal && !dumb && (no_colour == nullptr || *no_colour == 0);
+  style.colour = WantsColour(style.terminal, std::getenv("TERM"), std::getenv("NO_COLOR"));
   style.unicode = style.terminal && LocaleIsUtf8();
   winsize size{};
   if (::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40) style.columns = size.ws_col;
   return style;
+}
+
+bool WantsColour(bool terminal, const char* term, const char* no_colour) {
+  const bool dumb = term == nullptr || std::string_view(term) == "dumb";
+  return terminal && !dumb && (no_colour == nullptr || *no_colour == 0);
 }
 
 size_t VisibleWidth(std::string_view text) {

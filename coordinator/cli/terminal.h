@@ -22,6 +22,8 @@ struct Style {
 
 // Looks at file descriptor `fd` and the environment (NO_COLOR, TERM, LC_ALL, LC_CTYPE, LANG).
 Style DetectStyle(int fd);
+// Whether a stream gets colours; `term` and `no_colour` are the variables TERM and NO_COLOR, null where not set.
+bool WantsColour(bool terminal, const char* term, const char* no_colour);
 
 // Rows under a header, columns as wide as their widest cell, the last one unpadded. Cells may hold colours.
 class Table {

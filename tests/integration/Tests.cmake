@@ -18,3 +18,8 @@ target_link_libraries(integration_full_disk PRIVATE plateau_worker_run GTest::gm
 target_compile_definitions(integration_full_disk PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
 add_dependencies(integration_full_disk plateau-worker)
 gtest_discover_tests(integration_full_disk DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS "integration;privileged")
+
+add_executable(integration_read_only integration/read_only_privileged.cpp)
+set_target_properties(integration_read_only PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(integration_read_only PRIVATE plateau_dataset GTest::gmock GTest::gtest_main)
+gtest_discover_tests(integration_read_only DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "integration;privileged")
