@@ -34,8 +34,8 @@ LrOutcome DecideLr(const LrPolicy& policy, const LrState& state, double value) {
                                   next.cooldown_left);
   } else {
     next.bad += 1;
-    const std::string plateau = fmt::format("{} validations in a row without improvement on {:.6g} of validation {} (threshold {:g})",
-                                            next.bad, state.best, state.best_validation, policy.threshold);
+    const std::string plateau = fmt::format("{} validation{} in a row without improvement on {:.6g} of validation {} (threshold {:g})",
+                                            next.bad, next.bad == 1 ? "" : "s", state.best, state.best_validation, policy.threshold);
     if (next.bad <= policy.patience) {
       decision.reason = plateau + fmt::format(", {} tolerated", policy.patience);
     } else if (state.decays >= policy.max_decays) {

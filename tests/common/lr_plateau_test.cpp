@@ -57,6 +57,12 @@ TEST(LrPlateau, ThePlateauAfterTheLastDecayStops) {
   EXPECT_NE(decisions[6].reason.find("all 1 decays"), std::string::npos);
 }
 
+TEST(LrPlateau, ReasonsCountInGoodEnglish) {
+  const auto decisions = ReplayLr({.patience = 2, .threshold = 0}, std::vector<double>{1, 1, 1});
+  EXPECT_NE(decisions[1].reason.find("1 validation in a row"), std::string::npos) << decisions[1].reason;
+  EXPECT_NE(decisions[2].reason.find("2 validations in a row"), std::string::npos) << decisions[2].reason;
+}
+
 TEST(LrPlateau, ConstantNeverDecays) {
   const LrPolicy policy{.kind = LrKind::kConstant, .patience = 0};
   for (const auto& decision : ReplayLr(policy, std::vector<double>{1, 1, 1, 1, 1})) EXPECT_DOUBLE_EQ(decision.lr, policy.initial);
