@@ -146,6 +146,12 @@ Status ReadResources(SpecReader reader, JobSpec& spec) {
   resources.device = device == "cpu" ? DeviceKind::kCpu : device == "cuda" ? DeviceKind::kCuda : DeviceKind::kAuto;
   reader.Integer("threads_per_worker", 1, 1024, resources.threads_per_worker);
   reader.Integer("priority", 0, 100, resources.priority);
+  if (const auto* limit = reader.Value("time_limit")) {
+    auto seconds = ParseDuration(limit->is_string() ? limit->get<std::string>() : limit->dump(), "time_limit");
+    if (!seconds) reader.Refuse("time_limit", seconds.error().message.substr(12));
+    else if (*seconds < 1) reader.Refuse("time_limit", limit->dump() + " is shorter than 1s");
+    else resources.time_limit_s = *seconds;
+  }
   if (resources.workers > spec.training.global_batch)
     reader.Refuse("workers", fmt::format("{} workers cannot share a global batch of {}; use at most {} workers", resources.workers,
                                          spec.training.global_batch, spec.training.global_batch));
@@ -240,7 +246,10 @@ nlohmann::ordered_json JobSpecToJson(const JobSpec& spec) {
   if (t.max_steps) training["max_steps"] = *t.max_steps;
   training.update({{"momentum", t.momentum}, {"weight_decay", t.weight_decay}, {"weight_decay_bias", t.weight_decay_bias},
                    {"dropout", t.dropout}, {"init", InitSchemeText(t.init)}, {"micro_batch", t.micro_batch > 0 ? Json(t.micro_batch) : Json("auto")}});
+  Json resources{{"workers", spec.resources.workers}};
   const char* device = spec.resources.device == DeviceKind::kCpu ? "cpu" : spec.resources.device == DeviceKind::kCuda ? "cuda" : "auto";
+  resources.update({{"device", device}, {"threads_per_worker", spec.resources.threads_per_worker}, {"priority", spec.resources.priority}});
+  if (spec.resources.time_limit_s > 0) resources["time_limit"] = fmt::format("{}s", spec.resources.time_limit_s);
   return Json{
       {"version", spec.version},
       {"kind", spec.kind},
@@ -253,8 +262,7 @@ nlohmann::ordered_json JobSpecToJson(const JobSpec& spec) {
       {"lr", {{"initial", spec.lr.initial}, {"policy", LrKindName(spec.lr.kind)}, {"metric", spec.lr_metric}, {"factor", spec.lr.factor},
               {"patience", spec.lr.patience}, {"threshold", spec.lr.threshold}, {"cooldown", spec.lr.cooldown}, {"max_decays", spec.lr.max_decays}}},
       {"validation", {{"every", IntervalText(spec.validation.every)}, {"scale", spec.validation.scale}}},
-      {"resources", {{"workers", spec.resources.workers}, {"device", device}, {"threads_per_worker", spec.resources.threads_per_worker},
-                     {"priority", spec.resources.priority}}},
+      {"resources", resources},
       {"checkpoint", {{"every", IntervalText(spec.checkpoint.every)}, {"keep_last", spec.checkpoint.keep_last}, {"keep_best", spec.checkpoint.keep_best}}},
       {"fault", {{"max_restarts", spec.fault.max_restarts}, {"hang_timeout", fmt::format("{}s", spec.fault.hang_timeout_s)}}},
       {"reproducibility", {{"seed", spec.reproducibility.seed}, {"mode", spec.reproducibility.mode}}}};

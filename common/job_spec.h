@@ -80,6 +80,7 @@ struct JobSpec {
     DeviceKind device = DeviceKind::kAuto;
     int threads_per_worker = 1;
     int priority = 50;  // 0..100, higher first
+    double time_limit_s = 0;  // of running time; then the job writes a checkpoint and pauses; 0: none
   } resources;
 
   struct Checkpoint {

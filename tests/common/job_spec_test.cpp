@@ -125,6 +125,23 @@ TEST(JobSpec, SetEditsDottedFields) {
   EXPECT_FALSE(SetField(*document, "name.inner", "3"));
 }
 
+TEST(JobSpec, ATimeLimitIsADurationAndSurvivesTheRoundTrip) {
+  auto document = YamlToJson(kExample, "job.yaml");
+  ASSERT_TRUE(document);
+  EXPECT_EQ(ParseJobSpecJson(nlohmann::json(*document), "job.yaml")->resources.time_limit_s, 0);
+  ASSERT_TRUE(SetField(*document, "resources.time_limit", "12h"));
+  const auto spec = ParseJobSpecJson(nlohmann::json(*document), "job.yaml");
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->resources.time_limit_s, 43'200);
+  EXPECT_EQ(ParseJobSpecJson(nlohmann::json(JobSpecToJson(*spec)), "job.yaml")->resources.time_limit_s, 43'200);
+  for (const char* bad : {"12", "0.5s", "-1h", "soon"}) {
+    ASSERT_TRUE(SetField(*document, "resources.time_limit", bad));
+    const auto refused = ParseJobSpecJson(nlohmann::json(*document), "job.yaml");
+    ASSERT_FALSE(refused.has_value()) << bad;
+    EXPECT_THAT(refused.error().message, HasSubstr("resources.time_limit")) << bad;
+  }
+}
+
 TEST(JobSpec, IntervalsKnowThreeUnits) {
   for (const auto& [text, unit, amount] : {std::tuple{"500it", Interval::Unit::kIterations, 500.0}, {"30m", Interval::Unit::kSeconds, 1800.0},
                                            {"0.5ep", Interval::Unit::kEpochs, 0.5}}) {
