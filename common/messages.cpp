@@ -28,7 +28,7 @@ struct Encoder {
   }
   void operator()(const CheckpointReport& m) {
     json.update({{"type", "checkpoint"}, {"step", m.step}, {"validation", m.validation}, {"metric", Number(m.metric)},
-                 {"path", m.path}, {"bytes", m.bytes}, {"final", m.final}});
+                 {"path", m.path}, {"bytes", m.bytes}, {"final", m.final}, {"order", m.order}});
   }
   void operator()(const Finished& m) { json.update({{"type", "finished"}, {"step", m.step}, {"reason", m.reason}}); }
   void operator()(const Failed& m) {
@@ -47,11 +47,26 @@ WorkerMessage DecodeBody(const std::string& type, const Json& json) {
                             json.at("top5_correct"), ToNumber(json.at("loss"))};
   if (type == "checkpoint")
     return CheckpointReport{json.at("step"), json.at("validation"), ToNumber(json.at("metric")), json.at("path"), json.at("bytes"),
-                            json.at("final")};
+                            json.at("final"), json.at("order")};
   if (type == "finished") return Finished{json.at("step"), json.at("reason")};
   if (type == "failed")
     return Failed{json.at("reason"), json.at("message"), json.at("step"), json.at("layer"), json.at("retry")};
   throw std::runtime_error("type \"" + type + "\" is not known");
+}
+
+const char* CommandName(WorkerCommand command) {
+  switch (command) {
+    case WorkerCommand::kContinue: return "continue";
+    case WorkerCommand::kStop: return "stop";
+    case WorkerCommand::kCheckpoint: return "checkpoint";
+  }
+  return "continue";
+}
+
+WorkerCommand CommandFromName(const std::string& name) {
+  for (const WorkerCommand command : {WorkerCommand::kContinue, WorkerCommand::kStop, WorkerCommand::kCheckpoint})
+    if (name == CommandName(command)) return command;
+  throw std::runtime_error("command \"" + name + "\" is not known");
 }
 
 LrAction ActionFromName(const std::string& name) {
@@ -94,7 +109,7 @@ Result<std::pair<Sender, WorkerMessage>> DecodeWorkerMessage(std::string_view te
 std::string EncodeReply(uint64_t request, const CoordinatorReply& reply) {
   Json json{{"version", kLinkVersion}, {"request", request}};
   if (const auto* heartbeat = std::get_if<HeartbeatReply>(&reply)) {
-    json.update({{"type", "heartbeat"}, {"command", heartbeat->command == WorkerCommand::kStop ? "stop" : "continue"}});
+    json.update({{"type", "heartbeat"}, {"command", CommandName(heartbeat->command)}, {"order", heartbeat->order}});
   } else if (const auto* decision = std::get_if<DecisionReply>(&reply)) {
     const LrDecision& d = decision->decision;
     json.update({{"type", "decision"}, {"validation", d.validation}, {"action", LrActionName(d.action)}, {"lr", d.lr},
@@ -115,7 +130,7 @@ Result<std::pair<uint64_t, CoordinatorReply>> DecodeReply(std::string_view text)
     const std::string type = json.at("type");
     if (type == "heartbeat")
       return std::pair<uint64_t, CoordinatorReply>(
-          request, HeartbeatReply{json.at("command") == "stop" ? WorkerCommand::kStop : WorkerCommand::kContinue});
+          request, HeartbeatReply{CommandFromName(json.at("command")), json.at("order")});
     if (type == "decision")
       return std::pair<uint64_t, CoordinatorReply>(
           request, DecisionReply{{json.at("validation"), ActionFromName(json.at("action")), json.at("lr"), json.at("improved"),

@@ -13,7 +13,7 @@
 
 namespace plateau {
 
-inline constexpr int kLinkVersion = 1;
+inline constexpr int kLinkVersion = 2;
 
 // Stands in front of every message from a worker.
 struct Sender {
@@ -51,8 +51,9 @@ struct ValidationReport {
   int64_t top1_correct = 0;
   int64_t top5_correct = 0;
   double loss = 0;             // mean
-  double Top1Error() const { return images > 0 ? 1.0 - static_cast<double>(top1_correct) / static_cast<double>(images) : 1.0; }
-  double Top5Error() const { return images > 0 ? 1.0 - static_cast<double>(top5_correct) / static_cast<double>(images) : 1.0; }
+  // One rounding, so that 303 of 1000 is written 0.697.
+  double Top1Error() const { return images > 0 ? static_cast<double>(images - top1_correct) / static_cast<double>(images) : 1.0; }
+  double Top5Error() const { return images > 0 ? static_cast<double>(images - top5_correct) / static_cast<double>(images) : 1.0; }
   // The value lr.metric names ("val_top1_error", "val_top5_error", "val_loss").
   double Metric(const std::string& name) const;
 };
@@ -65,6 +66,7 @@ struct CheckpointReport {
   std::string path;            // folder, relative to <output>/<job>: "attempt-3/step-000123"
   uint64_t bytes = 0;
   bool final = false;          // the run's last
+  int64_t order = 0;           // the newest checkpoint order that it obeys (HeartbeatReply), 0 none
 };
 
 // Rank 0, when training ended by itself; answered by Published (an acknowledgement).
@@ -84,9 +86,15 @@ struct Failed {
 
 using WorkerMessage = std::variant<Heartbeat, Metrics, ValidationReport, CheckpointReport, Finished, Failed>;
 
-enum class WorkerCommand { kContinue, kStop };  // kStop: checkpoint at the next step boundary, then leave with Finished{STOPPED}
+// kStop: checkpoint at the next step boundary, then leave with Finished{STOPPED}. kCheckpoint: checkpoint there and go on.
+enum class WorkerCommand { kContinue, kStop, kCheckpoint };
 
-struct HeartbeatReply { WorkerCommand command = WorkerCommand::kContinue; };
+struct HeartbeatReply {
+  WorkerCommand command = WorkerCommand::kContinue;
+  // kCheckpoint: the order's number, counting up in the job. It is repeated until a CheckpointReport carries it or a larger one;
+  // rank 0 obeys each number once.
+  int64_t order = 0;
+};
 struct DecisionReply { LrDecision decision; };
 struct Published { int64_t step = 0; };
 struct Refused { std::string reason; };         // leave at once, write nothing more

@@ -26,6 +26,7 @@ TEST(Messages, WorkerMessagesRoundTrip) {
   EXPECT_DOUBLE_EQ(RoundTrip(Metrics{5, 0.1, 1.0 / 3, 0.01, 200, 0.02}).loss, 1.0 / 3);
   EXPECT_EQ(RoundTrip(ValidationReport{1, 156, 1.0, 1000, 51, 252, 3.05}).top5_correct, 252);
   EXPECT_EQ(RoundTrip(CheckpointReport{156, 1, 0.949, "attempt-1/step-000000156", 12, true}).path, "attempt-1/step-000000156");
+  EXPECT_EQ(RoundTrip(CheckpointReport{156, 1, 0.949, "attempt-1/step-000000156", 12, true, 3}).order, 3);
   EXPECT_EQ(RoundTrip(Finished{10, "PLATEAU"}).reason, "PLATEAU");
   EXPECT_FALSE(RoundTrip(Failed{"NAN_LOSS", "m", 7, "conv1_1", false}).retry);
 }
@@ -39,22 +40,27 @@ TEST(Messages, RepliesRoundTripToTheBit) {
   EXPECT_EQ(reply->first, 12u);
   EXPECT_EQ(std::get<DecisionReply>(reply->second).decision, decision);
   EXPECT_EQ(std::get<HeartbeatReply>(DecodeReply(EncodeReply(1, HeartbeatReply{WorkerCommand::kStop}))->second).command, WorkerCommand::kStop);
+  const auto order = std::get<HeartbeatReply>(DecodeReply(EncodeReply(1, HeartbeatReply{WorkerCommand::kCheckpoint, 4}))->second);
+  EXPECT_EQ(order.command, WorkerCommand::kCheckpoint);
+  EXPECT_EQ(order.order, 4);
   EXPECT_EQ(std::get<Refused>(DecodeReply(EncodeReply(1, Refused{"old"}))->second).reason, "old");
 }
 
 TEST(Messages, BrokenOnesNameTheField) {
   EXPECT_FALSE(DecodeWorkerMessage("{"));
-  const auto missing = DecodeWorkerMessage(R"({"version":1,"job":"a"})");
+  const auto missing = DecodeWorkerMessage(R"({"version":2,"job":"a"})");
   ASSERT_FALSE(missing);
   EXPECT_THAT(missing.error().message, testing::HasSubstr("attempt"));
-  EXPECT_THAT(DecodeReply(R"({"version":2})").error().message, testing::HasSubstr("same release"));
+  EXPECT_THAT(DecodeReply(R"({"version":1})").error().message, testing::HasSubstr("same release"));
 }
 
 TEST(Messages, ErrorsAreExactFractions) {
   const ValidationReport report{1, 1, 1, 1000, 639, 898, 1.2};
-  EXPECT_DOUBLE_EQ(report.Metric("val_top1_error"), 1.0 - 0.639);
-  EXPECT_DOUBLE_EQ(report.Metric("val_top5_error"), 1.0 - 0.898);
+  EXPECT_EQ(report.Metric("val_top1_error"), 0.361);
+  EXPECT_EQ(report.Metric("val_top5_error"), 0.102);
   EXPECT_DOUBLE_EQ(report.Metric("val_loss"), 1.2);
+  const ValidationReport odd{1, 1, 1, 1000, 303, 603, 1.2};
+  EXPECT_EQ(fmt::format("{} {}", odd.Top1Error(), odd.Top5Error()), "0.697 0.397") << "no trace of a second rounding";
 }
 
 }  // namespace

@@ -88,7 +88,7 @@ TEST_F(LinkServerTest, EachPeerGetsItsOwnReply) {
 
 TEST_F(LinkServerTest, BadMessagesAreRefusedAndTheLinkGoesOn) {
   for (const std::string& bad :
-       std::vector<std::string>{"", "{", "{}", R"({"version":99,"type":"heartbeat"})", R"({"version":1,"type":"dance"})",
+       std::vector<std::string>{"", "{", "{}", R"({"version":99,"type":"heartbeat"})", R"({"version":2,"type":"dance"})",
                                 std::string(200'000, '[') + std::string(200'000, ']')}) {
     Send(bad);
     const auto [request, reply] = Receive();
