@@ -7,22 +7,11 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/file.h"
-#include "dataset/ingest_rejects.h"
+#include "dataset/ingest_plan.h"
 #include "dataset/manifest.h"
 #include "dataset/readers/source.h"
 
 namespace plateau {
-
-struct IngestOptions {
-  std::string out;      // the store's folder
-  std::string name;     // empty: the folder's last part
-  uint64_t shards = 0;  // of train; val gets its part, at least one; 0: chosen from the number and size of the images
-  int jobs = 1;         // threads; the result does not depend on it
-  RejectLimit max_rejected;
-  uint64_t seed = 1;       // of the store's permutation
-  bool overwrite = false;  // a finished store in `out` is removed first
-  bool quiet = false;      // no progress bar
-};
 
 struct IngestReport {
   Manifest manifest;

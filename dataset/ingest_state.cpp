@@ -8,60 +8,15 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
-#include "common/checksum.h"
 #include "dataset/file_digest.h"
-#include "dataset/manifest_json.h"
-#include "dataset/sealed_json.h"
+#include "dataset/ingest_result.h"
 
 namespace plateau {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 std::string FlatName(std::string shard_folder) {
   std::replace(shard_folder.begin(), shard_folder.end(), '/', '-');
   return shard_folder;
-}
-
-Json ResultToJson(const ShardResult& result) {
-  Json rejected = Json::array();
-  for (const auto& image : result.rejected)
-    rejected.push_back({{"source_ordinal", image.source_ordinal}, {"reason", image.reason}});
-  std::string checksums;
-  for (const uint64_t checksum : result.record_checksums) checksums += ChecksumText(checksum);
-  return {{"version", 1},
-          {"shard", ShardToJson(result.info)},
-          {"converted", result.converted},
-          {"moments", {{"images", result.moments.images}, {"value", result.moments.value}, {"product", result.moments.product}}},
-          {"rejected", std::move(rejected)},
-          {"record_checksums", std::move(checksums)}};
-}
-
-Result<ShardResult> ResultFromText(const std::string& text, const std::string& path) {
-  PLATEAU_ASSIGN(const Json document, OpenSealedJson(text, path));
-  ShardResult result;
-  Json shard, moments, rejected;
-  std::string checksums;
-  PLATEAU_TRY(ReadField(document, "shard", path, shard));
-  PLATEAU_TRY(ReadField(document, "converted", path, result.converted));
-  PLATEAU_TRY(ReadField(document, "moments", path, moments));
-  PLATEAU_TRY(ReadField(document, "rejected", path, rejected));
-  PLATEAU_TRY(ReadField(document, "record_checksums", path, checksums));
-  PLATEAU_TRY(ReadField(moments, "images", path, result.moments.images));
-  PLATEAU_TRY(ReadField(moments, "value", path, result.moments.value));
-  PLATEAU_TRY(ReadField(moments, "product", path, result.moments.product));
-  PLATEAU_ASSIGN(result.info, ShardFromJson(shard, path));
-  for (const auto& entry : rejected) {
-    RejectedImage image;
-    PLATEAU_TRY(ReadField(entry, "source_ordinal", path, image.source_ordinal));
-    PLATEAU_TRY(ReadField(entry, "reason", path, image.reason));
-    result.rejected.push_back(std::move(image));
-  }
-  for (size_t at = 0; at + 16 <= checksums.size(); at += 16)
-    result.record_checksums.push_back(std::strtoull(checksums.substr(at, 16).c_str(), nullptr, 16));
-  return result;
 }
 
 // Removes what an ingest makes, and nothing else.
@@ -127,17 +82,41 @@ Result<std::unique_ptr<IngestState>> IngestState::Open(FileSystem& files, const 
 
 IngestState::~IngestState() { ::close(lock_); }
 
+Result<std::unique_ptr<IngestState>> IngestState::OpenPlanned(FileSystem& files, const std::string& out, const std::string& plan) {
+  PLATEAU_TRY(RefuseFinished(files, out, false));
+  const std::string plan_path = out + "/ingest/plan.json";
+  const auto lost = [&] {
+    return Fail(ErrorCode::kConflict,
+                "{}: is not the plan that was begun: another ingest has taken the folder meanwhile; ingest again", plan_path);
+  };
+  if (!files.Exists(plan_path)) return lost();
+  PLATEAU_ASSIGN(const int lock, TakeLock(out + "/ingest/lock"));
+  std::unique_ptr<IngestState> state(new IngestState(files, out, lock));
+  PLATEAU_ASSIGN(const auto stored, files.Read(plan_path));
+  if (stored != plan) return lost();
+  return state;
+}
+
 std::string IngestState::BuildingFolder(const std::string& shard_folder) const {
   return out_ + "/ingest/" + FlatName(shard_folder) + ".building";
 }
 
+std::string IngestState::RecordPath(const std::string& shard_folder) const {
+  return out_ + "/ingest/" + FlatName(shard_folder) + ".json";
+}
+
+Result<ShardResult> IngestState::Record(const std::string& shard_folder) {
+  const std::string path = RecordPath(shard_folder);
+  PLATEAU_ASSIGN(const auto text, files_.Read(path));
+  PLATEAU_ASSIGN(auto result, ParseShardResult(text, path));
+  if (result.info.folder != shard_folder)
+    return Fail(ErrorCode::kCorrupt, "{}: is the record of {}, not of {}", path, result.info.folder, shard_folder);
+  return result;
+}
+
 std::optional<ShardResult> IngestState::Load(const std::string& shard_folder) {
-  const std::string path = out_ + "/ingest/" + FlatName(shard_folder) + ".json";
-  if (!files_.Exists(path)) return std::nullopt;
-  const auto text = files_.Read(path);
-  if (!text) return std::nullopt;
-  auto result = ResultFromText(*text, path);
-  if (!result || result->info.folder != shard_folder) return std::nullopt;
+  auto result = Record(shard_folder);
+  if (!result) return std::nullopt;
   for (const auto& file : result->info.files) {
     const auto digest = DigestFile(out_ + "/" + shard_folder + "/" + file.name);
     if (!digest || digest->bytes != file.bytes || digest->digest != file.digest) return std::nullopt;
@@ -145,15 +124,15 @@ std::optional<ShardResult> IngestState::Load(const std::string& shard_folder) {
   return std::move(*result);
 }
 
-Status IngestState::Save(const std::string& shard_folder, ShardResult& result) {
+Status IngestState::Save(const std::string& shard_folder, const std::string& built, ShardResult& result) {
   const std::string place = out_ + "/" + shard_folder, parent = place.substr(0, place.rfind('/'));
   PLATEAU_TRY(files_.MakeDirectories(parent));
   PLATEAU_TRY(files_.RemoveAll(place));
-  PLATEAU_TRY(files_.Rename(BuildingFolder(shard_folder), place));
+  PLATEAU_TRY(files_.Rename(built, place));
   PLATEAU_TRY(files_.SyncDirectory(parent));
   PLATEAU_TRY(files_.SyncDirectory(out_));
   result.info.folder = shard_folder;
-  return WriteFileAtomic(files_, out_ + "/ingest/" + FlatName(shard_folder) + ".json", SealJson(ResultToJson(result)));
+  return WriteFileAtomic(files_, RecordPath(shard_folder), ShardResultText(result));
 }
 
 Status IngestState::Close() {

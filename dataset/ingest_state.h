@@ -19,6 +19,9 @@ class IngestState {
   // those of another.
   static Result<std::unique_ptr<IngestState>> Open(FileSystem& files, const std::string& out, const std::string& plan,
                                                    bool overwrite);
+  // The same for an ingest that was begun under `plan` before, in a process that is gone: kConflict when the folder has been
+  // finished or taken by another ingest meanwhile. Removes nothing.
+  static Result<std::unique_ptr<IngestState>> OpenPlanned(FileSystem& files, const std::string& out, const std::string& plan);
   ~IngestState();
   IngestState(const IngestState&) = delete;
   IngestState& operator=(const IngestState&) = delete;
@@ -27,13 +30,17 @@ class IngestState {
   std::string BuildingFolder(const std::string& shard_folder) const;
   // The finished shard, when its record is whole and its files are as it says (digests are read); nothing otherwise.
   std::optional<ShardResult> Load(const std::string& shard_folder);
-  // Moves the built folder to its place and records it; both durable on return. `result.info.folder` is set.
-  Status Save(const std::string& shard_folder, ShardResult& result);
+  // The finished shard as recorded; its files are not looked at.
+  Result<ShardResult> Record(const std::string& shard_folder);
+  // Moves the folder `built` to its place and records it; both durable on return. `result.info.folder` is set.
+  Status Save(const std::string& shard_folder, const std::string& built, ShardResult& result);
   // Removes the folder `ingest`, after the manifest was written.
   Status Close();
 
  private:
   IngestState(FileSystem& files, std::string out, int lock) : files_(files), out_(std::move(out)), lock_(lock) {}
+  std::string RecordPath(const std::string& shard_folder) const;
+
   FileSystem& files_;
   std::string out_;
   int lock_;

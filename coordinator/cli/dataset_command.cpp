@@ -11,8 +11,7 @@
 
 #include "coordinator/cli/dataset_report.h"
 #include "dataset/ingest.h"
-#include "dataset/readers/folder.h"
-#include "dataset/readers/ilsvrc.h"
+#include "dataset/source_spec.h"
 #include "dataset/synthesize.h"
 #include "dataset/verify.h"
 
@@ -33,30 +32,18 @@ int Print(const std::string& text) {
 int DefaultJobs() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 struct IngestArguments {
-  std::string layout = "ilsvrc", train, val, val_labels, synsets, max_rejected = "1%";
+  SourceSpec source;
+  std::string max_rejected = "1%";
   IngestOptions options;
   bool json = false;
 };
-
-Result<DataSource> OpenSource(const IngestArguments& arguments) {
-  if (arguments.layout == "folder") {
-    if (!arguments.val_labels.empty())
-      return Fail(ErrorCode::kInvalidInput, "--val-labels goes with --layout ilsvrc; a folder's labels are its class folders");
-    return OpenFolder({arguments.train, arguments.val, arguments.synsets});
-  }
-  if (arguments.val_labels.empty())
-    return Fail(ErrorCode::kInvalidInput, "--layout ilsvrc needs --val-labels FILE (val.txt: lines `name label`)");
-  if (arguments.synsets.empty())
-    return Fail(ErrorCode::kInvalidInput, "--layout ilsvrc needs --synsets FILE (synset_words.txt: the line is the class index)");
-  return OpenIlsvrc({arguments.train, arguments.val, arguments.val_labels, arguments.synsets});
-}
 
 int RunIngest(IngestArguments arguments) {
   auto limit = ParseRejectLimit(arguments.max_rejected);
   if (!limit) return Report(limit.error());
   arguments.options.max_rejected = *limit;
   arguments.options.quiet = arguments.json;
-  const auto source = OpenSource(arguments);
+  const auto source = OpenSource(arguments.source);
   if (!source) return Report(source.error());
   PosixFileSystem files;
   const SystemClock clock;
@@ -69,13 +56,13 @@ void AddIngest(CLI::App& dataset, int& exit_code) {
   auto arguments = std::make_shared<IngestArguments>();
   arguments->options.jobs = DefaultJobs();
   auto* verb = dataset.add_subcommand("ingest", "Turn images into a record store");
-  verb->add_option("--layout", arguments->layout, "ilsvrc: tars as they are distributed; folder: DIR/<class>/<image>")
+  verb->add_option("--layout", arguments->source.layout, "ilsvrc: tars as they are distributed; folder: DIR/<class>/<image>")
       ->check(CLI::IsMember({"ilsvrc", "folder"}))
       ->capture_default_str();
-  verb->add_option("--train", arguments->train, "ILSVRC2012_img_train.tar, or a folder of class folders")->required();
-  verb->add_option("--val", arguments->val, "ILSVRC2012_img_val.tar, or a folder of class folders")->required();
-  verb->add_option("--val-labels", arguments->val_labels, "ilsvrc: val.txt, lines `name label`");
-  verb->add_option("--synsets", arguments->synsets, "synset_words.txt; its line is the class index (optional for folders)");
+  verb->add_option("--train", arguments->source.train, "ILSVRC2012_img_train.tar, or a folder of class folders")->required();
+  verb->add_option("--val", arguments->source.val, "ILSVRC2012_img_val.tar, or a folder of class folders")->required();
+  verb->add_option("--val-labels", arguments->source.val_labels, "ilsvrc: val.txt, lines `name label`");
+  verb->add_option("--synsets", arguments->source.synsets, "synset_words.txt; its line is the class index (optional for folders)");
   verb->add_option("--out", arguments->options.out, "the store's folder")->required();
   verb->add_option("--name", arguments->options.name, "the store's name (the folder's name)");
   verb->add_option("--shards", arguments->options.shards, "shards of the training split (from number and size of the images)");
