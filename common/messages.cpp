@@ -17,7 +17,9 @@ double ToNumber(const Json& value) { return value.is_null() ? std::numeric_limit
 
 struct Encoder {
   Json& json;
-  void operator()(const Heartbeat& m) { json.update({{"type", "heartbeat"}, {"step", m.step}, {"phase", m.phase}}); }
+  void operator()(const Heartbeat& m) {
+    json.update({{"type", "heartbeat"}, {"step", m.step}, {"phase", m.phase}, {"progress", m.progress}, {"collective", m.collective}});
+  }
   void operator()(const Metrics& m) {
     json.update({{"type", "metrics"}, {"step", m.step}, {"epoch", m.epoch}, {"loss", Number(m.loss)}, {"lr", m.lr},
                  {"images_per_s", m.images_per_s}, {"data_wait_share", m.data_wait_share}});
@@ -38,7 +40,7 @@ struct Encoder {
 };
 
 WorkerMessage DecodeBody(const std::string& type, const Json& json) {
-  if (type == "heartbeat") return Heartbeat{json.at("step"), json.at("phase")};
+  if (type == "heartbeat") return Heartbeat{json.at("step"), json.at("phase"), json.at("progress"), json.at("collective")};
   if (type == "metrics")
     return Metrics{json.at("step"), json.at("epoch"), ToNumber(json.at("loss")), json.at("lr"), json.at("images_per_s"),
                    json.at("data_wait_share")};

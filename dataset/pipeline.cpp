@@ -117,6 +117,7 @@ class ThreadedPipeline final : public Pipeline {
       if (stopping_) return;
       lock.unlock();
       Status filled = Fill(*task, workspace);
+      if (options_.progress != nullptr) ++*options_.progress;
       lock.lock();
       Finish(*task, std::move(filled));
     }

@@ -1,6 +1,7 @@
 // From a store to batches of one rank, in order, by a few decoding threads.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@ struct PipelineOptions {
   int64_t first_batch = 0;  // the step to begin with; O(1)
   int threads = 1;          // decoding threads
   int queue_batches = 4;    // bound of batches decoded ahead
+  std::atomic<int64_t>* progress = nullptr;  // counts images decoded, for a watcher; outlives the pipeline
 };
 
 // Owns its threads; the store must live longer. Next(), Recycle() and Seek() from one thread.

@@ -22,7 +22,10 @@ T RoundTrip(const T& message) {
 }
 
 TEST(Messages, WorkerMessagesRoundTrip) {
-  EXPECT_EQ(RoundTrip(Heartbeat{5, "forward"}).phase, "forward");
+  const Heartbeat heartbeat = RoundTrip(Heartbeat{5, "forward", 812, 41});
+  EXPECT_EQ(heartbeat.phase, "forward");
+  EXPECT_EQ(heartbeat.progress, 812);
+  EXPECT_EQ(heartbeat.collective, 41);
   EXPECT_DOUBLE_EQ(RoundTrip(Metrics{5, 0.1, 1.0 / 3, 0.01, 200, 0.02}).loss, 1.0 / 3);
   EXPECT_EQ(RoundTrip(ValidationReport{1, 156, 1.0, 1000, 51, 252, 3.05}).top5_correct, 252);
   EXPECT_EQ(RoundTrip(CheckpointReport{156, 1, 0.949, "attempt-1/step-000000156", 12, true}).path, "attempt-1/step-000000156");

@@ -1,6 +1,7 @@
 // A network compiled for one batch size, input size, device and mode: nothing is allocated inside a step.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -71,6 +72,7 @@ struct EngineOptions {
   uint64_t seed = 1;  // of dropout and initialisation
   int crop = 224;     // training input side: fixes the shape of the first fully connected layer
   ConvAlgorithm convolution = ConvAlgorithm::kAuto;
+  std::atomic<int64_t>* progress = nullptr;  // counts the layers that Forward ran, for a watcher; outlives the engine
 };
 
 // A network on a device: owns its parameters, compiles plans (a bounded LRU of them, sharing one arena).

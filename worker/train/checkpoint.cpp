@@ -16,32 +16,50 @@ using Json = nlohmann::ordered_json;
 constexpr int kManifestVersion = 1;
 constexpr const char* kFiles[] = {"model.safetensors", "momentum.safetensors", "state.json"};
 constexpr const char* kManifest = "manifest.json";
+constexpr size_t kSyncBytes = size_t{64} << 20;
 
-// Passes bytes on and takes their size and checksum.
+// Passes bytes on and takes their size and checksum. Each append, and each sync of a few of them, is counted: on slow storage the
+// whole may take longer than the hang timeout.
 class MeasuredFile final : public WritableFile {
  public:
-  explicit MeasuredFile(std::unique_ptr<WritableFile> file) : file_(std::move(file)) {}
+  MeasuredFile(std::unique_ptr<WritableFile> file, std::atomic<int64_t>* progress) : file_(std::move(file)), progress_(progress) {}
   Status Append(std::string_view bytes) override {
     checksum_.Add(bytes.data(), bytes.size());
     bytes_ += bytes.size();
-    return file_->Append(bytes);
+    PLATEAU_TRY(file_->Append(bytes));
+    Count();
+    unsynced_bytes_ += bytes.size();
+    if (unsynced_bytes_ >= kSyncBytes) return Sync();
+    return {};
   }
-  Status Sync() override { return file_->Sync(); }
+  Status Sync() override {
+    unsynced_bytes_ = 0;
+    PLATEAU_TRY(file_->Sync());
+    Count();
+    return {};
+  }
   Status Close() override { return file_->Close(); }
   uint64_t bytes() const { return bytes_; }
   std::string checksum() const { return ChecksumText(checksum_.Value()); }
 
  private:
+  void Count() {
+    if (progress_ != nullptr) ++*progress_;
+  }
+
   std::unique_ptr<WritableFile> file_;
+  std::atomic<int64_t>* progress_;
+  size_t unsynced_bytes_ = 0;
   ChecksumStream checksum_;
   uint64_t bytes_ = 0;
 };
 
 // Creates <folder>/<name>, lets `write` fill it, syncs, closes; adds its line to the manifest.
 template <typename Write>
-Status WriteMeasured(FileSystem& files, const std::string& folder, const std::string& name, Json& manifest, Write write) {
+Status WriteMeasured(FileSystem& files, const std::string& folder, const std::string& name, Json& manifest,
+                     std::atomic<int64_t>* progress, Write write) {
   PLATEAU_ASSIGN(auto raw, files.Create(folder + "/" + name));
-  MeasuredFile file(std::move(raw));
+  MeasuredFile file(std::move(raw), progress);
   PLATEAU_TRY(write(file));
   PLATEAU_TRY(file.Sync());
   PLATEAU_TRY(file.Close());
@@ -59,18 +77,18 @@ std::vector<NamedTensor> Tensors(const std::vector<ParameterInfo>& infos, const 
 }
 
 Result<WrittenCheckpoint> WriteInto(FileSystem& files, const std::string& folder, const ParameterSnapshot& parameters,
-                                    const CheckpointState& state) {
+                                    const CheckpointState& state, std::atomic<int64_t>* progress) {
   PLATEAU_TRY(files.MakeDirectories(folder));
   Json list = Json::array();
   const ModelMetadata metadata = MakeModelMetadata(state.identity);
-  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[0], list, [&](WritableFile& file) {
+  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[0], list, progress, [&](WritableFile& file) {
     return WriteSafetensors(file, Tensors(parameters.infos, parameters.weights), metadata);
   }));
-  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[1], list, [&](WritableFile& file) {
+  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[1], list, progress, [&](WritableFile& file) {
     return WriteSafetensors(file, Tensors(parameters.infos, parameters.momenta), {{"format", "plateau-momentum"}});
   }));
   const std::string text = EncodeState(state);
-  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[2], list, [&](WritableFile& file) { return file.Append(text); }));
+  PLATEAU_TRY(WriteMeasured(files, folder, kFiles[2], list, progress, [&](WritableFile& file) { return file.Append(text); }));
   WrittenCheckpoint written{.folder = folder};
   for (const Json& file : list) written.bytes += file.at("bytes").get<uint64_t>();
   const std::string manifest =
@@ -124,11 +142,11 @@ ModelMetadata MakeModelMetadata(const RunIdentity& identity) {
 std::string CheckpointFolderName(int64_t step) { return fmt::format("step-{:09}", step); }
 
 Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& attempt_folder, const ParameterSnapshot& parameters,
-                                          const CheckpointState& state) {
+                                          const CheckpointState& state, std::atomic<int64_t>* progress) {
   const std::string folder = attempt_folder + "/" + CheckpointFolderName(state.train.step);
   const std::string beside = folder + ".tmp";
   PLATEAU_TRY(files.RemoveAll(beside));
-  auto written = WriteInto(files, beside, parameters, state);
+  auto written = WriteInto(files, beside, parameters, state, progress);
   Status done;
   if (!written) done = Fail(written.error());
   if (done && files.Exists(folder)) done = files.RemoveAll(folder);  // of an interrupted life of this attempt

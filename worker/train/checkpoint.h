@@ -1,6 +1,7 @@
 // Checkpoints on disk: written beside, fsynced and renamed; verified on load. Format: worker/CHECKPOINT.md.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <vector>
@@ -36,9 +37,10 @@ struct WrittenCheckpoint {
 };
 
 // Writes <attempt_folder>/step-NNNNNNNNN with model, momentum, state and, last, the manifest. Blocks until it is on the disk. On an
-// error (full disk, read-only mount) nothing of it remains and older checkpoints are untouched.
+// error (full disk, read-only mount) nothing of it remains and older checkpoints are untouched. `progress` counts the parts
+// written and the syncs, for a watcher.
 Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& attempt_folder, const ParameterSnapshot& parameters,
-                                          const CheckpointState& state);
+                                          const CheckpointState& state, std::atomic<int64_t>* progress = nullptr);
 
 // Canonical tensors of a loaded checkpoint are kept as the bytes of its files.
 struct LoadedCheckpoint {

@@ -26,7 +26,7 @@ Status CheckpointSaver::Save(ParameterStore& parameters, CheckpointState state, 
 
 Status CheckpointSaver::WriteAndPublish(const CheckpointState& state, bool final) {
   const auto started = std::chrono::steady_clock::now();
-  PLATEAU_ASSIGN(const auto written, WriteCheckpoint(files_, attempt_folder_, snapshot_, state));
+  PLATEAU_ASSIGN(const auto written, WriteCheckpoint(files_, attempt_folder_, snapshot_, state, &pulse_.progress));
   PLATEAU_TRY(authority_.Publish(written, state, final));
   LogInfo("checkpoint {} written: {} in {}", written.folder, HumanBytes(written.bytes),
           HumanDuration(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count()));

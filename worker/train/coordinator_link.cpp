@@ -177,7 +177,11 @@ class ZmqLink final : public CoordinatorLink {
 
   std::string HeartbeatText() {
     std::lock_guard lock(mutex_);
-    return Encode(Heartbeat{.step = pulse_.step.load(), .phase = pulse_.phase.load()}, next_request_++);
+    return Encode(Heartbeat{.step = pulse_.step.load(),
+                            .phase = pulse_.phase.load(),
+                            .progress = pulse_.progress.load(),
+                            .collective = pulse_.collective.load()},
+                  next_request_++);
   }
 
   // Called with the mutex held. Sends what waits; lowers `due_ms` to the next repetition.

@@ -96,6 +96,7 @@ TrainLoop::Outcome TrainLoop::Step(Pipeline& pipeline) {
   pipeline.Recycle(std::move(batch));
   ++state_.step;
   parts_.pulse.step = state_.step;
+  parts_.pulse.phase = "report";
   if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Step(state_.step, state_.lr.lr, last_, data_wait_s);
   if (last_.fault > 0)
     return tl::unexpected(CheckpointFault(parts_.rank_zero != nullptr ? parts_.rank_zero->saver.Wait() : Status()));
@@ -107,7 +108,10 @@ void TrainLoop::ValidateAndDecide() {
   const int64_t begin_ms = parts_.clock.MonotonicMs();
   ValidationRecord record;
   record.report = Validate(parts_.validation_plan, parts_.store, options_.identity.preprocessing,
-                           {.scale = options_.spec.validation.scale, .decode_threads = options_.decode_threads}, parts_.collective);
+                           {.scale = options_.spec.validation.scale,
+                            .decode_threads = options_.decode_threads,
+                            .progress = &parts_.pulse.progress},
+                           parts_.collective);
   record.report.number = state_.lr.validations + 1;
   record.report.step = state_.step;
   record.report.epoch = Epoch(state_.step);
@@ -232,7 +236,8 @@ Result<std::unique_ptr<Pipeline>> TrainLoop::StartPipeline() const {
                           .world_size = parts_.collective.world_size(),
                           .rows = options_.shape.rows(),
                           .first_batch = state_.step,
-                          .threads = options_.decode_threads});
+                          .threads = options_.decode_threads,
+                          .progress = &parts_.pulse.progress});
 }
 
 }  // namespace plateau

@@ -14,6 +14,7 @@
 #include "worker/train/resume.h"
 #include "worker/train/run_folder.h"
 #include "worker/train/setup.h"
+#include "worker/train/watched_collective.h"
 
 namespace plateau {
 namespace {
@@ -103,7 +104,7 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
   zero.authority = rank.link != nullptr ? MakeLinkAuthority(*rank.link, spec.lr)
                                         : MakeLocalAuthority(rank.files, folder.run_folder, spec.lr,
                                                              {spec.checkpoint.keep_last, spec.checkpoint.keep_best});
-  zero.saver = std::make_unique<CheckpointSaver>(rank.files, folder.path(), *zero.authority);
+  zero.saver = std::make_unique<CheckpointSaver>(rank.files, folder.path(), *zero.authority, rank.pulse);
   zero.reporter = std::make_unique<Reporter>(ReporterOptions{.metrics_path = folder.path() + "/metrics.jsonl",
                                                              .first_step = state.step,
                                                              .total_steps = run.loop.total_steps,
@@ -129,7 +130,7 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   if (!text) return refuse(text.error());
   const auto spec = ParseJobSpecText(*text, rank.options.spec_path, true);  // rank 0 has judged it
   if (const Status agreed = Agree(collective, ToStatus(spec)); !agreed) return refuse(agreed.error());
-  auto run = PrepareRun(rank.files, *spec, collective.rank(), collective.world_size());
+  auto run = PrepareRun(rank.files, *spec, collective.rank(), collective.world_size(), rank.pulse);
   if (const Status agreed = Agree(collective, ToStatus(run)); !agreed) return refuse(agreed.error());
   auto folder = OpenAttempt(rank, *spec);
   if (!folder) return refuse(folder.error());
@@ -208,9 +209,9 @@ int RunTrain(const TrainOptions& options) {
     LogError("{}", collective.error().message);
     return ExitCode(collective.error().code);
   }
-  Collective& world = **collective;
-  if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
   Pulse pulse;
+  WatchedCollective world(**collective, pulse);
+  if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
   StopFlag stop;
   StopOnSignals(stop);
   auto link = OpenLink(options, world.rank(), pulse, stop);

@@ -75,7 +75,7 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
 
 }  // namespace
 
-Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size) {
+Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse) {
   if (world_size > spec.training.global_batch)
     return Fail(ErrorCode::kInvalidInput, "training.global_batch: {} images cannot be split over {} ranks; start at most {} ranks",
                 spec.training.global_batch, world_size, spec.training.global_batch);
@@ -91,8 +91,10 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
   const int crop = spec.data.crop;
   PLATEAU_ASSIGN(run.shapes, InferShapes(network, crop, crop));
   PLATEAU_ASSIGN(run.engine,
-                 CreateCpuEngine(std::move(network),
-                                 {.threads = spec.resources.threads_per_worker, .seed = spec.reproducibility.seed, .crop = crop}));
+                 CreateCpuEngine(std::move(network), {.threads = spec.resources.threads_per_worker,
+                                                      .seed = spec.reproducibility.seed,
+                                                      .crop = crop,
+                                                      .progress = &pulse.progress}));
   const int rows = RankRows(spec.training.global_batch, rank, world_size).size();
   run.loop.shape = CutIntoLanes(rows, spec.training.micro_batch);
   PLATEAU_ASSIGN(run.training,

@@ -28,6 +28,7 @@ StepResult TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double
     for (int layer = static_cast<int>(network.layers.size()) - 1; layer >= 0; --layer) {
       plan.BackwardData(layer);
       plan.BackwardWeights(layer);
+      ++pulse.progress;
       reducer.Push(layer, lane);  // a full bucket starts its reduction here, under the rest of the pass
     }
     if (!plan.HiddenFinite()) of_rank.nonfinite = 1;

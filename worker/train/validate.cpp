@@ -16,7 +16,8 @@ ValidationReport Validate(Plan& plan, const StoreReader& store, const Preprocess
                        .rank = collective.rank(),
                        .world_size = collective.world_size(),
                        .rows = rows,
-                       .threads = options.decode_threads};
+                       .threads = options.decode_threads,
+                       .progress = options.progress};
   auto pipeline = Pipeline::Start(store, centre, pass);
   if (!pipeline) throw Failure(pipeline.error().code, pipeline.error().message);
   LossSums sums;

@@ -12,6 +12,7 @@ struct ValidateOptions {
   std::string split = "val";
   int scale = 256;  // shortest side; the centre crop of the preprocessing's size is evaluated
   int decode_threads = 1;
+  std::atomic<int64_t>* progress = nullptr;  // counts images decoded
 };
 
 // Every rank evaluates its part with the plan's fixed batch, padded rows weigh nothing. The report's counts are sums over ranks and

@@ -74,6 +74,18 @@ class Checkpoint : public ::testing::Test {
   test::FakeParameters parameters_{test::ChainInfos(3)};
 };
 
+TEST_F(Checkpoint, EveryPartWrittenCountsAsProgress) {
+  ParameterSnapshot snapshot;
+  snapshot.Take(parameters_);
+  snapshot.infos[0].shape = {5'000'000};  // 20 MB: appended in three parts
+  snapshot.weights[0].assign(5'000'000, 0.5F);
+  snapshot.momenta[0].assign(5'000'000, 0.5F);
+  std::atomic<int64_t> progress{0};
+  ASSERT_TRUE(WriteCheckpoint(files_, folder_.path(), snapshot, State(1), &progress));
+  const int64_t tensors = 2 * parameters_.count(), headers = 2, state = 1, syncs = 3;
+  EXPECT_EQ(progress, tensors + 4 + headers + state + syncs);
+}
+
 TEST_F(Checkpoint, ComesBackToTheBit) {
   const auto written = Write(123);
   EXPECT_EQ(written.folder, folder_.path() + "/step-000000123");

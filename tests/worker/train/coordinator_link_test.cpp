@@ -67,10 +67,12 @@ class Link : public ::testing::Test {
   std::promise<std::string> refused_;
 };
 
-TEST_F(Link, HeartbeatsCarryIdentityStepAndPhase) {
+TEST_F(Link, HeartbeatsCarryIdentityStepPhaseAndProgress) {
   FakeCoordinator coordinator;
   pulse_.step = 41;
   pulse_.phase = "backward";
+  pulse_.progress = 977;
+  pulse_.collective = 12;
   const auto link = Open(coordinator.address());
   const auto first = coordinator.NextOf<Heartbeat>(), second = coordinator.NextOf<Heartbeat>();
   EXPECT_EQ(first.sender.job, "job-1");
@@ -80,6 +82,8 @@ TEST_F(Link, HeartbeatsCarryIdentityStepAndPhase) {
   EXPECT_EQ(first.sender.pid, getpid());
   EXPECT_EQ(std::get<Heartbeat>(first.message).step, 41);
   EXPECT_EQ(std::get<Heartbeat>(first.message).phase, "backward");
+  EXPECT_EQ(std::get<Heartbeat>(first.message).progress, 977);
+  EXPECT_EQ(std::get<Heartbeat>(first.message).collective, 12);
   EXPECT_GT(second.sender.request, first.sender.request);
 }
 

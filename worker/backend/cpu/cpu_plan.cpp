@@ -41,6 +41,7 @@ void CpuPlan::Forward(const LaneBatch& lane, uint64_t step) {
     const double begin = Seconds();
     RunLayer(layer, lane, step);
     forward_seconds_[layer] = Seconds() - begin;
+    if (context_.options.progress != nullptr) ++*context_.options.progress;
   }
 }
 
