@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -29,10 +30,26 @@ Status RefuseForeign(FileSystem& files, const std::string& out) {
   PLATEAU_ASSIGN(const auto names, files.List(out));
   const bool ours = files.Exists(out + "/ingest");
   for (const auto& name : names)
-    if (!ours ||
-        (name != "ingest" && name != "train" && name != "val" && name != "rejected.jsonl" && !name.starts_with("manifest.json")))
+    if (!ours || (name != "ingest" && name != "train" && name != "val" && !name.starts_with("rejected.jsonl") &&
+                  !name.starts_with("manifest.json")))
       return Fail(ErrorCode::kConflict, "{}: holds {}, which no ingest made; choose a new or empty folder", out, name);
   return {};
+}
+
+// What a process that is gone was writing beside its files.
+Status RemoveTemporaries(FileSystem& files, const std::string& out) {
+  PLATEAU_ASSIGN(const auto names, files.List(out));
+  for (const auto& name : names)
+    if (name.starts_with("rejected.jsonl.tmp-") || name.starts_with("manifest.json.tmp-"))
+      PLATEAU_TRY(files.Remove(out + "/" + name));
+  return {};
+}
+
+// Makes the folder; durable on return.
+Status MakeStoreFolder(FileSystem& files, const std::string& out) {
+  if (files.Exists(out)) return files.MakeDirectories(out);  // says when it is no folder
+  PLATEAU_TRY(files.MakeDirectories(out));
+  return files.SyncDirectory((std::filesystem::absolute(out) / "").lexically_normal().parent_path().parent_path().string());
 }
 
 Status RefuseFinished(FileSystem& files, const std::string& out, bool overwrite) {
@@ -54,17 +71,29 @@ Result<int> TakeLock(const std::string& path) {
   return Fail(ErrorCode::kIo, "{}: cannot lock: {}", path, std::strerror(error));
 }
 
+// Of an ingest that ended between its manifest and its last clean-up. The lock keeps one that is at it from harm.
+Status RemoveLeftovers(FileSystem& files, const std::string& out) {
+  PLATEAU_ASSIGN(const int lock, TakeLock(out + "/ingest/lock"));
+  auto removed = files.RemoveAll(out + "/ingest");
+  ::close(lock);
+  return removed;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<IngestState>> IngestState::Open(FileSystem& files, const std::string& out, const std::string& plan,
                                                        bool overwrite) {
-  PLATEAU_TRY(files.MakeDirectories(out));
-  PLATEAU_TRY(RefuseFinished(files, out, overwrite));
+  PLATEAU_TRY(MakeStoreFolder(files, out));
+  if (const auto unfinished = RefuseFinished(files, out, overwrite); !unfinished) {
+    if (files.Exists(out + "/ingest")) PLATEAU_TRY(RemoveLeftovers(files, out));
+    return Fail(unfinished.error());
+  }
   if (!files.Exists(out + "/manifest.json")) PLATEAU_TRY(RefuseForeign(files, out));
   PLATEAU_TRY(files.MakeDirectories(out + "/ingest"));
   PLATEAU_ASSIGN(const int lock, TakeLock(out + "/ingest/lock"));
   std::unique_ptr<IngestState> state(new IngestState(files, out, lock));
   PLATEAU_TRY(RefuseFinished(files, out, overwrite));  // again: another process may have finished it before the lock was free
+  PLATEAU_TRY(RemoveTemporaries(files, out));
   const bool finished = files.Exists(out + "/manifest.json");
   const std::string plan_path = out + "/ingest/plan.json";
   if (!finished && files.Exists(plan_path)) {

@@ -5,12 +5,19 @@
 #include <filesystem>
 #include <string>
 
+#include <unistd.h>
+
 namespace plateau::test {
+
+// Where files need not wait for a disk: memory where there is some, else the folder for temporary files.
+inline std::filesystem::path FastFolder() {
+  return access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+}
 
 class TempFolder {
  public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "plateau-test-XXXXXX").string();
+  explicit TempFolder(const std::filesystem::path& base = std::filesystem::temp_directory_path()) {
+    std::string name = (base / "plateau-test-XXXXXX").string();
     if (mkdtemp(name.data()) == nullptr) std::abort();
     path_ = name;
   }
