@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/random.h"
+#include "dataset/raw_pixels.h"
 
 namespace plateau {
 namespace {
@@ -16,22 +17,6 @@ constexpr double kColourRange = 255;
 int MiddleOf(int size, int crop) {
   const int spare = size - crop, half = spare / 2;
   return spare % 2 == 1 && half % 2 == 1 ? half + 1 : half;
-}
-
-// The pixels of an MNIST-like record: height x width x channels bytes.
-Status CopyRaw(const RecordView& record, Image& out) {
-  const size_t count = size_t{record.header.width} * record.header.height;
-  const size_t channels = record.header.channels;
-  if (record.bytes.size() != count * channels || (channels != 1 && channels != 3))
-    return Fail(ErrorCode::kCorrupt, "raw image of {} x {} x {} has {} bytes; ingest the data set again", record.header.width,
-                record.header.height, channels, record.bytes.size());
-  out.width = static_cast<int>(record.header.width);
-  out.height = static_cast<int>(record.header.height);
-  out.pixels.resize(3 * count);
-  for (size_t i = 0; i < count; ++i)
-    for (size_t c = 0; c < 3; ++c)
-      out.pixels[3 * i + c] = static_cast<uint8_t>(record.bytes[i * channels + (channels == 3 ? c : 0)]);
-  return {};
 }
 
 Result<ImageInfo> InfoOf(const RecordView& record) {
@@ -105,7 +90,7 @@ Status Augmenter::Render(const RecordView& record, const ImageInfo& info, const 
 
   Rectangle covered{0, 0, info.width, info.height};
   if (info.encoding == Encoding::kRaw8) {
-    PLATEAU_TRY(CopyRaw(record, pixels_));
+    PLATEAU_TRY(ExpandRaw(record.header, record.bytes, pixels_));
   } else {
     const Rectangle needed{columns_.input_begin() * denominator, rows_.input_begin() * denominator,
                            (columns_.input_end() - columns_.input_begin()) * denominator,
@@ -122,7 +107,14 @@ Status Augmenter::Render(const RecordView& record, const ImageInfo& info, const 
     gain[c] = 1.0F / preprocessing_.standard_deviation[c];
     offset[c] = (augmentation.colour[c] - preprocessing_.mean[c]) * gain[c];
   }
-  resizer_.ToPlanar(pixels_, left, top, columns_, rows_, gain, offset, out);
+  if (preprocessing_.channels == 3) {
+    resizer_.ToPlanar(pixels_, left, top, columns_, rows_, gain, offset, out);
+    return {};
+  }
+  const size_t plane = static_cast<size_t>(crop) * static_cast<size_t>(crop);
+  planes_.resize(3 * plane);
+  resizer_.ToPlanar(pixels_, left, top, columns_, rows_, gain, offset, planes_.data());
+  std::copy_n(planes_.begin(), plane, out);
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "common/error.h"
 #include "dataset/decode.h"
@@ -39,7 +40,8 @@ int TrainingDenominator(int width, int height, int scale);
 class Augmenter {
  public:
   explicit Augmenter(const Preprocessing& preprocessing) : preprocessing_(preprocessing) {}
-  // out [3, crop, crop]: (pixel + colour - mean) / standard deviation. Errors say what is wrong with the image, not which it is.
+  // out [channels, crop, crop]: (pixel + colour - mean) / standard deviation. Errors say what is wrong with the image, not which it
+  // is.
   Status Train(const RecordView& record, uint64_t seed, uint64_t epoch, float* out);
   Status Evaluate(const RecordView& record, float* out);
 
@@ -51,6 +53,7 @@ class Augmenter {
   Resizer resizer_;
   AxisFilter columns_, rows_;
   Image pixels_;
+  std::vector<float> planes_;  // [3, crop, crop], where fewer channels are wanted
 };
 
 }  // namespace plateau

@@ -6,12 +6,13 @@
 
 namespace plateau {
 
-// `rows` samples, row-major. Owned by the pipeline that filled it and recycled through it; nothing is allocated after the first ones.
+// `rows` samples, row-major. Owned by the pipeline that filled it and recycled through it; nothing is allocated after the first
+// ones.
 struct Batch {
-  int64_t number = 0;                  // step for training (0-based), batch number for validation
+  int64_t number = 0;  // step for training (0-based), batch number for validation
   int rows = 0;
   int side = 0;                        // crop, pixels
-  std::vector<float> images;           // [rows, 3, side, side], RGB, normalised; padding rows are 0
+  std::vector<float> images;           // [rows, channels, side, side], RGB or gray, normalised; padding 0
   std::vector<int32_t> labels;         // [rows]; padding 0
   std::vector<float> weights;          // [rows]; 1, padding 0
   std::vector<uint64_t> sample_index;  // [rows]; source ordinal in the split; padding: all ones

@@ -54,7 +54,8 @@ class Decoder {
   std::unique_ptr<State> state_;
 };
 
-// RGB -> JPEG of this quality (4:2:0 subsampling off), for converted inputs and `resize`.
-Result<std::string> EncodeJpeg(const Image& image, int quality);
+// RGB -> JPEG of this quality (4:2:0 subsampling off), for converted inputs and `resize`. components 1: a gray JPEG of an image
+// whose three channels are equal. Deterministic.
+Result<std::string> EncodeJpeg(const Image& image, int quality, int components = 3);
 
 }  // namespace plateau

@@ -21,6 +21,13 @@ std::string SplitChecksum(const SplitPlan& plan, const std::map<uint64_t, Reject
   return ChecksumText(stream.Value());
 }
 
+// 1 when every image is raw gray.
+int Channels(const DataSource& source) {
+  for (const auto& split : source.splits)
+    if (split->raw().channels != 1) return 3;
+  return 1;
+}
+
 Manifest MakeManifest(const DataSource& source, const IngestPlan& plan, const std::vector<ShardResult>& results,
                       const RejectLog& rejects, const IngestOptions& options) {
   const auto& plans = plan.splits;
@@ -28,6 +35,8 @@ Manifest MakeManifest(const DataSource& source, const IngestPlan& plan, const st
   Manifest manifest;
   manifest.name = StoreName(options);
   manifest.store_seed = options.seed;
+  manifest.resize = ResizeModeName(options.resize);
+  manifest.channels = Channels(source);
   manifest.classes = source.classes;
   manifest.source = source.description;
   MomentSums moments;

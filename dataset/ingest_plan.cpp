@@ -48,6 +48,7 @@ std::string PlanText(const DataSource& source, const std::vector<SplitPlan>& pla
   Json splits = Json::array();
   for (const auto& plan : plans) {
     ChecksumStream list;
+    const RawShape raw = plan.source->raw();
     for (const auto& image : plan.source->images()) {
       const std::string line = fmt::format("{} {} {} {}\n", image.offset, image.bytes, image.label, image.name);
       list.Add(line.data(), line.size());
@@ -55,11 +56,13 @@ std::string PlanText(const DataSource& source, const std::vector<SplitPlan>& pla
     splits.push_back({{"name", plan.source->split()},
                       {"sources", plan.source->images().size()},
                       {"shards", plan.shards},
+                      {"raw", {raw.height, raw.width, raw.channels}},
                       {"list", ChecksumText(list.Value())}});
   }
   Json plan = Json::object();
   plan["version"] = 1;
   plan["store_seed"] = options.seed;
+  plan["resize"] = ResizeModeName(options.resize);
   plan["classes"] = ChecksumText(classes.Value());
   plan["splits"] = std::move(splits);
   return SealJson(plan);
@@ -76,12 +79,13 @@ uint64_t IngestPlan::Images() const {
 ShardTask IngestPlan::Task(size_t number, std::string building) const {
   const TaskPlan& task = tasks.at(number);
   const SplitPlan& split = splits.at(task.split);
-  return {split.source, split.layout, task.shard, task.split == 0, std::move(building)};
+  return {split.source, split.layout, task.shard, task.split == 0, resize, std::move(building)};
 }
 
 IngestPlan PlanIngest(const DataSource& source, const IngestOptions& options) {
   IngestPlan plan;
   plan.splits = PlanSplits(source, options);
+  plan.resize = options.resize;
   for (size_t split = 0; split < plan.splits.size(); ++split)
     for (uint64_t shard = 0; shard < plan.splits[split].shards; ++shard)
       plan.tasks.push_back({split, shard, fmt::format("{}/{:05}", plan.splits[split].source->split(), shard)});

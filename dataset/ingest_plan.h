@@ -19,7 +19,8 @@ struct IngestOptions {
   uint64_t shards = 0;  // of train; val gets its part, at least one; 0: chosen from the number and size of the images
   int jobs = 1;         // threads; the result does not depend on it
   RejectLimit max_rejected;
-  uint64_t seed = 1;       // of the store's permutation
+  uint64_t seed = 1;  // of the store's permutation
+  ResizeMode resize = ResizeMode::kNone;
   bool overwrite = false;  // a finished store in `out` is removed first
   bool quiet = false;      // no progress bar
 };
@@ -40,7 +41,8 @@ struct TaskPlan {
 struct IngestPlan {
   std::vector<SplitPlan> splits;
   std::vector<TaskPlan> tasks;  // one a shard, by split and shard
-  std::string text;             // sealed JSON, equal for equal work: the source's lists, the classes, and what decides the shards
+  ResizeMode resize = ResizeMode::kNone;
+  std::string text;  // sealed JSON, equal for equal work: the source's lists, the classes, and what decides the shards
 
   uint64_t Images() const;
   // What BuildShard needs for a task.

@@ -12,9 +12,9 @@ constexpr uint64_t kReadAhead = 16;  // images announced to the kernel before th
 constexpr uint64_t kLargestImageBytes = uint64_t{1} << 30;
 
 // The record of one image, or the reason to reject it.
-Result<std::string> MakeRecord(ImagePreparer& preparer, const SourceImage& image, uint64_t source_ordinal, std::string_view bytes,
-                               bool& converted) {
-  PLATEAU_ASSIGN(auto prepared, preparer.Prepare(image.name, bytes));
+Result<std::string> MakeRecord(ImagePreparer& preparer, const RawShape& raw, const SourceImage& image, uint64_t source_ordinal,
+                               std::string_view bytes, bool& converted) {
+  PLATEAU_ASSIGN(auto prepared, raw == RawShape{} ? preparer.Prepare(image.name, bytes) : preparer.PrepareRaw(raw, bytes));
   prepared.header.label = image.label;
   prepared.header.source_ordinal = source_ordinal;
   prepared.header.source_name = image.name;
@@ -26,7 +26,7 @@ Result<std::string> MakeRecord(ImagePreparer& preparer, const SourceImage& image
 
 Result<ShardResult> BuildShard(FileSystem& files, const ShardTask& task, const ImageObserver& observe) {
   PLATEAU_ASSIGN(auto writer, ShardWriter::Create(files, task.building));
-  ImagePreparer preparer;
+  ImagePreparer preparer(task.resize);
   ShardResult result;
   std::string bytes;
   const uint64_t slots = task.layout.Slots(task.shard);
@@ -42,7 +42,7 @@ Result<ShardResult> BuildShard(FileSystem& files, const ShardTask& task, const I
       record = Fail(ErrorCode::kInvalidInput, "{} bytes, more than the {} that an image may have", image.bytes, kLargestImageBytes);
     } else {
       PLATEAU_TRY(task.source->Read(ordinal, bytes));
-      record = MakeRecord(preparer, image, ordinal, bytes, converted);
+      record = MakeRecord(preparer, task.source->raw(), image, ordinal, bytes, converted);
     }
     if (!record) {
       result.rejected.push_back({ordinal, record.error().message});

@@ -12,6 +12,7 @@
 #include "dataset/manifest.h"
 #include "dataset/moments.h"
 #include "dataset/readers/source.h"
+#include "dataset/resize_mode.h"
 #include "dataset/store_layout.h"
 
 namespace plateau {
@@ -30,6 +31,7 @@ struct ShardTask {
   StoreLayout layout;
   uint64_t shard = 0;
   bool moments = false;
+  ResizeMode resize = ResizeMode::kNone;
   std::string building;  // folder to write into; made new
 };
 

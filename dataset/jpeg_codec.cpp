@@ -259,8 +259,9 @@ struct Compressor {
 
 }  // namespace
 
-Result<std::string> EncodeJpeg(const Image& image, int quality) {
+Result<std::string> EncodeJpeg(const Image& image, int quality, int components) {
   PLATEAU_CHECK(image.pixels.size() >= size_t{3} * image.width * image.height, "{} bytes", image.pixels.size());
+  PLATEAU_CHECK(components == 1 || components == 3, "{} components", components);
   Compressor out;
   out.codec.err = ArmTrap(out.trap);
   const uint8_t* const pixels = image.pixels.data();
@@ -272,6 +273,7 @@ Result<std::string> EncodeJpeg(const Image& image, int quality) {
     out.codec.input_components = 3;
     out.codec.in_color_space = JCS_RGB;
     jpeg_set_defaults(&out.codec);
+    if (components == 1) jpeg_set_colorspace(&out.codec, JCS_GRAYSCALE);
     jpeg_set_quality(&out.codec, quality, TRUE);
     out.codec.comp_info[0].h_samp_factor = out.codec.comp_info[0].v_samp_factor = 1;
     out.codec.dct_method = JDCT_ISLOW;

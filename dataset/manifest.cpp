@@ -76,7 +76,12 @@ Status ReadHead(const Json& document, const std::string& path, Manifest& manifes
   PLATEAU_TRY(ReadField(document, "created", path, manifest.created));
   PLATEAU_TRY(ReadField(document, "source", path, manifest.source));
   PLATEAU_TRY(ReadField(document, "store_seed", path, manifest.store_seed));
-  return ReadField(document, "resize", path, manifest.resize);
+  PLATEAU_TRY(ReadField(document, "resize", path, manifest.resize));
+  if (!document.contains("channels")) return {};  // stores made before there were gray ones
+  PLATEAU_TRY(ReadField(document, "channels", path, manifest.channels));
+  if (manifest.channels != 1 && manifest.channels != 3)
+    return Fail(ErrorCode::kCorrupt, "{}: field `channels` is {}, known are 1 and 3", path, manifest.channels);
+  return {};
 }
 
 }  // namespace
@@ -113,11 +118,17 @@ Json ManifestToJson(const Manifest& manifest) {
   Json classes = Json::array(), splits = Json::array();
   for (const auto& info : manifest.classes) classes.push_back({{"synset", info.synset}, {"words", info.words}});
   for (const auto& split : manifest.splits) splits.push_back(SplitToJson(split));
-  return {{"format", kFormat},           {"format_version", manifest.format_version},
-          {"name", manifest.name},       {"created", manifest.created},
-          {"source", manifest.source},   {"store_seed", manifest.store_seed},
-          {"resize", manifest.resize},   {"moments", MomentsToJson(manifest.moments)},
-          {"splits", std::move(splits)}, {"classes", std::move(classes)}};
+  return {{"format", kFormat},
+          {"format_version", manifest.format_version},
+          {"name", manifest.name},
+          {"created", manifest.created},
+          {"source", manifest.source},
+          {"store_seed", manifest.store_seed},
+          {"resize", manifest.resize},
+          {"channels", manifest.channels},
+          {"moments", MomentsToJson(manifest.moments)},
+          {"splits", std::move(splits)},
+          {"classes", std::move(classes)}};
 }
 
 std::string ManifestText(const Manifest& manifest) { return SealJson(ManifestToJson(manifest)); }

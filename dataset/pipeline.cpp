@@ -148,7 +148,7 @@ class ThreadedPipeline final : public Pipeline {
     batch->number = number;
     batch->rows = options_.rows;
     batch->side = preprocessing_.crop;
-    batch->images.resize(rows * 3 * side * side);
+    batch->images.resize(rows * channels() * side * side);
     batch->labels.resize(rows);
     batch->weights.resize(rows);
     batch->sample_index.resize(rows);
@@ -167,11 +167,13 @@ class ThreadedPipeline final : public Pipeline {
     if (IsSettled(slot) || (seeking_ && rows_in_flight_ == 0)) ready_.notify_all();
   }
 
+  size_t channels() const { return static_cast<size_t>(preprocessing_.channels); }
+
   // Without the mutex: the row belongs to this thread.
   Status Fill(const RowTask& task, Workspace& workspace) {
     Batch& batch = *task.batch;
     const auto row = static_cast<size_t>(task.row);
-    const size_t image_values = 3 * static_cast<size_t>(batch.side) * static_cast<size_t>(batch.side);
+    const size_t image_values = channels() * static_cast<size_t>(batch.side) * static_cast<size_t>(batch.side);
     float* const image = batch.images.data() + row * image_values;
     const uint64_t position = static_cast<uint64_t>(batch.number) * static_cast<uint64_t>(options_.global_batch) +
                               static_cast<uint64_t>(range_.first + task.row);

@@ -8,6 +8,7 @@ Preprocessing MakePreprocessing(const JobSpec& spec, const Manifest& manifest) {
   out.scale_low = spec.data.train_scale_low;
   out.scale_high = spec.data.train_scale_high;
   out.crop = spec.data.crop;
+  out.channels = manifest.channels;
   out.flip = spec.data.flip;
   out.colour = spec.data.colour;
   for (size_t c = 0; c < 3; ++c) {

@@ -11,6 +11,7 @@ namespace plateau {
 struct Preprocessing {
   int scale_low = 256, scale_high = 256;             // shortest side S, pixels; evaluation uses scale_low
   int crop = 224;                                    // pixels, <= scale_low
+  int channels = 3;                                  // 1: gray, the first of the equal channels
   bool flip = true, colour = true;                   // training only
   std::array<float, 3> mean{};                       // RGB, 0..255
   std::array<float, 3> standard_deviation{1, 1, 1};  // RGB, 0..255; 1 with normalize: mean

@@ -15,7 +15,7 @@ namespace plateau {
 // Owns the bytes of one record; reuse it, its memory is kept.
 struct RecordBuffer {
   std::string value;
-  RecordView record;   // borrowed from value
+  RecordView record;  // borrowed from value
 };
 
 // An open store, read-only (a read-only mount is enough). All methods are thread-safe; Read blocks on the disk.

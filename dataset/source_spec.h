@@ -1,6 +1,7 @@
 // Where the images of an ingest come from, as a value that can be stored and sent: whoever has it opens the same source.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include <nlohmann/json_fwd.hpp>
@@ -11,11 +12,15 @@
 namespace plateau {
 
 struct SourceSpec {
-  std::string layout = "ilsvrc";  // "ilsvrc": tars as they are distributed; "folder": DIR/<class>/<image>
-  std::string train;              // tar, or folder of class folders
+  std::string layout = "ilsvrc";  // "ilsvrc": tars as they are distributed; "folder": DIR/<class>/<image>; "mnist": IDX files
+  std::string train;              // ilsvrc, folder: tar, or folder of class folders
   std::string val;
-  std::string val_labels;  // ilsvrc: val.txt, lines `name label`
-  std::string synsets;     // synset_words.txt; optional for folders
+  std::string val_labels;      // ilsvrc, and folders whose val has no class folders: see ValLabelFiles
+  std::string devkit_synsets;  // with val_labels that are the devkit's ground truth
+  std::string synsets;         // synset_words.txt; optional but for ilsvrc
+  std::string images, labels;  // mnist; see MnistPaths
+  std::string test_images, test_labels;
+  uint64_t holdout = 0;
   bool operator==(const SourceSpec&) const = default;
 };
 

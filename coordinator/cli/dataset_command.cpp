@@ -33,7 +33,7 @@ int DefaultJobs() { return static_cast<int>(std::max(1u, std::thread::hardware_c
 
 struct IngestArguments {
   SourceSpec source;
-  std::string max_rejected = "1%";
+  std::string max_rejected = "1%", resize = "none";
   IngestOptions options;
   bool json = false;
 };
@@ -42,6 +42,9 @@ int RunIngest(IngestArguments arguments) {
   auto limit = ParseRejectLimit(arguments.max_rejected);
   if (!limit) return Report(limit.error());
   arguments.options.max_rejected = *limit;
+  const auto resize = ParseResizeMode(arguments.resize);
+  if (!resize) return Report(resize.error());
+  arguments.options.resize = *resize;
   arguments.options.quiet = arguments.json;
   const auto source = OpenSource(arguments.source);
   if (!source) return Report(source.error());
@@ -52,19 +55,53 @@ int RunIngest(IngestArguments arguments) {
   return Print(arguments.json ? IngestJson(*report, arguments.options.out) : IngestText(*report, arguments.options.out));
 }
 
+void AddSourceOptions(CLI::App& verb, SourceSpec& source) {
+  verb.add_option("--layout", source.layout, "ilsvrc: tars as they are distributed; folder: DIR/<class>/<image>; mnist: IDX files")
+      ->check(CLI::IsMember({"ilsvrc", "folder", "mnist"}))
+      ->capture_default_str();
+  verb.add_option("--train", source.train, "ILSVRC2012_img_train.tar, or a folder of class folders");
+  verb.add_option("--val", source.val, "ILSVRC2012_img_val.tar, or a folder: of class folders, or of images with --val-labels");
+  verb.add_option(
+      "--val-labels", source.val_labels,
+      "val.txt (lines `name label`), ILSVRC2012_validation_ground_truth.txt, or LOC_val_solution.csv: told by the content");
+  verb.add_option("--devkit-synsets", source.devkit_synsets,
+                  "for the devkit's ground truth: synset ids in the devkit's own order, one a line");
+  verb.add_option("--synsets", source.synsets, "synset_words.txt; its line is the class index (needed for ilsvrc)");
+  verb.add_option("--images", source.images, "mnist: train-images-idx3-ubyte, plain or gzip");
+  verb.add_option("--labels", source.labels, "mnist: train-labels-idx1-ubyte, plain or gzip");
+  verb.add_option("--test-images", source.test_images, "mnist: t10k-images-idx3-ubyte, the validation images");
+  verb.add_option("--test-labels", source.test_labels, "mnist: t10k-labels-idx1-ubyte");
+  verb.add_option("--holdout", source.holdout, "mnist: validate on the last N of --images instead")->check(CLI::PositiveNumber);
+}
+
+constexpr const char* kIngestExamples =
+    "Run again after a kill or a full disk, the same command goes on from the finished shards.\n"
+    "The devkit numbers its synsets in an order of its own, which no other file tells; its data/meta.mat does:\n"
+    "  python3 -c 'import scipy.io as s; [print(r[1]) for r in s.loadmat(\"meta.mat\", squeeze_me=True)[\"synsets\"]]' > "
+    "devkit.txt\n"
+    "Examples:\n"
+    "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --val-labels val.txt \\\n"
+    "      --synsets synset_words.txt --out /data/imagenet --jobs 16\n"
+    "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar \\\n"
+    "      --val-labels ILSVRC2012_validation_ground_truth.txt --devkit-synsets devkit.txt --synsets synset_words.txt \\\n"
+    "      --resize 512cap --out /data/imagenet-512\n"
+    "  plateau dataset ingest --layout folder --train CLS-LOC/train --val CLS-LOC/val --val-labels LOC_val_solution.csv \\\n"
+    "      --synsets LOC_synset_mapping.txt --out /data/imagenet\n"
+    "  plateau dataset ingest --layout folder --train flowers/train --val flowers/val --out /data/flowers\n"
+    "  plateau dataset ingest --layout mnist --images train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz \\\n"
+    "      --test-images t10k-images-idx3-ubyte.gz --test-labels t10k-labels-idx1-ubyte.gz --out /data/mnist";
+
 void AddIngest(CLI::App& dataset, int& exit_code) {
   auto arguments = std::make_shared<IngestArguments>();
   arguments->options.jobs = DefaultJobs();
   auto* verb = dataset.add_subcommand("ingest", "Turn images into a record store");
-  verb->add_option("--layout", arguments->source.layout, "ilsvrc: tars as they are distributed; folder: DIR/<class>/<image>")
-      ->check(CLI::IsMember({"ilsvrc", "folder"}))
-      ->capture_default_str();
-  verb->add_option("--train", arguments->source.train, "ILSVRC2012_img_train.tar, or a folder of class folders")->required();
-  verb->add_option("--val", arguments->source.val, "ILSVRC2012_img_val.tar, or a folder of class folders")->required();
-  verb->add_option("--val-labels", arguments->source.val_labels, "ilsvrc: val.txt, lines `name label`");
-  verb->add_option("--synsets", arguments->source.synsets, "synset_words.txt; its line is the class index (optional for folders)");
+  AddSourceOptions(*verb, arguments->source);
   verb->add_option("--out", arguments->options.out, "the store's folder")->required();
   verb->add_option("--name", arguments->options.name, "the store's name (the folder's name)");
+  verb->add_option("--resize", arguments->resize,
+                   "store images whose shortest side is longer than 256 (512) pixels with that side, as JPEG of quality 90")
+      ->check(CLI::IsMember({"none", "256", "512cap"}))
+      ->capture_default_str();
   verb->add_option("--shards", arguments->options.shards, "shards of the training split (from number and size of the images)");
   verb->add_option("--jobs", arguments->options.jobs, "threads; the store does not depend on it")
       ->check(CLI::Range(1, 1024))
@@ -74,12 +111,7 @@ void AddIngest(CLI::App& dataset, int& exit_code) {
   verb->add_option("--seed", arguments->options.seed, "seed of the order of records in the store")->capture_default_str();
   verb->add_flag("--overwrite", arguments->options.overwrite, "replace a finished store in --out");
   verb->add_flag("--json", arguments->json, "print the result as one JSON object, and no progress");
-  verb->footer(
-      "Run again after a kill or a full disk, the same command goes on from the finished shards.\n"
-      "Examples:\n"
-      "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --val-labels val.txt \\\n"
-      "      --synsets synset_words.txt --out /data/imagenet --jobs 16\n"
-      "  plateau dataset ingest --layout folder --train flowers/train --val flowers/val --out /data/flowers");
+  verb->footer(kIngestExamples);
   verb->callback([arguments, &exit_code] { exit_code = RunIngest(*arguments); });
 }
 

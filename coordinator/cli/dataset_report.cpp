@@ -61,7 +61,7 @@ std::string IngestText(const IngestReport& report, const std::string& store) {
   std::string text = fmt::format("{}: store \"{}\", {} classes\n", store, report.manifest.name, report.manifest.classes.size());
   text += SplitLines(report.manifest);
   text += fmt::format("  {} images in {}, {:.0f} images/s", report.images, HumanDuration(report.seconds), Rate(report));
-  if (report.converted > 0) text += fmt::format(", {} converted", report.converted);
+  if (report.converted > 0) text += fmt::format(", {} converted or made smaller", report.converted);
   if (report.reused_shards > 0) text += fmt::format(", {} shards were finished before", report.reused_shards);
   text += "\n";
   for (const auto& split : report.manifest.splits)
@@ -87,7 +87,9 @@ std::string InfoText(const Manifest& manifest, const std::string& store) {
   const auto& moments = manifest.moments;
   std::string text = fmt::format("{}: store \"{}\", format {}, {} classes, made {}\n", store, manifest.name,
                                  manifest.format_version, manifest.classes.size(), manifest.created);
-  text += fmt::format("  from {}\n", manifest.source) + SplitLines(manifest);
+  text += fmt::format("  from {}, resize {}, {} channel{}\n", manifest.source, manifest.resize, manifest.channels,
+                      manifest.channels == 1 ? "" : "s");
+  text += SplitLines(manifest);
   text += fmt::format("  mean RGB            {:.3f} {:.3f} {:.3f}\n", moments.mean[0], moments.mean[1], moments.mean[2]);
   text += fmt::format("  standard deviation  {:.3f} {:.3f} {:.3f}\n", moments.standard_deviation[0], moments.standard_deviation[1],
                       moments.standard_deviation[2]);
@@ -106,6 +108,7 @@ std::string InfoJson(const Manifest& manifest, const std::string& store) {
   json["source"] = manifest.source;
   json["store_seed"] = manifest.store_seed;
   json["resize"] = manifest.resize;
+  json["channels"] = manifest.channels;
   json["splits"] = SplitsJson(manifest);
   json["moments"] = MomentsJson(manifest.moments);
   json["classes"] = std::move(classes);

@@ -8,6 +8,7 @@
 #include "common/file.h"
 #include "dataset/readers/label_file.h"
 #include "dataset/readers/pread_file.h"
+#include "dataset/readers/val_labels.h"
 
 namespace plateau {
 namespace {
@@ -46,21 +47,29 @@ Result<std::vector<std::string>> ListClasses(const std::string& folder) {
   return classes;
 }
 
-// Paths relative to `folder` of every file below `folder`/`name`, sorted.
+// Paths relative to `folder` of every file below `folder``name` ("" or "/class"), sorted.
 Result<std::vector<std::string>> ListFiles(const std::string& folder, const std::string& name) {
   std::vector<std::string> found;
   std::error_code error;
   const auto options = fs::directory_options::follow_directory_symlink;
-  for (fs::recursive_directory_iterator it(folder + "/" + name, options, error), end; !error && it != end; it.increment(error)) {
+  for (fs::recursive_directory_iterator it(folder + name, options, error), end; !error && it != end; it.increment(error)) {
     if (it->path().filename().string()[0] == '.') {
       it.disable_recursion_pending();
       continue;
     }
     if (it->is_regular_file()) found.push_back(it->path().string().substr(folder.size() + 1));
   }
-  if (error) return Fail(ErrorCode::kIo, "{}/{}: cannot list: {}", folder, name, error.message());
+  if (error) return Fail(ErrorCode::kIo, "{}{}: cannot list: {}", folder, name, error.message());
   std::sort(found.begin(), found.end());
   return found;
+}
+
+void AddImages(const std::string& folder, const std::vector<std::string>& files, int32_t label, std::vector<SourceImage>& images) {
+  for (const auto& file : files) {
+    std::error_code error;
+    const auto bytes = fs::file_size(folder + "/" + file, error);
+    images.push_back({file, 0, error ? 0 : static_cast<uint64_t>(bytes), label});
+  }
 }
 
 Result<std::unique_ptr<ImageSource>> OpenSplit(const std::string& split, const std::string& folder,
@@ -72,16 +81,27 @@ Result<std::unique_ptr<ImageSource>> OpenSplit(const std::string& split, const s
     if (label == labels.end())
       return Fail(ErrorCode::kInvalidInput, "{}/{}: class {} is not known; classes are those of the train folder (or of --synsets)",
                   folder, name, name);
-    PLATEAU_ASSIGN(const auto files, ListFiles(folder, name));
+    PLATEAU_ASSIGN(const auto files, ListFiles(folder, "/" + name));
     if (files.empty())
       return Fail(ErrorCode::kInvalidInput, "{}/{}: the class folder is empty; add images or remove it", folder, name);
-    for (const auto& file : files) {
-      std::error_code error;
-      const auto bytes = fs::file_size(folder + "/" + file, error);
-      images.push_back({file, 0, error ? 0 : static_cast<uint64_t>(bytes), label->second});
-    }
+    AddImages(folder, files, label->second, images);
   }
   return std::unique_ptr<ImageSource>(std::make_unique<FolderSource>(split, folder, std::move(images)));
+}
+
+// A val folder whose labels stand in a file.
+Result<std::unique_ptr<ImageSource>> OpenLabelled(const FolderPaths& paths, const std::string& folder,
+                                                  const std::vector<ClassInfo>& classes) {
+  const std::string& synsets = paths.synsets.empty() ? paths.train : paths.synsets;
+  PLATEAU_ASSIGN(const auto labels, ValLabels::Read({paths.val_labels, paths.devkit_synsets, synsets}, classes));
+  if (!fs::is_directory(folder))
+    return Fail(ErrorCode::kNotFound, "{}: no such folder; expected the images of {}", folder, paths.val_labels);
+  PLATEAU_ASSIGN(const auto files, ListFiles(folder, ""));
+  if (files.empty()) return Fail(ErrorCode::kInvalidInput, "{}: holds no images", folder);
+  std::vector<SourceImage> images;
+  AddImages(folder, files, 0, images);
+  PLATEAU_TRY(labels.Apply(folder, images));
+  return std::unique_ptr<ImageSource>(std::make_unique<FolderSource>("val", folder, std::move(images)));
 }
 
 std::string WithoutSlash(std::string path) {
@@ -103,7 +123,8 @@ Result<DataSource> OpenFolder(const FolderPaths& paths) {
   std::map<std::string, int32_t> labels;
   for (const auto& info : source.classes) labels.emplace(info.synset, static_cast<int32_t>(labels.size()));
   PLATEAU_ASSIGN(auto train, OpenSplit("train", train_folder, labels));
-  PLATEAU_ASSIGN(auto val, OpenSplit("val", val_folder, labels));
+  PLATEAU_ASSIGN(auto val,
+                 paths.val_labels.empty() ? OpenSplit("val", val_folder, labels) : OpenLabelled(paths, val_folder, source.classes));
   source.splits.push_back(std::move(train));
   source.splits.push_back(std::move(val));
   source.description = fmt::format("folder: {}, {}", train_folder, val_folder);

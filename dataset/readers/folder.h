@@ -11,7 +11,9 @@ namespace plateau {
 struct FolderPaths {
   std::string train;  // DIR/<class>/**/<file>
   std::string val;
-  std::string synsets;  // optional: order and words of the classes, as in synset_words.txt; empty: class folders in sorted order
+  std::string synsets;     // optional: order and words of the classes, as in synset_words.txt; empty: class folders in sorted order
+  std::string val_labels;  // optional: val is one folder of images, labelled by this file (see ValLabelFiles)
+  std::string devkit_synsets;
 };
 
 // Every file below a class folder is an image (names that begin with a dot are passed over). Source ordinals count class folders in

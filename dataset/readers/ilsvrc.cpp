@@ -8,6 +8,7 @@
 #include "dataset/readers/label_file.h"
 #include "dataset/readers/pread_file.h"
 #include "dataset/readers/tar_scan.h"
+#include "dataset/readers/val_labels.h"
 
 namespace plateau {
 namespace {
@@ -71,25 +72,16 @@ Result<std::unique_ptr<ImageSource>> OpenTrain(const IlsvrcPaths& paths, const s
   return std::unique_ptr<ImageSource>(std::make_unique<TarSource>("train", std::move(file), std::move(images)));
 }
 
-Result<std::unique_ptr<ImageSource>> OpenVal(const IlsvrcPaths& paths, size_t classes) {
-  PLATEAU_ASSIGN(const auto labels, ReadLabelFile(paths.val_labels, classes));
+Result<std::unique_ptr<ImageSource>> OpenVal(const IlsvrcPaths& paths, const std::vector<ClassInfo>& classes) {
+  PLATEAU_ASSIGN(const auto labels, ValLabels::Read({paths.val_labels, paths.devkit_synsets, paths.synsets}, classes));
   PLATEAU_ASSIGN(auto file, PreadFile::Open(paths.val));
   std::vector<SourceImage> images;
-  std::string unlabelled;
   PLATEAU_TRY(ScanTar(*file, 0, file->bytes(), paths.val, [&](const TarEntry& entry) -> Status {
-    const std::string name = BaseName(entry.name);
-    const auto label = labels.labels.find(name);
-    if (label == labels.labels.end() && unlabelled.empty()) unlabelled = fmt::format("{} at offset {}", entry.name, entry.offset);
-    images.push_back({name, entry.offset, entry.bytes, label == labels.labels.end() ? 0 : label->second});
+    images.push_back({BaseName(entry.name), entry.offset, entry.bytes, 0});
     return {};
   }));
   if (images.empty()) return Fail(ErrorCode::kInvalidInput, "{}: holds no images", paths.val);
-  if (!unlabelled.empty())
-    return Fail(ErrorCode::kInvalidInput, "{}: {} labels for the {} images of {}; the first image without a label is {}",
-                paths.val_labels, labels.lines, images.size(), paths.val, unlabelled);
-  if (labels.lines > images.size())
-    LogWarning("{}: {} labels for the {} images of {}: the others are not used", paths.val_labels, labels.lines, images.size(),
-               paths.val);
+  PLATEAU_TRY(labels.Apply(paths.val, images));
   return std::unique_ptr<ImageSource>(std::make_unique<TarSource>("val", std::move(file), std::move(images)));
 }
 
@@ -98,7 +90,7 @@ Result<std::unique_ptr<ImageSource>> OpenVal(const IlsvrcPaths& paths, size_t cl
 Result<DataSource> OpenIlsvrc(const IlsvrcPaths& paths) {
   DataSource source;
   PLATEAU_ASSIGN(source.classes, ReadSynsetWords(paths.synsets));
-  PLATEAU_ASSIGN(auto val, OpenVal(paths, source.classes.size()));  // first: it is the quick one
+  PLATEAU_ASSIGN(auto val, OpenVal(paths, source.classes));  // first: it is the quick one
   PLATEAU_ASSIGN(auto train, OpenTrain(paths, source.classes));
   source.splits.push_back(std::move(train));
   source.splits.push_back(std::move(val));

@@ -1,4 +1,4 @@
-// ImageNet as it is distributed: a tar of per-synset tars, a tar of validation images, and Caffe's label files.
+// ImageNet as it is distributed: a tar of per-synset tars, a tar of validation images, and their label files.
 #pragma once
 
 #include <string>
@@ -11,8 +11,9 @@ namespace plateau {
 struct IlsvrcPaths {
   std::string train;       // ILSVRC2012_img_train.tar
   std::string val;         // ILSVRC2012_img_val.tar
-  std::string val_labels;  // val.txt: lines `name label`
+  std::string val_labels;  // see ValLabelFiles
   std::string synsets;     // synset_words.txt: the line is the class index
+  std::string devkit_synsets;
 };
 
 // Reads every tar header (not the images). Source ordinals count in the order of the tars. Errors name file, offset, and what was

@@ -8,13 +8,11 @@
 #include "dataset/readers/tar_scan.h"
 
 namespace plateau {
-namespace {
 
-// Lines with their 1-based numbers, without carriage returns; empty ones are left out.
-Result<std::vector<std::pair<size_t, std::string>>> ReadLines(const std::string& path) {
+Result<std::vector<TextLine>> ReadLines(const std::string& path) {
   PosixFileSystem files;
   PLATEAU_ASSIGN(const std::string text, files.Read(path));
-  std::vector<std::pair<size_t, std::string>> lines;
+  std::vector<TextLine> lines;
   size_t number = 0, begin = 0;
   while (begin < text.size()) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -22,13 +20,11 @@ Result<std::vector<std::pair<size_t, std::string>>> ReadLines(const std::string&
     const auto last = line.find_last_not_of(" \t\r");
     line.resize(last == std::string::npos ? 0 : last + 1);
     ++number;
-    if (!line.empty()) lines.emplace_back(number, std::move(line));
+    if (!line.empty()) lines.push_back({number, std::move(line)});
     begin = end + 1;
   }
   return lines;
 }
-
-}  // namespace
 
 Result<std::vector<ClassInfo>> ReadSynsetWords(const std::string& path) {
   PLATEAU_ASSIGN(const auto lines, ReadLines(path));
@@ -49,9 +45,9 @@ Result<std::vector<ClassInfo>> ReadSynsetWords(const std::string& path) {
   return classes;
 }
 
-Result<LabelFile> ReadLabelFile(const std::string& path, size_t classes) {
-  PLATEAU_ASSIGN(const auto lines, ReadLines(path));
-  LabelFile file{path, lines.size(), {}};
+Result<std::unordered_map<std::string, int32_t>> ReadLabelFile(const std::string& path, const std::vector<TextLine>& lines,
+                                                               size_t classes) {
+  std::unordered_map<std::string, int32_t> labels;
   for (const auto& [number, line] : lines) {
     const auto space = line.find_last_of(" \t");
     const auto name_end = space == std::string::npos ? space : line.find_last_not_of(" \t", space);
@@ -67,10 +63,10 @@ Result<LabelFile> ReadLabelFile(const std::string& path, size_t classes) {
                   "{}:{}: label {} is outside 0..{}; do the labels belong to these synsets, counted from 0?", path, number, label,
                   classes - 1);
     const std::string name = BaseName(line.substr(0, name_end + 1));
-    if (!file.labels.emplace(name, static_cast<int32_t>(label)).second)
+    if (!labels.emplace(name, static_cast<int32_t>(label)).second)
       return Fail(ErrorCode::kInvalidInput, "{}:{}: {} is labelled a second time; remove one of the lines", path, number, name);
   }
-  return file;
+  return labels;
 }
 
 }  // namespace plateau

@@ -18,6 +18,12 @@ struct SourceImage {
   int32_t label = 0;  // index into DataSource::classes
 };
 
+// Pixels that are stored as they are: height x width x channels bytes, row-major.
+struct RawShape {
+  int width = 0, height = 0, channels = 0;
+  bool operator==(const RawShape&) const = default;
+};
+
 // The images of one split. Immutable after it was opened; all methods are thread-safe.
 class ImageSource {
  public:
@@ -25,7 +31,9 @@ class ImageSource {
   virtual const std::string& split() const = 0;                // "train", "val"
   virtual const std::string& place() const = 0;                // path, for messages
   virtual const std::vector<SourceImage>& images() const = 0;  // [source ordinal]
-  // The encoded bytes of an image. Blocks on the disk. An error is a failing source, not a bad image.
+  // The shape of every image when Read gives raw pixels; all 0 when it gives encoded files.
+  virtual RawShape raw() const { return {}; }
+  // The bytes of an image, encoded or raw. Blocks on the disk. An error is a failing source, not a bad image.
   virtual Status Read(uint64_t ordinal, std::string& bytes) const = 0;
   // A hint that Read(ordinal) comes soon. Returns at once.
   virtual void WillRead(uint64_t) const {}

@@ -87,6 +87,7 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
   PLATEAU_TRY(CheckSplits(manifest, spec.data.store, spec.data.crop));
   PLATEAU_ASSIGN(Network network, MakeNetwork(spec.model.network, {.width = spec.model.width,
                                                                    .classes = static_cast<int>(manifest.classes.size()),
+                                                                   .channels = manifest.channels,
                                                                    .dropout = spec.training.dropout}));
   const int crop = spec.data.crop;
   PLATEAU_ASSIGN(run.shapes, InferShapes(network, crop, crop));

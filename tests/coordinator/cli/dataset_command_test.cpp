@@ -1,6 +1,9 @@
 // `plateau dataset`: from a synthetic set on disk to a verified store, with exit codes and JSON that programs can rely on.
 #include "coordinator/cli/dataset_command.h"
 
+#include <set>
+#include <sstream>
+
 #include <gtest/gtest.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -93,6 +96,69 @@ TEST_F(DatasetCommand, FromSyntheticSetToVerifiedStore) {
   const auto text = Plateau({"verify", store_});
   EXPECT_NE(text.out.find("train/00000/000008.sst"), std::string::npos);
   EXPECT_NE(text.out.find("source ordinal"), std::string::npos);
+}
+
+// The validation labels of a set as the devkit and as Kaggle write them.
+TEST_F(DatasetCommand, EveryFormOfLabelsGivesTheSameStore) {
+  ASSERT_EQ(Synthesize().exit_code, 0);
+  std::istringstream words(testing::ReadText(set_ + "/synset_words.txt")), caffe(testing::ReadText(set_ + "/val.txt"));
+  std::vector<std::string> synsets;
+  for (std::string line; std::getline(words, line);) synsets.push_back(line.substr(0, 9));
+  std::string truth, kaggle = "ImageId,PredictionString\n";
+  for (std::string name, label; caffe >> name >> label;) {
+    truth += std::to_string(synsets.size() - std::stoul(label)) + "\n";  // the devkit's order is the reverse one
+    kaggle += name.substr(0, name.find('.')) + "," + synsets[std::stoul(label)] + " 1 2 3 4\n";
+  }
+  testing::WriteText(set_ + "/truth.txt", truth);
+  testing::WriteText(set_ + "/solution.csv", kaggle);
+  testing::WriteText(set_ + "/devkit.txt", synsets[2] + "\n" + synsets[1] + "\n" + synsets[0] + "\n");
+  std::set<std::string> checksums;
+  for (const char* labels : {"/val.txt", "/truth.txt", "/solution.csv"}) {
+    auto arguments = IngestArguments();
+    arguments[6] = set_ + labels;
+    arguments[10] = store_ + std::to_string(checksums.size()) + (labels + 1);
+    if (labels == std::string("/truth.txt")) {
+      const auto refused = Plateau(arguments);
+      EXPECT_EQ(refused.exit_code, 2);
+      EXPECT_NE(refused.err.find("--devkit-synsets FILE"), std::string::npos) << refused.err;
+      arguments.insert(arguments.end(), {"--devkit-synsets", set_ + "/devkit.txt"});
+    }
+    const auto ingest = Plateau(arguments);
+    ASSERT_EQ(ingest.exit_code, 0) << labels << ": " << ingest.err;
+    checksums.insert(nlohmann::json::parse(ingest.out).at("splits").at("val").at("checksum").get<std::string>());
+  }
+  EXPECT_EQ(checksums.size(), 1u);
+}
+
+TEST_F(DatasetCommand, ResizeIsAnOptionAndIsShown) {
+  ASSERT_EQ(Plateau({"synthesize", "--out", set_, "--classes", "2", "--train", "4", "--val", "2", "--size", "300"}).exit_code, 0);
+  auto arguments = IngestArguments();
+  arguments.insert(arguments.end(), {"--resize", "256"});
+  const auto ingest = Plateau(arguments);
+  ASSERT_EQ(ingest.exit_code, 0) << ingest.err;
+  EXPECT_EQ(nlohmann::json::parse(ingest.out).at("converted"), 6);
+  EXPECT_EQ(nlohmann::json::parse(Plateau({"info", store_, "--json"}).out).at("resize"), "256");
+  EXPECT_NE(Plateau({"info", store_}).out.find("resize 256"), std::string::npos);
+  arguments = IngestArguments();
+  arguments.insert(arguments.end(), {"--resize", "512"});
+  EXPECT_EQ(Plateau(arguments).exit_code, 2);
+}
+
+TEST_F(DatasetCommand, IdxFilesBecomeAGrayStore) {
+  const std::string zeros(3, 0);
+  testing::WriteText(set_ + "/images",
+                     zeros.substr(0, 2) + "\x08\x03" + zeros + "\x03" + zeros + "\x02" + zeros + "\x02" + "abcdefghijkl");
+  testing::WriteText(set_ + "/labels", zeros.substr(0, 2) + "\x08\x01" + zeros + "\x03" + "\x02\x01" + zeros.substr(0, 1));
+  const auto ingest = Plateau({"ingest", "--layout", "mnist", "--images", set_ + "/images", "--labels", set_ + "/labels",
+                               "--holdout", "1", "--out", store_, "--json"});
+  ASSERT_EQ(ingest.exit_code, 0) << ingest.err;
+  const auto report = nlohmann::json::parse(ingest.out);
+  EXPECT_EQ(report.at("classes"), 3);
+  EXPECT_EQ(report.at("splits").at("train").at("records"), 2);
+  EXPECT_EQ(report.at("splits").at("val").at("records"), 1);
+  EXPECT_EQ(nlohmann::json::parse(Plateau({"info", store_, "--json"}).out).at("channels"), 1);
+  EXPECT_EQ(Plateau({"verify", store_}).exit_code, 0);
+  EXPECT_EQ(Plateau({"ingest", "--layout", "mnist", "--images", set_ + "/images", "--out", store_ + "2"}).exit_code, 2);
 }
 
 TEST_F(DatasetCommand, InputErrorsExitWithTwoAndConflictsWithOne) {
