@@ -30,12 +30,15 @@ struct Encoder {
   }
   void operator()(const CheckpointReport& m) {
     json.update({{"type", "checkpoint"}, {"step", m.step}, {"validation", m.validation}, {"metric", Number(m.metric)},
-                 {"path", m.path}, {"bytes", m.bytes}, {"final", m.final}, {"order", m.order}});
+                 {"path", m.path}, {"bytes", m.bytes}, {"final", m.final}, {"order", m.order}, {"lineage", m.lineage}});
   }
   void operator()(const Finished& m) { json.update({{"type", "finished"}, {"step", m.step}, {"reason", m.reason}}); }
   void operator()(const Failed& m) {
     json.update({{"type", "failed"}, {"reason", m.reason}, {"message", m.message}, {"step", m.step}, {"layer", m.layer},
                  {"retry", m.retry}});
+  }
+  void operator()(const Register& m) {
+    json.update({{"type", "register"}, {"key", m.key}, {"spec", Json::parse(m.spec)}, {"hosts", m.hosts}});
   }
 };
 
@@ -49,10 +52,11 @@ WorkerMessage DecodeBody(const std::string& type, const Json& json) {
                             json.at("top5_correct"), ToNumber(json.at("loss"))};
   if (type == "checkpoint")
     return CheckpointReport{json.at("step"), json.at("validation"), ToNumber(json.at("metric")), json.at("path"), json.at("bytes"),
-                            json.at("final"), json.at("order")};
+                            json.at("final"), json.at("order"), json.at("lineage")};
   if (type == "finished") return Finished{json.at("step"), json.at("reason")};
   if (type == "failed")
     return Failed{json.at("reason"), json.at("message"), json.at("step"), json.at("layer"), json.at("retry")};
+  if (type == "register") return Register{json.at("key"), json.at("spec").dump(), json.at("hosts").get<std::vector<std::string>>()};
   throw std::runtime_error("type \"" + type + "\" is not known");
 }
 
@@ -118,6 +122,8 @@ std::string EncodeReply(uint64_t request, const CoordinatorReply& reply) {
                  {"improved", d.improved}, {"reason", d.reason}});
   } else if (const auto* published = std::get_if<Published>(&reply)) {
     json.update({{"type", "published"}, {"step", published->step}});
+  } else if (const auto* registered = std::get_if<Registered>(&reply)) {
+    json.update({{"type", "registered"}, {"job", registered->job}, {"attempt", registered->attempt}, {"token", registered->token}});
   } else {
     json.update({{"type", "refused"}, {"reason", std::get<Refused>(reply).reason}});
   }
@@ -139,6 +145,8 @@ Result<std::pair<uint64_t, CoordinatorReply>> DecodeReply(std::string_view text)
                                   json.at("reason")}});
     if (type == "published") return std::pair<uint64_t, CoordinatorReply>(request, Published{json.at("step")});
     if (type == "refused") return std::pair<uint64_t, CoordinatorReply>(request, Refused{json.at("reason")});
+    if (type == "registered")
+      return std::pair<uint64_t, CoordinatorReply>(request, Registered{json.at("job"), json.at("attempt"), json.at("token")});
     return Fail(ErrorCode::kInvalidInput, "coordinator reply: type \"{}\" is not known", type);
   } catch (const std::exception& error) {
     return Fail(ErrorCode::kInvalidInput, "coordinator reply: {}", error.what());

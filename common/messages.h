@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "common/error.h"
 #include "common/lr_plateau.h"
@@ -70,6 +71,7 @@ struct CheckpointReport {
   uint64_t bytes = 0;
   bool final = false;          // the run's last
   int64_t order = 0;           // the newest checkpoint order that it obeys (HeartbeatReply), 0 none
+  int lineage = 0;             // the attempt that began this line of training (state.json)
 };
 
 // Rank 0, when training ended by itself; answered by Published (an acknowledgement).
@@ -87,7 +89,15 @@ struct Failed {
   bool retry = true;           // NAN_LOSS and BAD_INPUT are not retried
 };
 
-using WorkerMessage = std::variant<Heartbeat, Metrics, ValidationReport, CheckpointReport, Finished, Failed>;
+// Rank 0 of the user's own mpirun, before anything else: makes the run a job of the coordinator. Sender::token is the coordinator's
+// join token, Sender::job is empty for a new job or names the one to go on with, Sender::attempt is 0. Answered by Registered or Refused.
+struct Register {
+  std::string key;                 // random; a repeated message with the same key gets the same answer
+  std::string spec;                // the whole specification as JSON; its resources.workers is the number of ranks
+  std::vector<std::string> hosts;  // of each rank
+};
+
+using WorkerMessage = std::variant<Heartbeat, Metrics, ValidationReport, CheckpointReport, Finished, Failed, Register>;
 
 // kStop: checkpoint at the next step boundary, then leave with Finished{STOPPED}. kCheckpoint: checkpoint there and go on.
 enum class WorkerCommand { kContinue, kStop, kCheckpoint };
@@ -101,8 +111,13 @@ struct HeartbeatReply {
 struct DecisionReply { LrDecision decision; };
 struct Published { int64_t step = 0; };
 struct Refused { std::string reason; };         // leave at once, write nothing more
+struct Registered {                             // the ranks are now this attempt, and speak with its token
+  std::string job;
+  int attempt = 0;
+  std::string token;
+};
 
-using CoordinatorReply = std::variant<HeartbeatReply, DecisionReply, Published, Refused>;
+using CoordinatorReply = std::variant<HeartbeatReply, DecisionReply, Published, Refused, Registered>;
 
 // JSON text <-> message. A message of another version, or with a missing field, is an error naming the field.
 std::string EncodeWorkerMessage(const Sender& sender, const WorkerMessage& message);

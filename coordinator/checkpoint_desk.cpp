@@ -23,8 +23,9 @@ Result<std::string> VerifyCheckpointFolder(FileSystem& files, const std::string&
 
 Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std::string& output_folder,
                                                     const PublishCheckpoint& what) {
-  const nlohmann::ordered_json current{
+  nlohmann::ordered_json current{
       {"version", 1}, {"path", what.checkpoint.path}, {"step", what.checkpoint.step}, {"checksum", what.checkpoint.checksum}};
+  if (what.checkpoint.lineage > 0) current["lineage"] = what.checkpoint.lineage;
   PLATEAU_TRY(WriteFileAtomic(files, output_folder + "/current.json", current.dump(1) + "\n"));
   CheckpointPublished published{what.checkpoint.path, {}, {}};
   for (const auto& path : what.removals) {

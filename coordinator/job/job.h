@@ -51,6 +51,7 @@ struct CheckpointRecord {
   std::string path;
   std::string checksum;  // of manifest.json
   uint64_t bytes = 0;
+  int lineage = 0;  // the attempt that began its line of training; 0: not known
   bool operator==(const CheckpointRecord&) const = default;
 };
 

@@ -45,12 +45,13 @@ Attempt ParseAttempt(const Json& j) {
 }
 
 Json CheckpointJson(const CheckpointRecord& c) {
-  return {{"step", c.step}, {"validation", c.validation}, {"metric", Number(c.metric)},
-          {"path", c.path}, {"checksum", c.checksum},     {"bytes", c.bytes}};
+  return {{"step", c.step},         {"validation", c.validation}, {"metric", Number(c.metric)}, {"path", c.path},
+          {"checksum", c.checksum}, {"bytes", c.bytes},           {"lineage", c.lineage}};
 }
 
 CheckpointRecord ParseCheckpoint(const Json& j) {
-  return {j.at("step"), j.at("validation"), ToNumber(j.at("metric"), kNotANumber), j.at("path"), j.at("checksum"), j.at("bytes")};
+  return {j.at("step"),  j.at("validation"),   ToNumber(j.at("metric"), kNotANumber), j.at("path"), j.at("checksum"),
+          j.at("bytes"), j.value("lineage", 0)};
 }
 
 Json LrStateJson(const LrState& s) {

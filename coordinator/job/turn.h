@@ -49,6 +49,7 @@ class Turn {
   void Said(const Sender& sender, const CheckpointReport& message);
   void Said(const Sender& sender, const Finished& message);
   void Said(const Sender& sender, const Failed& message);
+  void Said(const Sender& sender, const Register& message);
   void RepeatDecision(const ValidationReport& message);
   void Publish();
 

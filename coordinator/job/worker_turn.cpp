@@ -131,7 +131,8 @@ void Turn::Said(const Sender& sender, const CheckpointReport& message) {
       std::any_of(job().checkpoints.begin(), job().checkpoints.end(), [&](const auto& one) { return one.path == message.path; });
   if (known && !job().publish_pending) return Do(ReplyToWorker{Published{message.step}});
   if (known) return Publish();
-  // Repeated after its answer was lost, and retired since: an attempt reports its checkpoints in order, so this one was seen before.
+  // Repeated after its answer was lost, and retired since: an attempt reports its checkpoints in order, so this one was seen
+  // before.
   const std::string own = fmt::format("attempt-{}/", sender.attempt);
   const bool superseded = std::any_of(job().checkpoints.begin(), job().checkpoints.end(),
                                       [&](const auto& one) { return one.path.starts_with(own) && one.step > message.step; });
@@ -148,7 +149,13 @@ void Turn::On(const CheckpointVerified& event) {
     if (!job().publish_pending) Do(AnswerCheckpoint{report.path, Published{report.step}});
     return;
   }
-  const CheckpointRecord record{report.step, report.validation, report.metric, report.path, event.checksum, report.bytes};
+  const CheckpointRecord record{.step = report.step,
+                                .validation = report.validation,
+                                .metric = report.metric,
+                                .path = report.path,
+                                .checksum = event.checksum,
+                                .bytes = report.bytes,
+                                .lineage = report.lineage};
   Retention retention =
       Retain(std::move(job().checkpoints), record, job().spec->checkpoint.keep_last, job().spec->checkpoint.keep_best);
   job().checkpoints = std::move(retention.kept);
@@ -199,6 +206,12 @@ void Turn::Said(const Sender&, const Finished& message) {
            {{"step", message.step}, {"reason", message.reason}});
   }
   Do(ReplyToWorker{Published{message.step}});
+}
+
+// The control loop answers those that come before an attempt.
+void Turn::Said(const Sender& sender, const Register&) {
+  Do(ReplyToWorker{
+      Refused{fmt::format("rank {} is registered already, as attempt {} of job {}", sender.rank, sender.attempt, job().id)}});
 }
 
 void Turn::Said(const Sender& sender, const Failed& message) {

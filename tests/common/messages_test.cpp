@@ -30,8 +30,13 @@ TEST(Messages, WorkerMessagesRoundTrip) {
   EXPECT_EQ(RoundTrip(ValidationReport{1, 156, 1.0, 1000, 51, 252, 3.05}).top5_correct, 252);
   EXPECT_EQ(RoundTrip(CheckpointReport{156, 1, 0.949, "attempt-1/step-000000156", 12, true}).path, "attempt-1/step-000000156");
   EXPECT_EQ(RoundTrip(CheckpointReport{156, 1, 0.949, "attempt-1/step-000000156", 12, true, 3}).order, 3);
+  EXPECT_EQ(RoundTrip(CheckpointReport{.step = 156, .lineage = 2}).lineage, 2);
   EXPECT_EQ(RoundTrip(Finished{10, "PLATEAU"}).reason, "PLATEAU");
   EXPECT_FALSE(RoundTrip(Failed{"NAN_LOSS", "m", 7, "conv1_1", false}).retry);
+  const Register joined = RoundTrip(Register{"k1", R"({"name":"a"})", {"node-a", "node-b"}});
+  EXPECT_EQ(joined.key, "k1");
+  EXPECT_EQ(joined.spec, R"({"name":"a"})");
+  EXPECT_EQ(joined.hosts, (std::vector<std::string>{"node-a", "node-b"}));
 }
 
 TEST(Messages, NotANumberTravels) { EXPECT_TRUE(std::isnan(RoundTrip(Metrics{5, 0.1, std::nan(""), 0.01, 200, 0}).loss)); }
@@ -47,6 +52,10 @@ TEST(Messages, RepliesRoundTripToTheBit) {
   EXPECT_EQ(order.command, WorkerCommand::kCheckpoint);
   EXPECT_EQ(order.order, 4);
   EXPECT_EQ(std::get<Refused>(DecodeReply(EncodeReply(1, Refused{"old"}))->second).reason, "old");
+  const auto registered = std::get<Registered>(DecodeReply(EncodeReply(1, Registered{"a-1", 2, "t"}))->second);
+  EXPECT_EQ(registered.job, "a-1");
+  EXPECT_EQ(registered.attempt, 2);
+  EXPECT_EQ(registered.token, "t");
 }
 
 TEST(Messages, BrokenOnesNameTheField) {

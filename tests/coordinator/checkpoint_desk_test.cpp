@@ -1,6 +1,7 @@
 // Verifying, publishing and deleting checkpoint folders, with a disk that fails at every point.
 #include "coordinator/checkpoint_desk.h"
 
+#include <cstdio>
 #include <filesystem>
 #include <future>
 
@@ -33,11 +34,11 @@ class CheckpointDeskTest : public ::testing::Test {
     return text ? nlohmann::json::parse(*text).at("path").get<std::string>() : "";
   }
   static PublishCheckpoint Publication(const std::string& path, std::vector<std::string> removals = {}) {
-    return {{.step = 7, .path = path, .checksum = "00ff"}, std::move(removals)};
+    return {{.step = 7, .path = path, .checksum = "00ff", .lineage = 3}, std::move(removals)};
   }
 
   TempFolder folder_;
-  PosixFileSystem real_;
+  FaultyFiles real_;  // never fails, and does not wait for the disk
 };
 
 TEST_F(CheckpointDeskTest, AManifestIsWhatMakesACheckpoint) {
@@ -65,6 +66,7 @@ TEST_F(CheckpointDeskTest, PublishingPointsAtTheNewOneAndDeletesTheOld) {
   const auto json = nlohmann::json::parse(real_.Read(folder_.path() + "/current.json").value());
   EXPECT_EQ(json.at("checksum"), "00ff");
   EXPECT_EQ(json.at("step"), 7);
+  EXPECT_EQ(json.at("lineage"), 3);
   EXPECT_EQ(json.at("version"), 1);
 }
 
@@ -74,18 +76,39 @@ TEST_F(CheckpointDeskTest, TheCurrentOneIsNeverDeleted) {
   EXPECT_TRUE(Exists("attempt-1/step-1/manifest.json"));
 }
 
-TEST_F(CheckpointDeskTest, WhereverTheDiskFailsCurrentNamesACompleteCheckpointAndNothingIsDeletedBefore) {
-  FaultyFiles files;
-  for (files.fail_at = 0; files.fail_at < 20; ++files.fail_at) {
+TEST_F(CheckpointDeskTest, WhateverCallGoesWrongCurrentNamesAWholeCheckpointAndTheNextStartFinishes) {
+  const auto publish = [&](FileSystem& files) {
+    return PublishCheckpointFolder(files, folder_.path(), Publication("attempt-1/step-2", {"attempt-1/step-1"}));
+  };
+  const auto begin = [&] {
     for (const char* path : {"attempt-1/step-1", "attempt-1/step-2"}) Make(path);
     ASSERT_TRUE(PublishCheckpointFolder(real_, folder_.path(), Publication("attempt-1/step-1")).has_value());
-    files.operations = 0;
-    const auto published = PublishCheckpointFolder(files, folder_.path(), Publication("attempt-1/step-2", {"attempt-1/step-1"}));
-    EXPECT_TRUE(Exists(Current() + "/manifest.json")) << "failed at " << files.fail_at;
-    if (published) return;
-    EXPECT_TRUE(Exists("attempt-1/step-1/manifest.json")) << "failed at " << files.fail_at;
+  };
+  begin();
+  FaultyFiles counting;
+  ASSERT_TRUE(publish(counting).has_value());
+  std::printf("publication and deletion by the coordinator: %s, each made to fail, tear, die and lose power\n",
+              counting.Summary().c_str());
+  for (const Fault fault : kEveryFault) {
+    for (int n = 0; n < counting.operations; ++n) {
+      SCOPED_TRACE(fmt::format("{} at call {}: {}", FaultName(fault), n, counting.calls[static_cast<size_t>(n)]));
+      begin();
+      FaultyFiles files;
+      files.Arm(n, fault);
+      const auto published = publish(files);
+      EXPECT_TRUE(Exists(Current() + "/manifest.json")) << Current();
+      if (published) {
+        EXPECT_EQ(Current(), "attempt-1/step-2");
+      } else {
+        EXPECT_TRUE(Exists("attempt-1/step-1/manifest.json")) << "nothing is deleted before the new one is published";
+      }
+      const auto repeated = publish(real_);  // the job's record says what is still to be done
+      ASSERT_TRUE(repeated.has_value());
+      EXPECT_EQ(Current(), "attempt-1/step-2");
+      EXPECT_THAT(repeated->removed, ElementsAre("attempt-1/step-1"));
+      EXPECT_FALSE(Exists("attempt-1/step-1"));
+    }
   }
-  FAIL() << "publishing never succeeded";
 }
 
 TEST_F(CheckpointDeskTest, TheDeskAnswersWithEvents) {
