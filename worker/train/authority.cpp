@@ -25,9 +25,11 @@ class LocalAuthority final : public Authority {
     return DecideLr(policy_, before, value);
   }
   Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool) override {
-    PLATEAU_TRY(
-        PublishCheckpoint(files_, run_folder_,
-                          {.path = RelativePath(written, state), .step = state.train.step, .checksum = written.manifest_checksum}));
+    PLATEAU_TRY(PublishCheckpoint(files_, run_folder_,
+                                  {.path = RelativePath(written, state),
+                                   .step = state.train.step,
+                                   .checksum = written.manifest_checksum,
+                                   .lineage = state.identity.lineage}));
     const Status deleted =
         DeleteOldCheckpoints(files_, run_folder_, state.identity.lineage, retention_.keep_last, retention_.keep_best);
     if (!deleted) LogWarning("old checkpoints were not all deleted: {}", deleted.error().message);
@@ -59,7 +61,11 @@ class LinkAuthority final : public Authority {
     return outcome;
   }
   Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool final) override {
-    CheckpointReport report{.step = state.train.step, .path = RelativePath(written, state), .bytes = written.bytes, .final = final};
+    CheckpointReport report{.step = state.train.step,
+                            .path = RelativePath(written, state),
+                            .bytes = written.bytes,
+                            .final = final,
+                            .lineage = state.identity.lineage};
     if (!state.train.history.empty()) {
       report.validation = state.train.history.back().report.number;
       report.metric = state.train.history.back().value;

@@ -149,7 +149,7 @@ Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& 
   auto written = WriteInto(files, beside, parameters, state, progress);
   Status done;
   if (!written) done = Fail(written.error());
-  if (done && files.Exists(folder)) done = files.RemoveAll(folder);  // of an interrupted life of this attempt
+  if (done && files.Exists(folder)) done = DeleteCheckpoint(files, folder);  // of an interrupted life of this attempt
   if (done) done = files.Rename(beside, folder);
   if (done) done = files.SyncDirectory(attempt_folder);
   if (!done) {
@@ -163,6 +163,12 @@ Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& 
   }
   written->folder = folder;
   return written;
+}
+
+Status DeleteCheckpoint(FileSystem& files, const std::string& folder) {
+  const Status removed = files.Remove(folder + "/" + kManifest);
+  if (!removed && removed.error().code != ErrorCode::kNotFound) return removed;
+  return files.RemoveAll(folder);
 }
 
 Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder) {

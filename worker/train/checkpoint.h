@@ -42,6 +42,9 @@ struct WrittenCheckpoint {
 Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& attempt_folder, const ParameterSnapshot& parameters,
                                           const CheckpointState& state, std::atomic<int64_t>* progress = nullptr);
 
+// The manifest goes first, so that half a deletion is no checkpoint. Fine when it is not there.
+Status DeleteCheckpoint(FileSystem& files, const std::string& folder);
+
 // Canonical tensors of a loaded checkpoint are kept as the bytes of its files.
 struct LoadedCheckpoint {
   std::string folder;

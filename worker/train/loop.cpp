@@ -38,7 +38,7 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
                   .pulse = parts.pulse,
                   .shape = options.shape,
                   .global_batch = options.spec.training.global_batch},
-      checkpointed_step_(state_.step) {
+      checkpointed_step_(options.unpublished ? -1 : state_.step) {
   if (state_.step < options_.total_steps && !state_.lr.stopped)
     state_.end_reason.clear();  // an ended run that was given more to do
   const int64_t now_ms = parts_.clock.MonotonicMs();
@@ -72,7 +72,8 @@ TrainLoop::Outcome TrainLoop::Boundary() {
     end_ = options_.spec.training.max_steps == options_.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
   const bool final = !end_.empty() && end_ != "STOPPED";
   const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
-  const bool due = !end_.empty() || Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
+  const bool due =
+      !end_.empty() || checkpointed_step_ < 0 || Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
   last_ = {};
   if (!due || already) return {};
   if (final) state_.end_reason = end_;

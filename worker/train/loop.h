@@ -25,6 +25,7 @@ struct LoopOptions {
   LaneShape shape;  // of this rank
   int64_t total_steps = 0;
   int decode_threads = 1;
+  bool unpublished = false;  // the state to go on from is not the published checkpoint: it is written and published at once
 };
 
 // What rank 0 has and others do not.
@@ -87,7 +88,7 @@ class TrainLoop {
   StepTotals last_;        // totals of the last step: votes that all ranks saw
   bool stopping_ = false;  // agreed by all ranks
   std::string end_;
-  int64_t checkpointed_step_ = 0;                              // step of the newest checkpoint
+  int64_t checkpointed_step_ = 0;                              // step of the newest checkpoint; -1: it is not published
   int64_t validation_clock_ms_ = 0, checkpoint_clock_ms_ = 0;  // rank 0: when the time-based intervals began
 };
 

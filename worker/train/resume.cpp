@@ -12,12 +12,14 @@ namespace {
 
 // The checkpoint that `resume` names, its tensors put into the store; nullopt for fresh weights. Rank 0 only.
 Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& parameters, const ResumeOptions& options,
-                                            const RunIdentity& identity) {
+                                            const RunIdentity& identity, bool& published) {
   std::optional<LoadedCheckpoint> loaded;
   if (options.resume == "none") return std::optional<CheckpointState>();
   if (options.resume == "auto") {
-    PLATEAU_ASSIGN(loaded, LoadNewest(files, options.run_folder));
-    if (!loaded) return std::optional<CheckpointState>();
+    PLATEAU_ASSIGN(auto newest, LoadNewest(files, options.run_folder));
+    if (!newest) return std::optional<CheckpointState>();
+    loaded = std::move(newest->checkpoint);
+    published = newest->published;
   } else {
     PLATEAU_ASSIGN(loaded, LoadCheckpoint(files, options.resume));
   }
@@ -36,11 +38,12 @@ Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& p
 
 }  // namespace
 
-Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters,
-                                 const ResumeOptions& options, RunIdentity& identity) {
+Result<Beginning> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
+                                RunIdentity& identity) {
   Result<std::string> text = std::string();
+  bool published = false;
   if (collective.rank() == 0) {
-    auto found = Find(files, parameters, options, identity);
+    auto found = Find(files, parameters, options, identity, published);
     if (!found)
       text = Fail(found.error());
     else if (*found)
@@ -52,16 +55,19 @@ Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, Para
   for (int p = 0; p < parameters.count(); ++p)
     for (const std::span<float> values : {parameters.weight(p), parameters.momentum(p)})
       collective.Broadcast({reinterpret_cast<char*>(values.data()), values.size_bytes()}, 0);
+  collective.Broadcast({reinterpret_cast<char*>(&published), sizeof(published)}, 0);
   parameters.WeightsChanged();
-  TrainState state;
+  Beginning beginning;
   identity.lineage = identity.attempt;
   if (shared.empty()) {
-    state.lr = InitialLrState(options.lr);
-    return state;
+    beginning.state.lr = InitialLrState(options.lr);
+    return beginning;
   }
   PLATEAU_ASSIGN(CheckpointState resumed, DecodeState(shared, "rank 0's checkpoint"));
   if (options.resume == "auto") identity.lineage = resumed.identity.lineage;
-  return std::move(resumed.train);
+  beginning.state = std::move(resumed.train);
+  beginning.unpublished = !published;
+  return beginning;
 }
 
 }  // namespace plateau

@@ -18,9 +18,14 @@ struct ResumeOptions {
   LrPolicy lr;
 };
 
+struct Beginning {
+  TrainState state;
+  bool unpublished = false;  // it stands on a checkpoint that current.json does not name
+};
+
 // Collective. Sets weights and momentum of every rank and returns the state to go on from; fills identity.lineage. Errors are the
 // same on every rank: no such checkpoint, one of another network, batch, data set or preprocessing.
-Result<TrainState> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters,
-                                 const ResumeOptions& options, RunIdentity& identity);
+Result<Beginning> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
+                                RunIdentity& identity);
 
 }  // namespace plateau

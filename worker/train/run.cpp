@@ -137,10 +137,12 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   RunIdentity& identity = run->loop.identity;
   identity.job = folder->job;
   identity.attempt = folder->attempt;
-  auto state =
+  auto beginning =
       BeginOrResume(rank.files, collective, run->engine->parameters(),
                     {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr}, identity);
-  if (!state) return refuse(state.error());
+  if (!beginning) return refuse(beginning.error());
+  TrainState& state = beginning->state;
+  run->loop.unpublished = beginning->unpublished;
   std::unique_ptr<TraceWriter> trace;
   if (!rank.options.trace.empty()) {
     auto opened =
@@ -148,13 +150,13 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
     if (const Status agreed = Agree(collective, ToStatus(opened)); !agreed) return refuse(agreed.error());
     trace = std::move(*opened);
   }
-  rank.pulse.step = state->step;
-  LogBeginning(rank, *run, *folder, *state);
-  RankZero zero = MakeRankZero(rank, *run, *folder, *state);
+  rank.pulse.step = state.step;
+  LogBeginning(rank, *run, *folder, state);
+  RankZero zero = MakeRankZero(rank, *run, *folder, state);
   TrainLoop loop(run->loop,
                  {*run->engine, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
                   zero.parts ? &*zero.parts : nullptr, trace.get()},
-                 std::move(*state));
+                 std::move(state));
   auto end = loop.Run();
   if (!end) return tl::unexpected(end.error());
   if (!rank.zero()) return {};

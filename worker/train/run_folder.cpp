@@ -119,13 +119,14 @@ Result<std::optional<CurrentPointer>> ReadCurrent(FileSystem& files, const std::
     const Json json = Json::parse(text);
     if (json.at("version") != kCurrentVersion)
       return Fail(ErrorCode::kUnsupported, "{}: version {}, this build reads {}", path, json.at("version").dump(), kCurrentVersion);
-    return std::optional(CurrentPointer{.path = json.at("path"), .step = json.at("step"), .checksum = json.at("checksum")});
+    return std::optional(CurrentPointer{
+        .path = json.at("path"), .step = json.at("step"), .checksum = json.at("checksum"), .lineage = json.value("lineage", 0)});
   } catch (const std::exception& fault) {
     return Fail(ErrorCode::kCorrupt, "{}: {}; remove it to resume from the newest checkpoint in the folder", path, fault.what());
   }
 }
 
-Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std::string& run_folder) {
+Result<std::optional<NewestCheckpoint>> LoadNewest(FileSystem& files, const std::string& run_folder) {
   PLATEAU_ASSIGN(const auto current, ReadCurrent(files, run_folder));
   PLATEAU_ASSIGN(auto entries, ListCheckpoints(files, run_folder));
   if (current) {
@@ -134,11 +135,12 @@ Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std:
     std::stable_partition(entries.begin(), entries.end(),
                           [&](const CheckpointEntry& entry) { return entry.path == current->path; });
   }
-  const std::optional<int> lineage = current ? LineageOf(files, run_folder, current->path) : std::nullopt;
+  std::optional<int> lineage;
+  if (current) lineage = current->lineage > 0 ? std::optional(current->lineage) : LineageOf(files, run_folder, current->path);
   for (const CheckpointEntry& entry : entries) {
     if (lineage && LineageOf(files, run_folder, entry.path).value_or(*lineage) != *lineage) continue;  // of a run begun otherwise
     auto loaded = LoadCheckpoint(files, run_folder + "/" + entry.path);
-    if (loaded) return std::optional(std::move(*loaded));
+    if (loaded) return std::optional(NewestCheckpoint{std::move(*loaded), current && entry.path == current->path});
     LogWarning("checkpoint {} cannot be used: {}; trying the one before", entry.path, loaded.error().message);
   }
   if (current)
@@ -146,11 +148,12 @@ Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std:
                 "{}: {} is published, but neither it nor an older checkpoint can be read; restore one, or begin anew "
                 "with --resume none",
                 run_folder, current->path);
-  return std::optional<LoadedCheckpoint>();
+  return std::optional<NewestCheckpoint>();
 }
 
 Status PublishCheckpoint(FileSystem& files, const std::string& run_folder, const CurrentPointer& current) {
-  const Json json = {{"version", kCurrentVersion}, {"path", current.path}, {"step", current.step}, {"checksum", current.checksum}};
+  Json json = {{"version", kCurrentVersion}, {"path", current.path}, {"step", current.step}, {"checksum", current.checksum}};
+  if (current.lineage > 0) json["lineage"] = current.lineage;
   return WriteFileAtomic(files, run_folder + kCurrent, json.dump() + "\n");
 }
 
@@ -175,24 +178,33 @@ std::vector<CheckpointEntry> CheckpointsToDelete(const std::vector<RetentionCand
 
 Status DeleteOldCheckpoints(FileSystem& files, const std::string& run_folder, int lineage, int keep_last, int keep_best) {
   PLATEAU_ASSIGN(const auto entries, ListCheckpoints(files, run_folder));
+  PLATEAU_ASSIGN(const auto current, ReadCurrent(files, run_folder));
   std::vector<RetentionCandidate> candidates;
+  std::vector<CheckpointEntry> surplus;
   for (const CheckpointEntry& entry : entries) {
     const auto candidate = ReadCandidate(files, run_folder, entry);
     if (!candidate) continue;  // unreadable: left for a person to look at
-    if (candidate->second == lineage) candidates.push_back(candidate->first);
+    if (candidate->second != lineage) continue;
+    const bool given_up = current && entry.step >= current->step && entry.path != current->path;
+    if (given_up)
+      surplus.push_back(entry);
+    else
+      candidates.push_back(candidate->first);
   }
-  for (const CheckpointEntry& entry : CheckpointsToDelete(candidates, keep_last, keep_best)) {
-    PLATEAU_TRY(files.Remove(run_folder + "/" + entry.path + kManifest));  // first, so that a half-deleted one is seen as none
-    PLATEAU_TRY(files.RemoveAll(run_folder + "/" + entry.path));
-  }
+  for (CheckpointEntry& entry : CheckpointsToDelete(candidates, keep_last, keep_best)) surplus.push_back(std::move(entry));
+  for (const CheckpointEntry& entry : surplus) PLATEAU_TRY(DeleteCheckpoint(files, run_folder + "/" + entry.path));
   PLATEAU_ASSIGN(const auto attempts, Attempts(files, run_folder));
   for (const auto& [number, folder] : attempts) {
     PLATEAU_ASSIGN(const auto names, files.List(run_folder + "/" + folder));
     for (const std::string& name : names) {
       const std::string path = run_folder + "/" + folder + "/" + name;
-      if (name.starts_with("step-") && !files.Exists(path + kManifest)) PLATEAU_TRY(files.RemoveAll(path));
+      const bool unfinished = name.ends_with(".tmp") || !files.Exists(path + kManifest);
+      if (name.starts_with("step-") && unfinished) PLATEAU_TRY(files.RemoveAll(path));
     }
   }
+  PLATEAU_ASSIGN(const auto names, files.List(run_folder));
+  for (const std::string& name : names)
+    if (name.starts_with("current.json.tmp-")) PLATEAU_TRY(files.Remove(run_folder + "/" + name));
   return {};
 }
 

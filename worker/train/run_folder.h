@@ -25,6 +25,7 @@ struct CurrentPointer {
   std::string path;  // relative to the run folder
   int64_t step = 0;
   std::string checksum;  // of the checkpoint's manifest.json
+  int lineage = 0;       // the attempt that began its line of training; 0: not said
 };
 
 // Holds an advisory lock (flock) on <run>/.lock until destroyed. A second holder is refused: kConflict names the file and the
@@ -48,9 +49,13 @@ Result<int> NewestAttempt(FileSystem& files, const std::string& run_folder);
 // nullopt when nothing is published; a damaged pointer is an error naming it.
 Result<std::optional<CurrentPointer>> ReadCurrent(FileSystem& files, const std::string& run_folder);
 
-// The newest usable checkpoint at or before the published one; nullopt when there is none. Each damaged one is reported as a
-// warning and passed over.
-Result<std::optional<LoadedCheckpoint>> LoadNewest(FileSystem& files, const std::string& run_folder);
+// The newest usable checkpoint at or before the published one, of its lineage; nullopt when there is none. Each damaged one is
+// reported as a warning and passed over.
+struct NewestCheckpoint {
+  LoadedCheckpoint checkpoint;
+  bool published = false;  // current.json names it
+};
+Result<std::optional<NewestCheckpoint>> LoadNewest(FileSystem& files, const std::string& run_folder);
 
 // Writes current.json atomically. Only the publisher calls this: the coordinator, or rank 0 when there is none.
 Status PublishCheckpoint(FileSystem& files, const std::string& run_folder, const CurrentPointer& current);
@@ -63,7 +68,8 @@ struct RetentionCandidate {
 };
 std::vector<CheckpointEntry> CheckpointsToDelete(const std::vector<RetentionCandidate>& newest_first, int keep_last, int keep_best);
 
-// Deletes this lineage's checkpoints that need not be kept, and what killed writers left behind. Only the publisher calls this.
+// Deletes this lineage's checkpoints that need not be kept, those beyond the published one that were given up, and what killed
+// writers left behind. Only the publisher calls this, while nobody writes.
 Status DeleteOldCheckpoints(FileSystem& files, const std::string& run_folder, int lineage, int keep_last, int keep_best);
 
 }  // namespace plateau

@@ -27,8 +27,8 @@ class RunFolder : public ::testing::Test {
     EXPECT_TRUE(written) << written.error().message;
     return fmt::format("attempt-{}/{}", attempt, CheckpointFolderName(step));
   }
-  void Publish(const std::string& path, int64_t step) {
-    ASSERT_TRUE(PublishCheckpoint(files_, folder_.path(), {.path = path, .step = step, .checksum = "x"}));
+  void Publish(const std::string& path, int64_t step, int lineage = 1) {
+    ASSERT_TRUE(PublishCheckpoint(files_, folder_.path(), {.path = path, .step = step, .checksum = "x", .lineage = lineage}));
   }
   void Damage(const std::string& path) {
     ASSERT_TRUE(WriteFileAtomic(files_, folder_.path() + "/" + path + "/model.safetensors", "damaged"));
@@ -36,7 +36,7 @@ class RunFolder : public ::testing::Test {
   int64_t NewestStep() {
     const auto loaded = LoadNewest(files_, folder_.path());
     EXPECT_TRUE(loaded) << loaded.error().message;
-    return *loaded ? (*loaded)->state.train.step : -1;
+    return *loaded ? (*loaded)->checkpoint.state.train.step : -1;
   }
   std::vector<std::string> Paths() {
     std::vector<std::string> paths;
@@ -80,9 +80,29 @@ TEST_F(RunFolder, ADamagedNewestIsNotReplacedByARunBegunOtherwise) {
   Write(1, 10, 0, 0, 1);
   Write(2, 5, 0, 0, 2);
   const auto newest = Write(2, 15, 0, 0, 2);
-  Publish(newest, 15);
+  Publish(newest, 15, 2);
   Damage(newest);
   EXPECT_EQ(NewestStep(), 5);
+}
+
+TEST_F(RunFolder, ThePointerKnowsTheLineageWhenTheDamagedStateDoesNot) {
+  Write(1, 10, 0, 0, 1);
+  Write(2, 5, 0, 0, 2);
+  const auto newest = Write(2, 15, 0, 0, 2);
+  Publish(newest, 15, 2);
+  ASSERT_TRUE(WriteFileAtomic(files_, folder_.path() + "/" + newest + "/state.json", "{"));
+  EXPECT_EQ(NewestStep(), 5);
+}
+
+TEST_F(RunFolder, OnlyTheOneThatThePointerNamesCountsAsPublished) {
+  const auto first = Write(1, 10);
+  EXPECT_FALSE((*LoadNewest(files_, folder_.path()))->published);
+  Publish(first, 10);
+  EXPECT_TRUE((*LoadNewest(files_, folder_.path()))->published);
+  const auto second = Write(1, 20);
+  Publish(second, 20);
+  Damage(second);
+  EXPECT_FALSE((*LoadNewest(files_, folder_.path()))->published) << "the one before is used in its place";
 }
 
 TEST_F(RunFolder, WhenAllAreDamagedTheRunDoesNotBeginAnewByItself) {
@@ -108,9 +128,24 @@ TEST_F(RunFolder, LastAndBestAreKeptAndLeftOversGo) {
   Write(2, 40, 4, 0.6);
   Write(2, 50, 5, 0.7);
   ASSERT_TRUE(files_.MakeDirectories(folder_.path() + "/attempt-1/step-000000060.tmp"));
+  const std::string killed = folder_.path() + "/attempt-1/step-000000070.tmp";  // just before its rename
+  ASSERT_TRUE(files_.MakeDirectories(killed));
+  ASSERT_TRUE(WriteFileAtomic(files_, killed + "/manifest.json", "{}"));
+  ASSERT_TRUE(WriteFileAtomic(files_, folder_.path() + "/current.json.tmp-77", "{"));
   ASSERT_TRUE(DeleteOldCheckpoints(files_, folder_.path(), 1, 2, 1));
   EXPECT_THAT(Paths(), ::testing::ElementsAre("attempt-2/step-000000050", "attempt-2/step-000000040", "attempt-1/step-000000020"));
   EXPECT_FALSE(files_.Exists(folder_.path() + "/attempt-1/step-000000060.tmp"));
+  EXPECT_FALSE(files_.Exists(killed));
+  EXPECT_FALSE(files_.Exists(folder_.path() + "/current.json.tmp-77"));
+}
+
+TEST_F(RunFolder, CheckpointsThatWereGivenUpGoAndThePublishedOneStays) {
+  Write(1, 10);
+  Write(1, 30);  // complete, and its process died before it could publish it: the next attempt went on from step 10
+  const auto current = Write(2, 20);
+  Publish(current, 20);
+  ASSERT_TRUE(DeleteOldCheckpoints(files_, folder_.path(), 1, 1, 0));
+  EXPECT_THAT(Paths(), ::testing::ElementsAre("attempt-2/step-000000020"));
 }
 
 TEST_F(RunFolder, AnotherLineageIsNotTouched) {
