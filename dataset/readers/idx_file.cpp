@@ -45,7 +45,8 @@ class Stream {
  private:
   Status Damaged() {
     int code = Z_OK;
-    const std::string text = gzerror(file_.get(), &code);
+    std::string text = gzerror(file_.get(), &code);
+    if (text.starts_with(path_ + ": ")) text.erase(0, path_.size() + 2);
     if (code == Z_ERRNO) return Fail(ErrorCode::kIo, "{}: cannot read: {}", path_, std::strerror(errno));
     return Fail(ErrorCode::kInvalidInput, "{}: the gzip is damaged or cut off ({}); fetch or copy the file again", path_, text);
   }

@@ -69,6 +69,8 @@ Result<std::vector<int32_t>> ReadDevkitSynsets(const ValLabelFiles& files, const
                 "{}: the synsets are in alphabetical order, but the devkit's order begins with {}; take the list from the devkit's "
                 "data/meta.mat (or map_clsloc.txt), not from synset_words.txt",
                 files.devkit_synsets, kDevkitFirst);
+  if (ascending && seen.size() > 1)
+    LogWarning("{}: the synsets are in alphabetical order; that of ILSVRC's devkits is another one", files.devkit_synsets);
   return classes;
 }
 
