@@ -16,8 +16,10 @@ constexpr const char* kFooter = R"(Examples:
   mpirun -np 2 plateau-worker train job.yaml --resume none --set lr.initial=0.001 --set training.max_epochs=10
 
 Checkpoints, metrics.jsonl and current.json go to <output>/<name>; running the same command again goes on from the newest checkpoint.
-SIGUSR1 to mpirun, or SIGTERM to the ranks, makes all ranks write a checkpoint at the next step and leave with exit code 0.
-(mpirun kills its ranks one second after its own SIGTERM: give --mca odls_base_sigkill_timeout 60 when checkpoints take longer.)
+Ctrl-C, SIGTERM or SIGUSR1 makes all ranks write a checkpoint at the next step and leave with exit code 0. Under mpirun (4.1):
+  kill -USR1 MPIRUN_PID   is handed on at once and waits for as long as it takes; mpirun's exit code is 0
+  Ctrl-C, SIGTERM         reach the ranks a second later, and another second later they are killed; mpirun's exit code is 1.
+                          --mca odls_base_sigkill_timeout 30 makes both waits 30 s, for checkpoints that take longer
 Exit codes: 0 finished or stopped on command, 2 bad input, 3 the loss became NaN or infinite, 1 anything else.)";
 
 // "field=value" -> {"field", "value"}

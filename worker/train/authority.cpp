@@ -24,7 +24,8 @@ class LocalAuthority final : public Authority {
   Result<LrOutcome> Decide(const ValidationReport&, double value, const LrState& before) override {
     return DecideLr(policy_, before, value);
   }
-  Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool) override {
+  int64_t CheckpointOrder() const override { return 0; }
+  Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool, int64_t) override {
     PLATEAU_TRY(PublishCheckpoint(files_, run_folder_,
                                   {.path = RelativePath(written, state),
                                    .step = state.train.step,
@@ -60,11 +61,13 @@ class LinkAuthority final : public Authority {
     outcome.state.stopped = decision.action == LrAction::kStop;
     return outcome;
   }
-  Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool final) override {
+  int64_t CheckpointOrder() const override { return link_.CheckpointOrder(); }
+  Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool final, int64_t order) override {
     CheckpointReport report{.step = state.train.step,
                             .path = RelativePath(written, state),
                             .bytes = written.bytes,
                             .final = final,
+                            .order = order,
                             .lineage = state.identity.lineage};
     if (!state.train.history.empty()) {
       report.validation = state.train.history.back().report.number;

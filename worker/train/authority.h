@@ -19,8 +19,10 @@ class Authority {
   // Folds a validation's value into the policy's state. May block for as long as the coordinator is away; kUnavailable when a stop
   // was asked for meanwhile.
   virtual Result<LrOutcome> Decide(const ValidationReport& report, double value, const LrState& before) = 0;
-  // A checkpoint is complete on the disk. Called on the thread that wrote it.
-  virtual Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool final) = 0;
+  // Number of the newest order to write a checkpoint now, 0 none so far. It counts up.
+  virtual int64_t CheckpointOrder() const = 0;
+  // A checkpoint is complete on the disk; `order`: the newest one it obeys. Called on the thread that wrote it.
+  virtual Status Publish(const WrittenCheckpoint& written, const CheckpointState& state, bool final, int64_t order) = 0;
   virtual void Report(const Metrics& metrics) = 0;
   virtual Status Finish(const Finished& finished) = 0;
 };

@@ -19,14 +19,15 @@ class CheckpointSaver {
 
   // Copies the parameters, then writes and publishes behind the caller's back. Blocks while an earlier one is still being written,
   // and answers its fault. kNumeric, and nothing is written, when a weight is not finite.
-  Status Save(ParameterStore& parameters, CheckpointState state, bool final);
+  // `order`: the newest order of the authority that it obeys.
+  Status Save(ParameterStore& parameters, CheckpointState state, bool final, int64_t order = 0);
   // Blocks until nothing is being written; the fault of the last one.
   Status Wait();
   // True when a checkpoint failed in the background; Wait() tells how.
   bool failed() const { return failed_.load(); }
 
  private:
-  Status WriteAndPublish(const CheckpointState& state, bool final);
+  Status WriteAndPublish(const CheckpointState& state, bool final, int64_t order);
 
   FileSystem& files_;
   std::string attempt_folder_;

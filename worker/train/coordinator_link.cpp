@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -106,6 +107,8 @@ class ZmqLink final : public CoordinatorLink {
     }
     return *std::exchange(decision_, std::nullopt);
   }
+
+  int64_t CheckpointOrder() const override { return checkpoint_order_.load(); }
 
   void Report(const CheckpointReport& report) override { OpenQuestion(report); }
 
@@ -217,6 +220,7 @@ class ZmqLink final : public CoordinatorLink {
         LogInfo("the coordinator asks this attempt to stop");
         stop_.Raise();
       }
+      if (heartbeat->command == WorkerCommand::kCheckpoint) checkpoint_order_.store(heartbeat->order);
       return;
     }
     std::lock_guard lock(mutex_);
@@ -245,6 +249,7 @@ class ZmqLink final : public CoordinatorLink {
   std::thread thread_;
   int64_t last_answer_ms_ = 0;  // the thread's
   bool away_ = false;           // the thread's
+  std::atomic<int64_t> checkpoint_order_{0};
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable answered_;

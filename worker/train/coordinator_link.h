@@ -35,6 +35,8 @@ class CoordinatorLink {
   virtual void Send(const Metrics& metrics) = 0;
   // Blocks until the decision comes. kUnavailable when a stop was asked for meanwhile.
   virtual Result<LrDecision> Ask(const ValidationReport& report) = 0;
+  // Number of the newest order to write a checkpoint, 0 none so far.
+  virtual int64_t CheckpointOrder() const = 0;
   // Repeated until it is acknowledged; does not block.
   virtual void Report(const CheckpointReport& report) = 0;
   // Blocks until this and every report before it is acknowledged, at most `bound_ms`: kUnavailable afterwards.

@@ -42,6 +42,7 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
   if (state_.step < options_.total_steps && !state_.lr.stopped)
     state_.end_reason.clear();  // an ended run that was given more to do
   const int64_t now_ms = parts_.clock.MonotonicMs();
+  begun_ms_ = now_ms;
   validation_clock_ms_ = now_ms - static_cast<int64_t>(state_.seconds_since_validation * 1000);
   checkpoint_clock_ms_ = now_ms - static_cast<int64_t>(state_.seconds_since_checkpoint * 1000);
 }
@@ -73,7 +74,8 @@ TrainLoop::Outcome TrainLoop::Boundary() {
   const bool final = !end_.empty() && end_ != "STOPPED";
   const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
   const bool due =
-      !end_.empty() || checkpointed_step_ < 0 || Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
+      !end_.empty() || checkpointed_step_ < 0 || last_.checkpoint > 0 ||
+      Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
   last_ = {};
   if (!due || already) return {};
   if (final) state_.end_reason = end_;
@@ -154,7 +156,8 @@ TrainLoop::Outcome TrainLoop::SaveCheckpoint(bool final) {
   Status status;
   if (parts_.rank_zero != nullptr) {
     CheckpointSaver& saver = parts_.rank_zero->saver;
-    status = saver.Save(parts_.engine.parameters(), {options_.identity, state_}, final);
+    obeyed_order_ = order_;
+    status = saver.Save(parts_.engine.parameters(), {options_.identity, state_}, final, obeyed_order_);
     if (status && !end_.empty()) status = saver.Wait();  // the run's end is on the disk before anyone hears of it
     failed = status ? 0 : 1;
   }
@@ -201,15 +204,20 @@ TrainFault TrainLoop::NonFiniteWeights(int parameter) const {
 
 StepTotals TrainLoop::Votes() {
   StepTotals votes;
+  const int64_t now_ms = parts_.clock.MonotonicMs();
+  if (options_.stop_after_s > 0 && Seconds(now_ms - begun_ms_) >= options_.stop_after_s && !parts_.stop.raised()) {
+    LogInfo("the run has lasted as long as resources.time_limit allows ({:g} s): it stops", options_.stop_after_s);
+    parts_.stop.Raise();
+  }
   votes.stop = parts_.stop.raised() ? 1 : 0;
   if (parts_.rank_zero == nullptr) return votes;
   votes.fault = parts_.rank_zero->saver.failed() ? 1 : 0;
-  const int64_t now_ms = parts_.clock.MonotonicMs();
+  order_ = parts_.rank_zero->authority.CheckpointOrder();
   const auto over = [&](const Interval& every, int64_t since_ms) {
     return every.unit == Interval::Unit::kSeconds && Seconds(now_ms - since_ms) >= every.amount ? 1 : 0;
   };
   votes.validate = over(options_.spec.validation.every, validation_clock_ms_);
-  votes.checkpoint = over(options_.spec.checkpoint.every, checkpoint_clock_ms_);
+  votes.checkpoint = order_ > obeyed_order_ ? 1 : over(options_.spec.checkpoint.every, checkpoint_clock_ms_);
   return votes;
 }
 

@@ -26,6 +26,7 @@ struct LoopOptions {
   int64_t total_steps = 0;
   int decode_threads = 1;
   bool unpublished = false;  // the state to go on from is not the published checkpoint: it is written and published at once
+  double stop_after_s = 0;  // of this run, then as if a stop had been asked for; 0: never
 };
 
 // What rank 0 has and others do not.
@@ -90,6 +91,8 @@ class TrainLoop {
   std::string end_;
   int64_t checkpointed_step_ = 0;                              // step of the newest checkpoint; -1: it is not published
   int64_t validation_clock_ms_ = 0, checkpoint_clock_ms_ = 0;  // rank 0: when the time-based intervals began
+  int64_t begun_ms_ = 0;                                       // monotonic
+  int64_t order_ = 0, obeyed_order_ = 0;                       // rank 0: of the authority, voted for and obeyed
 };
 
 }  // namespace plateau

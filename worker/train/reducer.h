@@ -25,7 +25,7 @@ struct StepTotals {
   int64_t stop = 0;        // ranks that were asked to stop
   int64_t fault = 0;       // ranks that cannot go on (rank 0: a checkpoint could not be written)
   int64_t validate = 0;    // rank 0: a time-based validation is due
-  int64_t checkpoint = 0;  // rank 0: a time-based checkpoint is due
+  int64_t checkpoint = 0;  // rank 0: a time-based or ordered checkpoint is due
 };
 
 // Buckets follow the backward order. A large parameter of a single-lane step is reduced where it lies; small ones are copied

@@ -137,6 +137,7 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   RunIdentity& identity = run->loop.identity;
   identity.job = folder->job;
   identity.attempt = folder->attempt;
+  if (rank.link == nullptr) run->loop.stop_after_s = spec->resources.time_limit_s;  // with a coordinator, that one counts
   auto beginning =
       BeginOrResume(rank.files, collective, run->engine->parameters(),
                     {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr}, identity);
@@ -162,6 +163,9 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   if (!rank.zero()) return {};
   zero.reporter->Finish(rank.pulse.step);
   LogInfo("ended at step {}: {}", rank.pulse.step.load(), *end);
+  if (*end == "STOPPED" && rank.link == nullptr)
+    LogInfo("a checkpoint of step {} is in {}; the same command{} goes on from it", rank.pulse.step.load(), folder->path(),
+            rank.options.resume == "auto" ? "" : " with --resume auto");
   if (const Status told = zero.authority->Finish({.step = rank.pulse.step, .reason = *end}); !told)
     LogWarning("{}", told.error().message);
   return {};

@@ -115,6 +115,18 @@ TEST_F(Link, AStopEndsTheWaitForADecision) {
   EXPECT_TRUE(stop_.raised());
 }
 
+TEST_F(Link, AnOrderForACheckpointIsKnownByItsNumber) {
+  FakeCoordinator coordinator;
+  const auto link = Open(coordinator.address());
+  EXPECT_EQ(link->CheckpointOrder(), 0);
+  for (const int64_t order : {1, 1, 2}) {
+    coordinator.Answer(coordinator.NextOf<Heartbeat>(), HeartbeatReply{WorkerCommand::kCheckpoint, order});
+    coordinator.Answer(coordinator.NextOf<Heartbeat>(), HeartbeatReply{});  // sent after the order was heard, or one more is
+    while (link->CheckpointOrder() != order) coordinator.Answer(coordinator.NextOf<Heartbeat>(), HeartbeatReply{});
+  }
+  EXPECT_FALSE(stop_.raised());
+}
+
 TEST_F(Link, ARefusalReachesTheOwner) {
   FakeCoordinator coordinator;
   const auto link = Open(coordinator.address());
