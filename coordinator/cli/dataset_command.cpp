@@ -77,8 +77,8 @@ void AddSourceOptions(CLI::App& verb, SourceSpec& source) {
 constexpr const char* kIngestExamples =
     "Run again after a kill or a full disk, the same command goes on from the finished shards.\n"
     "The devkit numbers its synsets in an order of its own, which no other file tells; its data/meta.mat does:\n"
-    "  python3 -c 'import scipy.io as s; [print(r[1]) for r in s.loadmat(\"meta.mat\", squeeze_me=True)[\"synsets\"]]' > "
-    "devkit.txt\n"
+    "  python3 -c 'import scipy.io; meta = scipy.io.loadmat(\"meta.mat\", squeeze_me=True)[\"synsets\"]\n"
+    "for entry in sorted(meta, key=lambda entry: entry[0]): print(entry[1])' > devkit.txt\n"
     "Examples:\n"
     "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --val-labels val.txt \\\n"
     "      --synsets synset_words.txt --out /data/imagenet --jobs 16\n"
