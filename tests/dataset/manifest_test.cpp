@@ -107,6 +107,18 @@ TEST(Manifest, RefusalNamesFieldAndVersion) {
             std::string::npos);
 }
 
+TEST(Manifest, ChannelsAreThreeWhereAnOlderStoreDoesNotSay) {
+  const TempFolder folder;
+  const auto channels = [&](const std::function<void(nlohmann::ordered_json&)>& change) {
+    WriteText(folder / "manifest.json", Resealed(change));
+    const auto loaded = Load(folder);
+    return loaded ? loaded->channels : -1;
+  };
+  EXPECT_EQ(channels([](auto& json) { json["channels"] = 1; }), 1);
+  EXPECT_EQ(channels([](auto& json) { json.erase("channels"); }), 3);
+  EXPECT_EQ(channels([](auto& json) { json["channels"] = 4; }), -1);
+}
+
 TEST(Manifest, SourceOrdinalsAreTheStoredOnesInOrder) {
   for (const std::vector<uint64_t>& rejected :
        std::vector<std::vector<uint64_t>>{{}, {0}, {9}, {0, 1, 2}, {3, 4, 8}, {1, 3, 5, 7, 9}}) {
