@@ -47,17 +47,14 @@ size_t TensorTypeBytes(TensorType type) {
   return 0;
 }
 
-Status WriteSafetensors(WritableFile& file, std::span<const NamedTensor> tensors, const std::map<std::string, std::string>& metadata) {
+std::string SafetensorsHeader(std::span<const TensorLayout> tensors, const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  for (const NamedTensor& tensor : tensors) {
-    const uint64_t bytes = ElementCount(tensor.tensor.shape) * TensorTypeBytes(tensor.tensor.type);
-    PLATEAU_CHECK(bytes == tensor.tensor.bytes.size(), "tensor {} has {} bytes, its shape wants {}", tensor.name,
-                  tensor.tensor.bytes.size(), bytes);
-    header[tensor.name] = {{"dtype", TensorTypeName(tensor.tensor.type)},
-                           {"shape", tensor.tensor.shape},
-                           {"data_offsets", {offset, offset + bytes}}};
+  for (const TensorLayout& tensor : tensors) {
+    const uint64_t bytes = ElementCount(tensor.shape) * TensorTypeBytes(tensor.type);
+    header[tensor.name] = {
+        {"dtype", TensorTypeName(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
   std::string text = header.dump();
@@ -68,7 +65,17 @@ Status WriteSafetensors(WritableFile& file, std::span<const NamedTensor> tensors
     byte = static_cast<char>(length & 0xFF);
     length >>= 8;
   }
-  PLATEAU_TRY(file.Append(front + text));
+  return front + text;
+}
+
+Status WriteSafetensors(WritableFile& file, std::span<const NamedTensor> tensors, const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorLayout> layouts;
+  for (const auto& [name, tensor] : tensors) {
+    const uint64_t bytes = ElementCount(tensor.shape) * TensorTypeBytes(tensor.type);
+    PLATEAU_CHECK(bytes == tensor.bytes.size(), "tensor {} has {} bytes, its shape wants {}", name, tensor.bytes.size(), bytes);
+    layouts.push_back({name, tensor.type, tensor.shape});
+  }
+  PLATEAU_TRY(file.Append(SafetensorsHeader(layouts, metadata)));
   for (const NamedTensor& tensor : tensors)
     for (size_t at = 0; at < tensor.tensor.bytes.size(); at += kPieceBytes)
       PLATEAU_TRY(file.Append(tensor.tensor.bytes.substr(at, kPieceBytes)));

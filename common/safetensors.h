@@ -27,6 +27,15 @@ struct NamedTensor {
   TensorView tensor;
 };
 
+struct TensorLayout {
+  std::string name;
+  TensorType type = TensorType::kF32;
+  std::vector<int64_t> shape;
+};
+
+// Everything before the tensors' bytes, which follow without gaps in this order. Metadata values are strings.
+std::string SafetensorsHeader(std::span<const TensorLayout> tensors, const std::map<std::string, std::string>& metadata);
+
 // Streams header and tensors into an open file, so that no second copy of the weights is made. Metadata values are strings.
 Status WriteSafetensors(WritableFile& file, std::span<const NamedTensor> tensors, const std::map<std::string, std::string>& metadata);
 

@@ -120,7 +120,16 @@ Result<BenchResult> RunBench(const BenchOptions& options) {
     if (!std::isfinite(last_loss))
       return Fail(ErrorCode::kNumeric, "step {} of the benchmark has loss {}: its speed means nothing", step, last_loss);
   }
+  std::optional<CheckpointTimes> checkpoint;
+  if (!options.checkpoint.empty()) {
+    Samples beside{none, none, none, {}, {}, {}};
+    uint64_t step = static_cast<uint64_t>(kWarmUpSteps + options.steps);
+    PLATEAU_ASSIGN(checkpoint,
+                   TimeCheckpoints((*engine)->parameters(), options.threads, options.checkpoint, options.rounds, options.steps,
+                                   [&] { last_loss = TimedStep(**engine, **plan, input, options, step++, beside); }));
+  }
   BenchResult result = Summarise(**engine, **plan, std::move(samples));
+  result.checkpoint = std::move(checkpoint);
   result.train_flops = TrainFlops(*costs);
   result.first_loss = first_loss;
   result.last_loss = last_loss;

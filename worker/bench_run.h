@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "worker/bench_checkpoint.h"
 #include "worker/nn/plan.h"
 
 namespace plateau {
@@ -14,6 +16,8 @@ struct BenchOptions {
   double width = 1;
   int classes = 1000, batch = 8, crop = 224, threads = 1, steps = 5;
   ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
+  std::string checkpoint;  // folder: also time steps beside a checkpoint that is written there; empty: not
+  int rounds = 3;          // checkpoints
 };
 
 // Medians over the steps, seconds.
@@ -31,6 +35,7 @@ struct BenchResult {
   double gemm_gflops = 0;
   double first_loss = 0, last_loss = 0;  // means over the batch
   std::vector<std::string> algorithms;
+  std::optional<CheckpointTimes> checkpoint;
 
   double MedianStep() const { return step_s[step_s.size() / 2]; }
 };

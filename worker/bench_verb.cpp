@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "common/text.h"
 #include "worker/bench_run.h"
 
 namespace plateau {
@@ -40,6 +41,14 @@ void PrintJson(const BenchFlags& flags, const BenchResult& result) {
                                      {"last_loss", result.last_loss},
                                      {"loss_ms", Milliseconds(result.loss_s)},
                                      {"sgd_ms", Milliseconds(result.sgd_s)}};
+  if (result.checkpoint) {
+    const CheckpointTimes& c = *result.checkpoint;
+    document["checkpoint"] = {{"bytes", c.bytes},
+                              {"plain_step_s", c.plain_s},
+                              {"step_beside_s", c.during_s},
+                              {"snapshot_s", c.snapshot_s},
+                              {"write_s", c.write_s}};
+  }
   for (const double step : result.step_s) document["step_ms"].push_back(Milliseconds(step));
   for (const LayerTimes& layer : result.layers) {
     document["layers"].push_back({{"name", layer.name},
@@ -49,6 +58,21 @@ void PrintJson(const BenchFlags& flags, const BenchResult& result) {
   }
   document["algorithms"] = result.algorithms;
   fmt::print("{}\n", document.dump(2));
+}
+
+double Middle(const std::vector<double>& ascending) { return ascending[ascending.size() / 2]; }
+
+void PrintCheckpoint(const CheckpointTimes& times) {
+  const double plain = Middle(times.plain_s), beside = Middle(times.during_s);
+  fmt::print(
+      "checkpoints of {}: training stood still for {:.0f} ms (median; at most {:.0f}), the rest took {:.1f} s in the background\n",
+      HumanBytes(times.bytes), Milliseconds(Middle(times.snapshot_s)), Milliseconds(times.snapshot_s.back()),
+      Middle(times.write_s));
+  fmt::print(
+      "step: {:.1f} ms alone ({} steps), {:.1f} ms beside a checkpoint ({} steps, snapshot included): {:.3f}x; the longest: "
+      "{:.1f} ms alone, {:.1f} ms beside one\n",
+      Milliseconds(plain), times.plain_s.size(), Milliseconds(beside), times.during_s.size(), beside / plain,
+      Milliseconds(times.plain_s.back()), Milliseconds(times.during_s.back()));
 }
 
 void PrintTable(const BenchFlags& flags, const BenchResult& result) {
@@ -75,6 +99,7 @@ void PrintTable(const BenchFlags& flags, const BenchResult& result) {
       "{:.1f} GFLOP/s direct-equivalent (Winograd does fewer multiplications than it is counted for); this machine's float32 GEMM: "
       "{:.1f} GFLOP/s\n",
       o.batch * result.train_flops / median / 1e9, result.gemm_gflops);
+  if (result.checkpoint) PrintCheckpoint(*result.checkpoint);
 }
 
 Status RunBenchVerb(BenchFlags flags) {
@@ -110,6 +135,7 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
   verb->footer(
       "Examples:\n"
       "  plateau-worker bench --network vgg-d --batch 8 --threads 2 --steps 5\n"
+      "  plateau-worker bench --network vgg-d --batch 8 --threads 1 --steps 5 --checkpoint /data/bench\n"
       "  plateau-worker bench vgg-a --width 0.5 --crop 56 --batch 32 --classes 20 --threads 1 --json");
   verb->add_option("network,--network", o.network, "vgg-a, vgg-d")->capture_default_str();
   verb->add_option("--batch", o.batch, "images a step")->capture_default_str();
@@ -119,6 +145,8 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--threads", o.threads, "default: all cores");
   verb->add_option("--steps", o.steps, "timed steps, after two that warm up")->capture_default_str();
   verb->add_option("--algorithm", flags->algorithm, "auto, direct, winograd")->capture_default_str();
+  verb->add_option("--checkpoint", o.checkpoint, "also write checkpoints into this new folder, and time the steps beside them");
+  verb->add_option("--rounds", o.rounds, "checkpoints to write")->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {
     const auto status = RunBenchVerb(*flags);

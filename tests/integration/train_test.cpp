@@ -197,6 +197,16 @@ TEST_F(TrainRun, TheNetworkLearns) {
   ASSERT_EQ(history.size(), 5u);
   EXPECT_LT(history.back().at("value").get<double>(), 0.5) << "top-1 error over 4 classes; chance is 0.75";
   for (const auto& validation : history) EXPECT_EQ(validation.at("images"), 30);
+  int checkpoints = 0;  // each says in metrics.jsonl what it cost the training thread
+  std::ifstream metrics(output + "/tiny/attempt-1/metrics.jsonl");
+  for (std::string line; std::getline(metrics, line);) {
+    const auto point = nlohmann::json::parse(line);
+    if (point.at("type") != "checkpoint") continue;
+    ++checkpoints;
+    EXPECT_GE(point.at("snapshot_s").get<double>(), 0);
+    EXPECT_TRUE(point.contains("waited_s"));
+  }
+  EXPECT_EQ(checkpoints, 25);
 }
 
 TEST_F(TrainRun, AFinishedRunStaysFinishedAndMoreStepsGoOn) {
@@ -207,6 +217,16 @@ TEST_F(TrainRun, AFinishedRunStaysFinishedAndMoreStepsGoOn) {
   EXPECT_EQ(Published(output, "model.safetensors"), model);
   EXPECT_EQ(Run(1, output, {"--set", "training.max_steps=70"}), 0) << last_output_;
   EXPECT_EQ(Current(output).at("step"), 70);
+}
+
+// Its checkpoint was renamed, and then the process was killed: nothing names it.
+TEST_F(TrainRun, AFinishedRunThatWasNotPublishedIsPublishedByTheNextStart) {
+  const std::string output = Undisturbed(1), model = Published(output, "model.safetensors");
+  ASSERT_TRUE(std::filesystem::remove(output + "/tiny/current.json"));
+  ASSERT_EQ(Run(1, output), 0) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr("ended at step 60: MAX_STEPS"));
+  EXPECT_EQ(Current(output).value("path", ""), "attempt-2/step-000000060");
+  EXPECT_TRUE(Published(output, "model.safetensors") == model);
 }
 
 TEST_F(TrainRun, ResumeNoneBeginsAnewAndLeavesTheOldRunAlone) {

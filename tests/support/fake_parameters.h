@@ -32,6 +32,10 @@ class FakeParameters final : public ParameterStore {
     std::fill(native.begin(), native.end(), 0.0F);
     for (size_t i = 0; i < canonical.size(); ++i) native[i] = canonical[canonical.size() - 1 - i];
   }
+  void RowsToCanonical(int p, std::span<const float> native, int64_t first_row, std::span<float> canonical) const override {
+    const int64_t all = info(p).CanonicalCount(), row = all / info(p).shape[0];
+    for (size_t i = 0; i < canonical.size(); ++i) canonical[i] = native[static_cast<size_t>(all - 1 - first_row * row) - i];
+  }
   void WeightsChanged() override { ++changes; }
 
   int changes = 0;

@@ -26,7 +26,8 @@ struct ParameterInfo {
 std::vector<ParameterInfo> ListParameters(const Network& network, const std::vector<LayerShape>& shapes);
 
 // Owner of the flat fp32 buffers. Values are in a native layout chosen by the backend, the same for weight, momentum and gradient,
-// perhaps padded with zeros that stay zero under SGD. Allocated once. Access from the training thread only.
+// perhaps padded with zeros that stay zero under SGD. Allocated once. Access from the training thread only, unless
+// said otherwise.
 class ParameterStore {
  public:
   virtual ~ParameterStore() = default;
@@ -38,6 +39,9 @@ class ParameterStore {
   // Native -> canonical and back, for checkpoints, tests and exchange; `canonical` has info().CanonicalCount() values.
   virtual void ToCanonical(int parameter, std::span<const float> native, std::span<float> canonical) = 0;
   virtual void FromCanonical(int parameter, std::span<const float> canonical, std::span<float> native) = 0;
+  // As ToCanonical, for whole rows (indices of the first dimension) from `first_row` on, as many as `canonical` holds. Any thread;
+  // uses no other.
+  virtual void RowsToCanonical(int parameter, std::span<const float> native, int64_t first_row, std::span<float> canonical) const = 0;
   // Tells plans that weights changed (they may hold derived copies, such as another layout).
   virtual void WeightsChanged() = 0;
 };

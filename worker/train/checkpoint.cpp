@@ -1,7 +1,6 @@
 // Checkpoints on disk: written beside, fsynced and renamed; verified on load.
 #include "worker/train/checkpoint.h"
 
-#include <cmath>
 #include <memory>
 
 #include <nlohmann/json.hpp>
@@ -67,25 +66,16 @@ Status WriteMeasured(FileSystem& files, const std::string& folder, const std::st
   return {};
 }
 
-std::vector<NamedTensor> Tensors(const std::vector<ParameterInfo>& infos, const std::vector<std::vector<float>>& values) {
-  std::vector<NamedTensor> tensors;
-  for (size_t p = 0; p < infos.size(); ++p)
-    tensors.push_back(
-        {infos[p].name,
-         {TensorType::kF32, infos[p].shape, {reinterpret_cast<const char*>(values[p].data()), values[p].size() * sizeof(float)}}});
-  return tensors;
-}
-
 Result<WrittenCheckpoint> WriteInto(FileSystem& files, const std::string& folder, const ParameterSnapshot& parameters,
                                     const CheckpointState& state, std::atomic<int64_t>* progress) {
   PLATEAU_TRY(files.MakeDirectories(folder));
   Json list = Json::array();
   const ModelMetadata metadata = MakeModelMetadata(state.identity);
   PLATEAU_TRY(WriteMeasured(files, folder, kFiles[0], list, progress, [&](WritableFile& file) {
-    return WriteSafetensors(file, Tensors(parameters.infos, parameters.weights), metadata);
+    return parameters.Write(file, ParameterSnapshot::Values::kWeights, metadata);
   }));
   PLATEAU_TRY(WriteMeasured(files, folder, kFiles[1], list, progress, [&](WritableFile& file) {
-    return WriteSafetensors(file, Tensors(parameters.infos, parameters.momenta), {{"format", "plateau-momentum"}});
+    return parameters.Write(file, ParameterSnapshot::Values::kMomenta, {{"format", "plateau-momentum"}});
   }));
   const std::string text = EncodeState(state);
   PLATEAU_TRY(WriteMeasured(files, folder, kFiles[2], list, progress, [&](WritableFile& file) { return file.Append(text); }));
@@ -101,29 +91,6 @@ Result<WrittenCheckpoint> WriteInto(FileSystem& files, const std::string& folder
 }
 
 }  // namespace
-
-void ParameterSnapshot::Take(ParameterStore& parameters) {
-  const auto count = static_cast<size_t>(parameters.count());
-  infos.resize(count);
-  weights.resize(count);
-  momenta.resize(count);
-  for (size_t p = 0; p < count; ++p) {
-    const int index = static_cast<int>(p);
-    infos[p] = parameters.info(index);
-    weights[p].resize(static_cast<size_t>(infos[p].CanonicalCount()));
-    momenta[p].resize(weights[p].size());
-    parameters.ToCanonical(index, parameters.weight(index), weights[p]);
-    parameters.ToCanonical(index, parameters.momentum(index), momenta[p]);
-  }
-}
-
-std::string ParameterSnapshot::FirstNonFinite() const {
-  for (size_t p = 0; p < infos.size(); ++p)
-    for (const auto* values : {&weights[p], &momenta[p]})
-      for (const float value : *values)
-        if (!std::isfinite(value)) return infos[p].name;
-  return "";
-}
 
 ModelMetadata MakeModelMetadata(const RunIdentity& identity) {
   const Preprocessing& p = identity.preprocessing;
@@ -155,10 +122,10 @@ Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& 
   if (!done) {
     Error error = std::move(done.error());
     if (const auto removed = files.RemoveAll(beside); !removed) error.message += "; also: " + removed.error().message;
-    error.message = fmt::format(
-        "checkpoint of step {} was not written: {}; older checkpoints are untouched: make room or mend the disk, "
-        "then resume",
-        state.train.step, error.message);
+    const char* remedy = error.code == ErrorCode::kNumeric ? "lower lr.initial, or look at training.init and data.normalize"
+                                                           : "make room or mend the disk, then resume";
+    error.message = fmt::format("checkpoint of step {} was not written: {}; older checkpoints are untouched: {}", state.train.step,
+                                error.message, remedy);
     return Fail(std::move(error));
   }
   written->folder = folder;

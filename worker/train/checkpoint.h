@@ -9,19 +9,10 @@
 #include "common/error.h"
 #include "common/file.h"
 #include "worker/nn/parameter.h"
+#include "worker/train/snapshot.h"
 #include "worker/train/state.h"
 
 namespace plateau {
-
-// Canonical copies of weights and momentum, so that training may go on while they are written. Reuse it: memory is kept.
-struct ParameterSnapshot {
-  std::vector<ParameterInfo> infos;
-  std::vector<std::vector<float>> weights, momenta;  // canonical, by parameter
-
-  void Take(ParameterStore& parameters);
-  // Name of the first parameter that holds a NaN or infinity, or "".
-  std::string FirstNonFinite() const;
-};
 
 // Written into model.safetensors; nothing that differs between two runs of the same bits.
 using ModelMetadata = std::map<std::string, std::string>;
@@ -37,7 +28,8 @@ struct WrittenCheckpoint {
 };
 
 // Writes <attempt_folder>/step-NNNNNNNNN with model, momentum, state and, last, the manifest. Blocks until it is on the disk. On an
-// error (full disk, read-only mount) nothing of it remains and older checkpoints are untouched. `progress` counts the parts
+// error (full disk, read-only mount; kNumeric: a weight or momentum is not finite) nothing of it remains and older checkpoints are
+// untouched. `progress` counts the parts
 // written and the syncs, for a watcher.
 Result<WrittenCheckpoint> WriteCheckpoint(FileSystem& files, const std::string& attempt_folder, const ParameterSnapshot& parameters,
                                           const CheckpointState& state, std::atomic<int64_t>* progress = nullptr);

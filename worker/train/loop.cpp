@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "common/log.h"
-#include "worker/train/validate.h"
 
 namespace plateau {
 namespace {
@@ -38,6 +37,10 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
                   .pulse = parts.pulse,
                   .shape = options.shape,
                   .global_batch = options.spec.training.global_batch},
+      validator_(
+          parts.validation_plan, parts.store, options.identity.preprocessing,
+          {.scale = options.spec.validation.scale, .decode_threads = options.decode_threads, .progress = &parts.pulse.progress},
+          parts.collective),
       checkpointed_step_(options.unpublished ? -1 : state_.step) {
   if (state_.step < options_.total_steps && !state_.lr.stopped)
     state_.end_reason.clear();  // an ended run that was given more to do
@@ -73,9 +76,8 @@ TrainLoop::Outcome TrainLoop::Boundary() {
     end_ = options_.spec.training.max_steps == options_.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
   const bool final = !end_.empty() && end_ != "STOPPED";
   const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
-  const bool due =
-      !end_.empty() || checkpointed_step_ < 0 || last_.checkpoint > 0 ||
-      Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
+  const bool due = !end_.empty() || checkpointed_step_ < 0 || last_.checkpoint > 0 ||
+                   Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
   last_ = {};
   if (!due || already) return {};
   if (final) state_.end_reason = end_;
@@ -110,11 +112,7 @@ void TrainLoop::ValidateAndDecide() {
   parts_.pulse.phase = "validate";
   const int64_t begin_ms = parts_.clock.MonotonicMs();
   ValidationRecord record;
-  record.report = Validate(parts_.validation_plan, parts_.store, options_.identity.preprocessing,
-                           {.scale = options_.spec.validation.scale,
-                            .decode_threads = options_.decode_threads,
-                            .progress = &parts_.pulse.progress},
-                           parts_.collective);
+  record.report = validator_.Run();
   record.report.number = state_.lr.validations + 1;
   record.report.step = state_.step;
   record.report.epoch = Epoch(state_.step);
@@ -156,9 +154,15 @@ TrainLoop::Outcome TrainLoop::SaveCheckpoint(bool final) {
   Status status;
   if (parts_.rank_zero != nullptr) {
     CheckpointSaver& saver = parts_.rank_zero->saver;
+    CheckpointState state{options_.identity, state_};
     obeyed_order_ = order_;
-    status = saver.Save(parts_.engine.parameters(), {options_.identity, state_}, final, obeyed_order_);
-    if (status && !end_.empty()) status = saver.Wait();  // the run's end is on the disk before anyone hears of it
+    // The run's end is on the disk before anyone hears of it.
+    const auto pause =
+        end_.empty() ? saver.Save(std::move(state), obeyed_order_) : saver.SaveNow(std::move(state), final, obeyed_order_);
+    if (pause)
+      parts_.rank_zero->reporter.Checkpoint(state_.step, *pause);
+    else
+      status = Fail(pause.error());
     failed = status ? 0 : 1;
   }
   parts_.collective.AllReduceSum(std::span(&failed, 1));

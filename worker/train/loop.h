@@ -16,6 +16,7 @@
 #include "worker/train/state.h"
 #include "worker/train/step.h"
 #include "worker/train/trace.h"
+#include "worker/train/validate.h"
 
 namespace plateau {
 
@@ -86,6 +87,7 @@ class TrainLoop {
   GradientReducer reducer_;
   Sgd sgd_;
   StepParts step_parts_;
+  Validator validator_;
   StepTotals last_;        // totals of the last step: votes that all ranks saw
   bool stopping_ = false;  // agreed by all ranks
   std::string end_;

@@ -93,6 +93,15 @@ void Reporter::Validation(const ValidationRecord& record, double seconds) {
   sample_ = logged_ = {.begin_ms = clock_.MonotonicMs()};  // the pass is no training time
 }
 
+void Reporter::Checkpoint(int64_t step, const SavePause& pause) {
+  Append(Json{{"type", "checkpoint"},
+              {"time", FormatUtc(clock_.NowMs())},
+              {"step", step},
+              {"waited_s", pause.waited_s},
+              {"snapshot_s", pause.snapshot_s}}
+             .dump());
+}
+
 void Reporter::Finish(int64_t step) {
   if (progress_) progress_->Finish(static_cast<uint64_t>(step));
 }

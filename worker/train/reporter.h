@@ -10,6 +10,7 @@
 #include "common/messages.h"
 #include "common/progress.h"
 #include "worker/train/authority.h"
+#include "worker/train/checkpoint_saver.h"
 #include "worker/train/reducer.h"
 #include "worker/train/state.h"
 
@@ -31,6 +32,8 @@ class Reporter {
   // After each step. `data_wait_s`: how long the step waited for its batch.
   void Step(int64_t step, double lr, const StepTotals& totals, double data_wait_s);
   void Validation(const ValidationRecord& record, double seconds);
+  // A checkpoint was begun; only a line of metrics.jsonl.
+  void Checkpoint(int64_t step, const SavePause& pause);
   void Finish(int64_t step);
 
  private:

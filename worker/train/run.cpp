@@ -104,7 +104,8 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
   zero.authority = rank.link != nullptr ? MakeLinkAuthority(*rank.link, spec.lr)
                                         : MakeLocalAuthority(rank.files, folder.run_folder, spec.lr,
                                                              {spec.checkpoint.keep_last, spec.checkpoint.keep_best});
-  zero.saver = std::make_unique<CheckpointSaver>(rank.files, folder.path(), *zero.authority, rank.pulse);
+  zero.saver = std::make_unique<CheckpointSaver>(rank.files, folder.path(), *zero.authority, run.engine->parameters(),
+                                                 spec.resources.threads_per_worker, rank.pulse);
   zero.reporter = std::make_unique<Reporter>(ReporterOptions{.metrics_path = folder.path() + "/metrics.jsonl",
                                                              .first_step = state.step,
                                                              .total_steps = run.loop.total_steps,

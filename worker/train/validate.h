@@ -1,5 +1,9 @@
-// One pass over the validation set by all ranks, counted exactly.
+// Passes over the validation set by all ranks, counted exactly.
 #pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
 
 #include "common/messages.h"
 #include "dataset/pipeline.h"
@@ -15,10 +19,27 @@ struct ValidateOptions {
   std::atomic<int64_t>* progress = nullptr;  // counts images decoded
 };
 
-// Every rank evaluates its part with the plan's fixed batch, padded rows weigh nothing. The report's counts are sums over ranks and
-// add up to the set's size; number, step and epoch are left to the caller. Throws Failure when a record cannot be read or the
-// counts do not add up.
-ValidationReport Validate(Plan& plan, const StoreReader& store, const Preprocessing& preprocessing, const ValidateOptions& options,
-                          Collective& collective);
+// Passes over the validation set, with one pipeline for all of them. Training thread only.
+class Validator {
+ public:
+  // Borrows all but the options and the preprocessing.
+  Validator(Plan& plan, const StoreReader& store, const Preprocessing& preprocessing, ValidateOptions options,
+            Collective& collective);
+
+  // Collective. Every rank evaluates its part with the plan's fixed batch, padded rows weigh nothing. The report's counts are sums
+  // over ranks and add up to the set's size; number, step and epoch are left to the caller. The first images of the next pass are
+  // decoded behind the caller's back. Throws Failure when a record cannot be read or the counts do not add up.
+  ValidationReport Run();
+
+ private:
+  LossSums Pass();
+
+  Plan& plan_;
+  const StoreReader& store_;
+  Preprocessing preprocessing_;
+  ValidateOptions options_;
+  Collective& collective_;
+  std::unique_ptr<Pipeline> pipeline_;  // from the first pass on
+};
 
 }  // namespace plateau

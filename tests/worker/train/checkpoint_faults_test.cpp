@@ -1,4 +1,5 @@
 // Every file call of a checkpoint's life made to fail, tear, die and lose power, one after the other: the next start recovers.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -34,17 +35,22 @@ CheckpointState StateOf(int attempt, int64_t step) {
   return state;
 }
 
-ParameterSnapshot WeightsOf(int64_t step) {
-  test::FakeParameters parameters(test::ChainInfos(2));
-  for (int p = 0; p < parameters.count(); ++p) {
-    RandomStream random(static_cast<uint64_t>(step), RandomPurpose::kInit, 0, static_cast<uint64_t>(p));
-    for (const auto values : {parameters.weight(p), parameters.momentum(p)})
-      for (float& value : values) value = static_cast<float>(random.NextNormal());
+// Weights and momenta after `step` steps.
+struct Trained {
+  explicit Trained(int64_t step) {
+    for (int p = 0; p < parameters.count(); ++p) {
+      RandomStream random(static_cast<uint64_t>(step), RandomPurpose::kInit, 0, static_cast<uint64_t>(p));
+      std::vector<float> canonical(static_cast<size_t>(parameters.info(p).CanonicalCount()));
+      for (const auto native : {parameters.weight(p), parameters.momentum(p)}) {
+        for (float& value : canonical) value = static_cast<float>(random.NextNormal());
+        parameters.FromCanonical(p, canonical, native);
+      }
+    }
+    snapshot.Take();
   }
-  ParameterSnapshot snapshot;
-  snapshot.Take(parameters);
-  return snapshot;
-}
+  test::FakeParameters parameters{test::ChainInfos(2)};
+  ParameterSnapshot snapshot{parameters, 1};
+};
 
 class CheckpointFaults : public ::testing::Test {
  protected:
@@ -52,9 +58,9 @@ class CheckpointFaults : public ::testing::Test {
   Status Save(FileSystem& files, int attempt, int64_t step) {
     const auto authority = MakeLocalAuthority(files, run(), {}, {.keep_last = 1, .keep_best = 0});
     const CheckpointState state = StateOf(attempt, step);
-    auto written = WriteCheckpoint(files, fmt::format("{}/attempt-{}", run(), attempt), WeightsOf(step), state);
+    auto written = WriteCheckpoint(files, fmt::format("{}/attempt-{}", run(), attempt), Trained(step).snapshot, state);
     if (!written) return Fail(written.error());
-    return authority->Publish(*written, state, false);
+    return authority->Publish(*written, state, false, 0);
   }
   std::string run() const { return folder_.path() + "/run"; }
 
@@ -76,13 +82,13 @@ class CheckpointFaults : public ::testing::Test {
     const LoadedCheckpoint& loaded = (*newest)->checkpoint;
     const int64_t step = loaded.state.train.step;
     EXPECT_EQ(EncodeState(loaded.state), EncodeState(StateOf(loaded.state.identity.attempt, step)));
-    const ParameterSnapshot expected = WeightsOf(step);
-    test::FakeParameters parameters(test::ChainInfos(2));
-    EXPECT_TRUE(ApplyCheckpoint(loaded, parameters));
-    ParameterSnapshot found;
-    found.Take(parameters);
-    EXPECT_EQ(found.weights, expected.weights);
-    EXPECT_EQ(found.momenta, expected.momenta);
+    Trained expected(step);
+    test::FakeParameters found(test::ChainInfos(2));
+    EXPECT_TRUE(ApplyCheckpoint(loaded, found));
+    for (int p = 0; p < found.count(); ++p) {
+      EXPECT_TRUE(std::ranges::equal(found.weight(p), expected.parameters.weight(p)));
+      EXPECT_TRUE(std::ranges::equal(found.momentum(p), expected.parameters.momentum(p)));
+    }
     return step;
   }
 
@@ -164,7 +170,7 @@ TEST_F(CheckpointFaults, TheFirstOneOfARunIsWholeOrNotThere) {
 }
 
 TEST_F(CheckpointFaults, AStepWrittenAgainByTheSameAttemptIsWholeOrGoneWhenNothingIsPublished) {
-  ASSERT_TRUE(WriteCheckpoint(sound_, run() + "/attempt-1", WeightsOf(10), StateOf(1, 10)));
+  ASSERT_TRUE(WriteCheckpoint(sound_, run() + "/attempt-1", Trained(10).snapshot, StateOf(1, 10)));
   Keep();
   Matrix(
       "the same step again", [&](FileSystem& files) { return Save(files, 1, 10); },

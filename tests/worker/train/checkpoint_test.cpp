@@ -63,8 +63,8 @@ class Checkpoint : public ::testing::Test {
  protected:
   Checkpoint() { Fill(parameters_, 1); }
   WrittenCheckpoint Write(int64_t step) {
-    ParameterSnapshot snapshot;
-    snapshot.Take(parameters_);
+    ParameterSnapshot snapshot(parameters_, 1);
+    snapshot.Take();
     auto written = WriteCheckpoint(files_, folder_.path(), snapshot, State(step));
     EXPECT_TRUE(written) << written.error().message;
     return *written;
@@ -75,15 +75,15 @@ class Checkpoint : public ::testing::Test {
 };
 
 TEST_F(Checkpoint, EveryPartWrittenCountsAsProgress) {
-  ParameterSnapshot snapshot;
-  snapshot.Take(parameters_);
-  snapshot.infos[0].shape = {5'000'000};  // 20 MB: appended in three parts
-  snapshot.weights[0].assign(5'000'000, 0.5F);
-  snapshot.momenta[0].assign(5'000'000, 0.5F);
+  auto infos = test::ChainInfos(3);
+  infos[0].shape = {5'000, 1'000};  // 20 MB: written in five parts of at most 4 MiB
+  test::FakeParameters large(infos);
+  ParameterSnapshot snapshot(large, 1);
+  snapshot.Take();
   std::atomic<int64_t> progress{0};
   ASSERT_TRUE(WriteCheckpoint(files_, folder_.path(), snapshot, State(1), &progress));
-  const int64_t tensors = 2 * parameters_.count(), headers = 2, state = 1, syncs = 3;
-  EXPECT_EQ(progress, tensors + 4 + headers + state + syncs);
+  const int64_t tensors = 2 * large.count(), headers = 2, state = 1, syncs = 3;
+  EXPECT_EQ(progress, tensors + 2 * 4 + headers + state + syncs);
 }
 
 TEST_F(Checkpoint, ComesBackToTheBit) {
@@ -113,8 +113,8 @@ TEST_F(Checkpoint, TheModelFileHoldsNothingOfTheAttempt) {
   state.identity.attempt = 9;
   state.identity.job = "another";
   state.identity.fingerprint.ranks = 7;
-  ParameterSnapshot snapshot;
-  snapshot.Take(parameters_);
+  ParameterSnapshot snapshot(parameters_, 1);
+  snapshot.Take();
   const auto again = WriteCheckpoint(files_, folder_.path() + "/b", snapshot, state);
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ(*files_.Read(again->folder + "/model.safetensors"), bytes);
@@ -143,8 +143,8 @@ TEST_F(Checkpoint, AFlippedByteInAnyFileIsSeen) {
 TEST_F(Checkpoint, AFullDiskAtAnyPointLeavesTheOlderOneAndNothingElse) {
   const auto older = Write(1);
   files_.operations = 0;
-  ParameterSnapshot snapshot;
-  snapshot.Take(parameters_);
+  ParameterSnapshot snapshot(parameters_, 1);
+  snapshot.Take();
   ASSERT_TRUE(WriteCheckpoint(files_, folder_.path(), snapshot, State(2)));
   const int operations = files_.operations;
   ASSERT_TRUE(files_.RemoveAll(folder_.path() + "/step-000000002"));
@@ -172,13 +172,15 @@ TEST_F(Checkpoint, WeightsOfAnotherShapeAreRefusedByName) {
   EXPECT_THAT(applied.error().message, ::testing::HasSubstr("fc1.weight"));
 }
 
-TEST_F(Checkpoint, ANonFiniteWeightIsNamed) {
-  ParameterSnapshot snapshot;
-  snapshot.Take(parameters_);
-  EXPECT_EQ(snapshot.FirstNonFinite(), "");
+TEST_F(Checkpoint, ANonFiniteWeightIsNamedAndNotWritten) {
   parameters_.momentum(3)[0] = std::numeric_limits<float>::infinity();
-  snapshot.Take(parameters_);
-  EXPECT_EQ(snapshot.FirstNonFinite(), "fc1.bias");
+  ParameterSnapshot snapshot(parameters_, 1);
+  snapshot.Take();
+  const auto written = WriteCheckpoint(files_, folder_.path(), snapshot, State(1));
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code, ErrorCode::kNumeric);
+  EXPECT_THAT(written.error().message, ::testing::HasSubstr("the momentum of fc1.bias holds a NaN or infinity"));
+  EXPECT_TRUE(files_.List(folder_.path())->empty());
 }
 
 TEST(CheckpointState, WhatForbidsAResumeIsNamed) {

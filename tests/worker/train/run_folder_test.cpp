@@ -21,8 +21,8 @@ class RunFolder : public ::testing::Test {
     state.identity.lineage = lineage;
     state.train.step = step;
     if (validation > 0) state.train.history.push_back({.report = {.number = validation}, .value = value});
-    ParameterSnapshot snapshot;
-    snapshot.Take(parameters_);
+    ParameterSnapshot snapshot(parameters_, 1);
+    snapshot.Take();
     const auto written = WriteCheckpoint(files_, fmt::format("{}/attempt-{}", folder_.path(), attempt), snapshot, state);
     EXPECT_TRUE(written) << written.error().message;
     return fmt::format("attempt-{}/{}", attempt, CheckpointFolderName(step));

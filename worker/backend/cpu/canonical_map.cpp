@@ -61,8 +61,17 @@ void CanonicalMap::ToCanonical(std::span<const float> native, std::span<float> c
                 "{} native, {} canonical values", native.size(), canonical.size());
   const auto rows = static_cast<int64_t>(row_.size()), count = static_cast<int64_t>(inner_.size());
 #pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t row = 0; row < rows; ++row)
+    RowsToCanonical(native, row, canonical.subspan(static_cast<size_t>(row * count), static_cast<size_t>(count)));
+}
+
+void CanonicalMap::RowsToCanonical(std::span<const float> native, int64_t first_row, std::span<float> canonical) const {
+  const auto count = static_cast<int64_t>(inner_.size()), rows = static_cast<int64_t>(canonical.size()) / count;
+  PLATEAU_CHECK(static_cast<int64_t>(native.size()) == native_count_ && rows * count == static_cast<int64_t>(canonical.size()) &&
+                    first_row + rows <= static_cast<int64_t>(row_.size()),
+                "{} native values, {} canonical from row {} on", native.size(), canonical.size(), first_row);
   for (int64_t row = 0; row < rows; ++row) {
-    const float* from = native.data() + row_[static_cast<size_t>(row)];
+    const float* from = native.data() + row_[static_cast<size_t>(first_row + row)];
     float* to = canonical.data() + row * count;
     for (int64_t i = 0; i < count; ++i) to[i] = from[inner_[static_cast<size_t>(i)]];
   }

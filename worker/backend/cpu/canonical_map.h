@@ -20,6 +20,8 @@ class CanonicalMap {
   int64_t native_count() const { return native_count_; }  // values, padding included
   void ToCanonical(std::span<const float> native, std::span<float> canonical, int threads) const;
   void FromCanonical(std::span<const float> canonical, std::span<float> native, int threads) const;  // padding becomes zero
+  // The output channels from `first_row` on, as many as `canonical` holds.
+  void RowsToCanonical(std::span<const float> native, int64_t first_row, std::span<float> canonical) const;
 
  private:
   std::vector<int64_t> row_, inner_;

@@ -29,6 +29,11 @@ void CpuParameterStore::FromCanonical(int parameter, std::span<const float> cano
   slots_[parameter].map.FromCanonical(canonical, native, threads_);
 }
 
+void CpuParameterStore::RowsToCanonical(int parameter, std::span<const float> native, int64_t first_row,
+                                        std::span<float> canonical) const {
+  slots_[parameter].map.RowsToCanonical(native, first_row, canonical);
+}
+
 dnnl::memory CpuParameterStore::WeightMemory(int parameter) { return {desc(parameter), engine_, slots_[parameter].weight.data()}; }
 dnnl::memory CpuParameterStore::GradientMemory(int parameter) {
   return {desc(parameter), engine_, slots_[parameter].gradient.data()};

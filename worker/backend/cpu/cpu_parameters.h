@@ -31,6 +31,7 @@ class CpuParameterStore final : public ParameterStore {
   std::span<float> gradient(int parameter) override { return Values(slots_[parameter].gradient, parameter); }
   void ToCanonical(int parameter, std::span<const float> native, std::span<float> canonical) override;
   void FromCanonical(int parameter, std::span<const float> canonical, std::span<float> native) override;
+  void RowsToCanonical(int parameter, std::span<const float> native, int64_t first_row, std::span<float> canonical) const override;
   void WeightsChanged() override { ++version_; }
 
   const dnnl::memory::desc& desc(int parameter) const { return slots_[parameter].format.desc; }
