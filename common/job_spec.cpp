@@ -155,8 +155,12 @@ Status ReadResources(SpecReader reader, JobSpec& spec) {
   if (resources.workers > spec.training.global_batch)
     reader.Refuse("workers", fmt::format("{} workers cannot share a global batch of {}; use at most {} workers", resources.workers,
                                          spec.training.global_batch, spec.training.global_batch));
-  reader.OnlyValue("min_workers", resources.workers, "elastic jobs are not implemented yet");
-  reader.OnlyValue("max_workers", resources.workers, "elastic jobs are not implemented yet");
+  resources.min_workers = resources.workers;
+  reader.Integer("min_workers", 1, 65536, resources.min_workers);
+  if (resources.min_workers > resources.workers)
+    reader.Refuse("min_workers", fmt::format("{} is more than resources.workers ({}); it is the smallest number of workers that the job may "
+                                             "start with", resources.min_workers, resources.workers));
+  reader.OnlyValue("max_workers", resources.workers, "jobs never get more workers than resources.workers");
   reader.OnlyValue("collective", "mpi", "NCCL comes with the CUDA backend");
   return reader.Finish();
 }
@@ -246,7 +250,7 @@ nlohmann::ordered_json JobSpecToJson(const JobSpec& spec) {
   if (t.max_steps) training["max_steps"] = *t.max_steps;
   training.update({{"momentum", t.momentum}, {"weight_decay", t.weight_decay}, {"weight_decay_bias", t.weight_decay_bias},
                    {"dropout", t.dropout}, {"init", InitSchemeText(t.init)}, {"micro_batch", t.micro_batch > 0 ? Json(t.micro_batch) : Json("auto")}});
-  Json resources{{"workers", spec.resources.workers}};
+  Json resources{{"workers", spec.resources.workers}, {"min_workers", spec.resources.min_workers}};
   const char* device = spec.resources.device == DeviceKind::kCpu ? "cpu" : spec.resources.device == DeviceKind::kCuda ? "cuda" : "auto";
   resources.update({{"device", device}, {"threads_per_worker", spec.resources.threads_per_worker}, {"priority", spec.resources.priority}});
   if (spec.resources.time_limit_s > 0) resources["time_limit"] = fmt::format("{}s", spec.resources.time_limit_s);

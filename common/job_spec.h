@@ -77,6 +77,7 @@ struct JobSpec {
 
   struct Resources {
     int workers = 1;
+    int min_workers = 1;  // the gang may start with this few when no more fit; equal to workers unless the specification says so
     DeviceKind device = DeviceKind::kAuto;
     int threads_per_worker = 1;
     int priority = 50;  // 0..100, higher first

@@ -59,6 +59,18 @@ TEST(JobSpec, TheFullFormGivesTheSameSpec) {
   EXPECT_DOUBLE_EQ(again->training.init.sigma, 0.02);
 }
 
+TEST(JobSpec, MinWorkersIsAllWorkersUnlessGiven) {
+  const auto fixed = ParseJobSpecText(Replace(kExample, "workers: 2", "workers: 4"), "job.yaml");
+  ASSERT_TRUE(fixed) << fixed.error().message;
+  EXPECT_EQ(fixed->resources.min_workers, 4);
+  const auto elastic = ParseJobSpecText(Replace(kExample, "workers: 2", "workers: 4, min_workers: 3"), "job.yaml");
+  ASSERT_TRUE(elastic) << elastic.error().message;
+  EXPECT_EQ(elastic->resources.min_workers, 3);
+  EXPECT_EQ(ParseJobSpecJson(nlohmann::json(JobSpecToJson(*elastic)), "again")->resources.min_workers, 3);
+  EXPECT_THAT(ErrorOf(Replace(kExample, "workers: 2", "workers: 4, min_workers: 5")), HasSubstr("resources.min_workers: 5 is more than"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "workers: 2", "workers: 4, min_workers: 0")), HasSubstr("resources.min_workers"));
+}
+
 TEST(JobSpec, UnknownFieldNamesTheNearest) {
   EXPECT_THAT(ErrorOf(Replace(kExample, "momentum", "momentun")), HasSubstr("job.yaml: unknown field \"training.momentun\"; did you mean \"training.momentum\"?"));
   EXPECT_THAT(ErrorOf(Replace(kExample, "fault:", "faults:")), HasSubstr("did you mean \"fault\"?"));
