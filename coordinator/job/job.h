@@ -19,7 +19,7 @@ struct Moment {
   int64_t monotonic_ms = 0;
 };
 
-// QUEUED waits for cores (or for the end of a restart delay), HELD cannot start on this node as it is, STARTING until every rank
+// QUEUED waits for cores (or for the end of a restart delay), HELD cannot start on the nodes as they are, STARTING until every rank
 // has been heard, RUNNING, STOPPING until the last process of the attempt is gone, PAUSED and the three ends.
 enum class JobState { kQueued, kHeld, kStarting, kRunning, kStopping, kPaused, kCompleted, kFailed, kCancelled };
 
@@ -27,6 +27,17 @@ const char* JobStateName(JobState state);  // "QUEUED"
 std::optional<JobState> JobStateFromName(const std::string& name);
 bool HasProcesses(JobState state);  // STARTING, RUNNING, STOPPING
 bool IsEnded(JobState state);       // COMPLETED, FAILED, CANCELLED
+
+// The name of the machine that the coordinator runs on, as a node.
+inline constexpr const char* kLocalNode = "localhost";
+
+// The ranks of an attempt on one node. Ranks are numbered through the shares in their order.
+struct NodeShare {
+  std::string node = kLocalNode;
+  int workers = 1;
+  std::vector<int> cores;  // logical cores granted, ascending; empty: the whole node, unbound
+  bool operator==(const NodeShare&) const = default;
+};
 
 // One launch of the gang. Its token is the secret that every message of it carries.
 struct Attempt {
@@ -37,7 +48,7 @@ struct Attempt {
   std::string message;
   std::string finished;    // Finished.reason, empty while rank 0 has not said it
   bool retry = true;       // false: the failure would come again
-  std::vector<int> cores;  // logical cores granted; empty: it shares the whole node unbound
+  std::vector<NodeShare> shares;  // where its ranks run
   int64_t started_ms = 0;  // Unix
   int64_t ended_ms = 0;    // Unix, 0 while it runs
   int exit_code = -1;      // mpirun's, -1 unknown

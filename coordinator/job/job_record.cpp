@@ -22,13 +22,28 @@ const double kInfinite = std::numeric_limits<double>::infinity();
 
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+Json SharesJson(const Attempt& a) {
+  Json shares = Json::array();
+  for (const auto& share : a.shares) shares.push_back({{"node", share.node}, {"workers", share.workers}, {"cores", share.cores}});
+  return shares;
+}
+
+// A record of an earlier version knows cores of this machine only; its number of workers is in the specification.
+std::vector<NodeShare> ParseShares(const Json& j, int workers) {
+  if (j.contains("cores")) return {{kLocalNode, workers, j.at("cores").get<std::vector<int>>()}};
+  std::vector<NodeShare> shares;
+  for (const auto& one : j.at("shares"))
+    shares.push_back({one.at("node"), one.at("workers"), one.at("cores").get<std::vector<int>>()});
+  return shares;
+}
+
 Json AttemptJson(const Attempt& a) {
   return {{"number", a.number},         {"token", a.token},       {"state", a.state},        {"reason", a.reason},
-          {"message", a.message},       {"finished", a.finished}, {"retry", a.retry},        {"cores", a.cores},
+          {"message", a.message},       {"finished", a.finished}, {"retry", a.retry},        {"shares", SharesJson(a)},
           {"started_ms", a.started_ms}, {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code}};
 }
 
-Attempt ParseAttempt(const Json& j) {
+Attempt ParseAttempt(const Json& j, int workers) {
   Attempt a;
   a.number = j.at("number");
   a.token = j.at("token");
@@ -37,7 +52,7 @@ Attempt ParseAttempt(const Json& j) {
   a.message = j.at("message");
   a.finished = j.at("finished");
   a.retry = j.at("retry");
-  a.cores = j.at("cores").get<std::vector<int>>();
+  a.shares = ParseShares(j, workers);
   a.started_ms = j.at("started_ms");
   a.ended_ms = j.at("ended_ms");
   a.exit_code = j.at("exit_code");
@@ -114,7 +129,7 @@ Result<Job> JobFromJson(const Json& j) {
   job.queued_ms = j.at("queued_ms");
   job.restarts = j.at("restarts");
   job.last_event = j.at("last_event");
-  for (const auto& one : j.at("attempts")) job.attempts.push_back(ParseAttempt(one));
+  for (const auto& one : j.at("attempts")) job.attempts.push_back(ParseAttempt(one, job.spec->resources.workers));
   job.lr = ParseLrState(j.at("lr"));
   job.curve = ParseCurve(j.at("curve"));
   for (const auto& one : j.at("checkpoints")) job.checkpoints.push_back(ParseCheckpoint(one));

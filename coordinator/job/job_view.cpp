@@ -48,6 +48,8 @@ Json WorkersJson(const Job& job, Moment now) {
 Json AttemptsJson(const Job& job) {
   Json attempts = Json::array();
   for (const auto& a : job.attempts) {
+    Json nodes = Json::array();
+    for (const auto& share : a.shares) nodes.push_back({{"node", share.node}, {"workers", share.workers}, {"cores", share.cores}});
     attempts.push_back({{"number", a.number},
                         {"state", a.state},
                         {"reason", a.reason},
@@ -55,7 +57,7 @@ Json AttemptsJson(const Job& job) {
                         {"started", Time(a.started_ms)},
                         {"ended", Time(a.ended_ms)},
                         {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)},
-                        {"cores", a.cores}});
+                        {"nodes", nodes}});
   }
   return attempts;
 }

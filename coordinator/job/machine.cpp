@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/text.h"
+#include "coordinator/job/hosts.h"
 #include "coordinator/job/turn.h"
 
 namespace plateau {
@@ -33,7 +34,7 @@ void Turn::Kill() {
 
 void Turn::ArmWorkers() {
   job().workers.clear();
-  for (int rank = 0; rank < job().spec->resources.workers; ++rank)
+  for (int rank = 0; rank < WorldSize(job()); ++rank)
     job().workers.push_back(WorkerView{.rank = rank, .heard_ms = now_.monotonic_ms});
 }
 
@@ -62,7 +63,7 @@ void Turn::On(const StartGranted& event) {
   Attempt attempt;
   attempt.number = static_cast<int>(job().attempts.size()) + 1;
   attempt.token = event.token;
-  attempt.cores = event.cores;
+  attempt.shares = event.shares;
   attempt.started_ms = now_.unix_ms;
   job().attempts.push_back(attempt);
   job().state = JobState::kStarting;
@@ -72,9 +73,7 @@ void Turn::On(const StartGranted& event) {
   job().not_before_ms = job().stop_deadline_ms = 0;
   job().kill_sent = false;
   ArmWorkers();
-  Record("starting", fmt::format("attempt {} starts on {}", attempt.number,
-                                 attempt.cores.empty() ? std::string("the whole node, more ranks than cores")
-                                                       : fmt::format("{} core(s)", attempt.cores.size())));
+  Record("starting", fmt::format("attempt {} starts {}", attempt.number, DescribeShares(attempt.shares)));
   Do(LaunchAttempt{attempt.number});
 }
 
@@ -84,6 +83,13 @@ void Turn::On(const HoldPlaced& event) {
   job().reason = event.reason;
   job().message = event.message;
   Record("held", event.message, {{"reason", event.reason}});
+}
+
+void Turn::On(const WaitNoted& event) {
+  if (job().state != JobState::kQueued || (job().reason == event.reason && job().message == event.message)) return;
+  job().reason = event.reason;
+  job().message = event.message;
+  Record("waiting", event.message, {{"reason", event.reason}});
 }
 
 void Turn::On(const Launched& event) {
@@ -102,6 +108,7 @@ void Turn::On(const LaunchFailed& event) {
 
 void Turn::EndAttempt(const std::string& reason, const std::string& message, int exit_code) {
   Attempt& attempt = *job().Current();
+  if (attempt.finished.empty()) DoubtHostsOfEnd();
   attempt.state = "ENDED";
   if (attempt.reason.empty()) attempt.reason = reason;
   if (attempt.message.empty()) attempt.message = message;
@@ -221,6 +228,10 @@ void Turn::On(const TimerFired&) {
 
 void Turn::CheckHeartbeats() {
   if (!WatchesHeartbeats(job())) return;
+  if (const auto lost = SilentHosts(job(), now_.monotonic_ms, limits_); !lost.empty()) {
+    ConvictHosts(lost);
+    return Kill();
+  }
   const WorkerView* worst = nullptr;
   int silent = 0;
   for (const auto& worker : job().workers) {

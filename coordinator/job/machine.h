@@ -25,10 +25,14 @@ struct MachineLimits {
 struct Submitted {};
 struct StartGranted {
   std::string token;
-  std::vector<int> cores;
+  std::vector<NodeShare> shares;
 };
-// The scheduler: it cannot start on this node.
+// The scheduler: it can never start on the nodes as they are.
 struct HoldPlaced {
+  std::string reason, message;
+};
+// The scheduler: a QUEUED job waits for this.
+struct WaitNoted {
   std::string reason, message;
 };
 struct Launched {
@@ -73,7 +77,7 @@ struct TimerFired {};  // NextDeadline has passed
 struct Recovered {};   // first event of a job after the coordinator's start
 
 using JobEvent =
-    std::variant<Submitted, StartGranted, HoldPlaced, Launched, LaunchFailed, WorkerSaid, CheckpointVerified, CheckpointRejected,
+    std::variant<Submitted, StartGranted, HoldPlaced, WaitNoted, Launched, LaunchFailed, WorkerSaid, CheckpointVerified, CheckpointRejected,
                  CheckpointPublished, AttemptExited, StopRequested, ResumeRequested, TimerFired, Recovered>;
 
 // --- Actions ---
@@ -104,7 +108,15 @@ struct AnswerCheckpoint {
   CoordinatorReply reply;
 };
 
-using JobAction = std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, ReplyToWorker, AnswerCheckpoint>;
+// Hosts of an attempt that went wrong: to be looked at before anything is started on them. `lost`: their ranks fell silent together.
+struct DoubtHosts {
+  std::vector<std::string> nodes;
+  bool lost = false;
+  std::string message;
+};
+
+using JobAction =
+    std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, ReplyToWorker, AnswerCheckpoint, DoubtHosts>;
 
 // --- Records ---
 using EventValue = std::variant<std::string, int64_t, double, bool>;

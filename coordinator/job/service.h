@@ -13,6 +13,8 @@ namespace plateau {
 
 enum class JobCommand { kCancel, kPause, kResume };
 
+class NodeService;
+
 struct Submission {
   std::shared_ptr<const JobSpec> spec;
   std::string idempotency_key;  // empty: none
@@ -48,6 +50,7 @@ class Service {
   virtual std::string LogFolder(const std::string& id, int attempt) const = 0;
   // `notice(job id)` is called after each new event of a job. One listener; set before the loop runs.
   virtual void OnEvent(std::function<void(const std::string& id)> notice) = 0;
+  virtual NodeService& Nodes() = 0;
   virtual Moment Now() const = 0;
   virtual Health CheckHealth() const = 0;
 };

@@ -1,6 +1,7 @@
 // One turn of the state machine under construction: what machine.cpp and worker_turn.cpp share.
 #pragma once
 
+#include "coordinator/job/hosts.h"
 #include "coordinator/job/machine.h"
 
 namespace plateau {
@@ -13,6 +14,7 @@ class Turn {
   void On(const Submitted&);
   void On(const StartGranted&);
   void On(const HoldPlaced&);
+  void On(const WaitNoted&);
   void On(const Launched&);
   void On(const LaunchFailed&);
   void On(const AttemptExited&);
@@ -41,6 +43,8 @@ class Turn {
   void EndAttempt(const std::string& reason, const std::string& message, int exit_code);
   void RestartOrFail(const std::string& reason, const std::string& why);
   void CheckHeartbeats();
+  void ConvictHosts(const std::vector<SilentHost>& hosts);
+  void DoubtHostsOfEnd();
   void ArmWorkers();
 
   void Said(const Sender& sender, const Heartbeat& message);

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -104,6 +105,16 @@ Result<ExitNotice> ReadExitFile(FileSystem& files, const std::string& folder) {
     return ExitNotice{json.at("job"),       json.at("attempt"), json.at("launched"),
                       json.at("exit_code"), json.at("signal"),  json.at("message")};
   });
+}
+
+Status LinkLogs(const std::string& folder, const std::string& logs) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  const std::filesystem::path link = folder + "/logs";
+  if (std::filesystem::read_symlink(link, error) == logs) return {};
+  std::filesystem::create_directory_symlink(logs, link, error);
+  if (error) return Fail(ErrorCode::kIo, "{}: cannot lead to {}: {}", link.string(), logs, error.message());
+  return {};
 }
 
 Result<std::optional<AttemptLock>> AttemptLock::Try(const std::string& folder) {

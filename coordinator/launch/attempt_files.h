@@ -33,6 +33,9 @@ Status WriteExitFile(FileSystem& files, const std::string& folder, const ExitNot
 // kNotFound while the attempt runs.
 Result<ExitNotice> ReadExitFile(FileSystem& files, const std::string& folder);
 
+// Makes <folder>/logs lead to `logs`, where an attempt over several hosts keeps them. Fine when it does already.
+Status LinkLogs(const std::string& folder, const std::string& logs);
+
 // Closes the lock when it goes.
 class AttemptLock {
  public:

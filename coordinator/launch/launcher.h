@@ -17,6 +17,7 @@ struct LaunchRequest {
   std::string folder;                                            // the attempt's: launch.json, supervisor.json, exit.json, logs/
   std::vector<std::string> arguments;                            // [0] is looked up on PATH
   std::vector<std::pair<std::string, std::string>> environment;  // added to the coordinator's own
+  std::string hostfile;                                          // content of <folder>/hostfile; empty: none
   std::string rankfile;                                          // content of <folder>/rankfile; empty: none
   std::string scratch;                                           // memory-backed folder, made before and removed after; empty: none
   int64_t grace_ms = 5'000;                                      // from SIGTERM to SIGKILL of the session

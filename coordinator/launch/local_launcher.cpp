@@ -232,6 +232,7 @@ LocalLauncher::~LocalLauncher() = default;
 Result<int64_t> LocalLauncher::Start(const LaunchRequest& request) {
   const std::string logs = request.folder + "/logs";
   PLATEAU_TRY(files_.MakeDirectories(logs));
+  if (!request.hostfile.empty()) PLATEAU_TRY(WriteFileAtomic(files_, request.folder + "/hostfile", request.hostfile));
   if (!request.rankfile.empty()) PLATEAU_TRY(WriteFileAtomic(files_, request.folder + "/rankfile", request.rankfile));
   PLATEAU_TRY(WriteLaunchFile(files_, request));
 

@@ -1,5 +1,7 @@
-// Open MPI 4.1's options for a gang of ranks on the local node.
+// Open MPI 4.1's options for a gang of ranks on this machine or over several hosts.
 #include "coordinator/launch/mpirun_command.h"
+
+#include <algorithm>
 
 #include <fmt/format.h>
 
@@ -8,19 +10,67 @@
 namespace plateau {
 namespace {
 
-bool IsBound(const GangDescription& gang) { return !gang.cores.empty() && gang.cores.back() < gang.machine_cores; }
-bool IsFromZero(const GangDescription& gang) { return gang.cores.back() + 1 == static_cast<int>(gang.cores.size()); }
+bool IsLocal(const GangDescription& gang) {
+  return std::all_of(gang.shares.begin(), gang.shares.end(), [](const NodeShare& share) { return share.node == kLocalNode; });
+}
+
+bool IsBound(const GangDescription& gang) {
+  return std::all_of(gang.shares.begin(), gang.shares.end(), [&](const NodeShare& share) {
+    return !share.cores.empty() && (share.node != kLocalNode || share.cores.back() < gang.machine_cores);
+  });
+}
+
+bool IsFromZero(const GangDescription& gang) {
+  return std::all_of(gang.shares.begin(), gang.shares.end(), [](const NodeShare& share) {
+    return share.cores.back() + 1 == static_cast<int>(share.cores.size());
+  });
+}
+
+int WorldSize(const GangDescription& gang) {
+  int workers = 0;
+  for (const auto& share : gang.shares) workers += share.workers;
+  return workers;
+}
 
 // rank 1=localhost slot=4,5
 std::string Rankfile(const GangDescription& gang) {
   std::string text;
-  for (int rank = 0; rank < gang.workers; ++rank) {
-    text += fmt::format("rank {}=localhost slot=", rank);
-    for (int i = 0; i < gang.threads_per_worker; ++i)
-      text += fmt::format("{}{}", i > 0 ? "," : "", gang.cores[static_cast<size_t>(rank * gang.threads_per_worker + i)]);
-    text += "\n";
+  int rank = 0;
+  for (const auto& share : gang.shares) {
+    for (int worker = 0; worker < share.workers; ++worker, ++rank) {
+      text += fmt::format("rank {}={} slot=", rank, share.node);
+      for (int i = 0; i < gang.threads_per_worker; ++i)
+        text += fmt::format("{}{}", i > 0 ? "," : "", share.cores[static_cast<size_t>(worker * gang.threads_per_worker + i)]);
+      text += "\n";
+    }
   }
   return text;
+}
+
+// n1 slots=2
+std::string Hostfile(const GangDescription& gang) {
+  std::string text;
+  for (const auto& share : gang.shares) text += fmt::format("{} slots={}\n", share.node, share.workers);
+  return text;
+}
+
+bool HasDomain(const GangDescription& gang) {
+  return std::any_of(gang.shares.begin(), gang.shares.end(),
+                     [](const NodeShare& share) { return share.node.find('.') != std::string::npos; });
+}
+
+// What several hosts need: how to reach them, and to notice within 3 + 2 * 3 seconds that one is gone. The workers' folder is on
+// shared storage, so a host that lacks it says so at once.
+void AddHosts(const GangDescription& gang, LaunchRequest& request) {
+  request.hostfile = Hostfile(gang);
+  auto& arguments = request.arguments;
+  const auto add = [&arguments](std::initializer_list<std::string> more) { arguments.insert(arguments.end(), more); };
+  add({"--hostfile", gang.folder + "/hostfile", "--wdir", gang.logs});
+  if (!gang.rsh_agent.empty()) add({"--mca", "plm_rsh_agent", gang.rsh_agent});
+  add({"--mca", "plm_rsh_no_tree_spawn", "1"});  // hosts need not reach each other by the agent
+  add({"--mca", "oob_tcp_keepalive_time", "3", "--mca", "oob_tcp_keepalive_intvl", "2", "--mca", "oob_tcp_keepalive_probes", "3"});
+  add({"--mca", "btl_tcp_links", "2"});  // one is effectively half duplex
+  if (HasDomain(gang)) add({"--mca", "orte_keep_fqdn_hostnames", "1"});
 }
 
 }  // namespace
@@ -32,8 +82,9 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
   request.folder = gang.folder;
   request.scratch = gang.scratch;
   auto& arguments = request.arguments;
-  arguments = {gang.mpirun, "-np", std::to_string(gang.workers)};
+  arguments = {gang.mpirun, "-np", std::to_string(WorldSize(gang))};
   const auto add = [&arguments](std::initializer_list<std::string> more) { arguments.insert(arguments.end(), more); };
+  if (!IsLocal(gang)) AddHosts(gang, request);
   auto& environment = request.environment;
   if (!IsBound(gang)) {
     add({"--bind-to", "none"});
@@ -49,13 +100,15 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
   add({gang.worker, "train", gang.spec_path, "--job", gang.job, "--attempt", std::to_string(gang.attempt), "--coordinator",
        gang.coordinator, "--resume", "auto"});
   environment.emplace_back(kTokenVariable, gang.token);
-  environment.emplace_back(kLogDirectoryVariable, gang.folder + "/logs");
+  environment.emplace_back(kLogDirectoryVariable, gang.logs);
   environment.emplace_back("OMP_NUM_THREADS", std::to_string(gang.threads_per_worker));
   if (gang.as_root) {
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT", "1");
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
   }
-  if (!gang.scratch.empty()) {  // everything Open MPI leaves behind when it is killed lies here
+  if (!gang.scratch.empty() && !IsLocal(gang)) {  // other hosts do not have it: there the daemon of Open MPI tidies up
+    environment.emplace_back("OMPI_MCA_orte_local_tmpdir_base", gang.scratch);
+  } else if (!gang.scratch.empty()) {  // everything Open MPI leaves behind when it is killed lies here
     for (const char* name : {"OMPI_MCA_orte_tmpdir_base", "OMPI_MCA_btl_vader_backing_directory",
                              "OMPI_MCA_osc_rdma_backing_directory", "OMPI_MCA_osc_sm_backing_directory"})
       environment.emplace_back(name, gang.scratch);

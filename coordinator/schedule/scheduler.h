@@ -1,15 +1,21 @@
-// Which waiting job starts now, and on which cores of the local node. Pure.
+// Which waiting job starts now, and on which cores of which nodes. Pure.
 //
-// The rule. Jobs stand in line by priority (higher first), then by the time they entered the queue. A job starts when its
-// workers * threads_per_worker cores are free; it gets the lowest free ones. The first job that does not fit closes the line for
-// good once it has waited kPassWindowMs; until then smaller jobs behind it may start on the cores it cannot use yet. A job in its
-// restart delay keeps its place: the cores it is going to need are left free. A job that needs more cores than the node has runs
-// alone, unbound, when the node is empty and it is its turn; where that is not allowed it is held, with the reason.
+// The rule. Jobs stand in line by priority (higher first), then by the time they entered the queue. A job starts when there is
+// room for its whole gang: a worker needs threads_per_worker free cores of one node. The gang goes onto as few nodes as possible,
+// and of those to the ones where it leaves the fewest cores over; it gets the lowest free cores of each. With min_workers below
+// workers, a job for which there is no room now starts with as many workers as there is room for, but not fewer than that. The
+// first job that does not fit closes the line for good once it has waited kPassWindowMs; until then smaller jobs behind it may
+// start on the cores it cannot use yet. A job in its restart delay keeps its place: the cores it is going to need are left free.
+// Nodes that are lost or being looked at take nothing. A job for which there would be room with them waits for them, named, and
+// closes the line to nobody. A job too large for all nodes together runs alone, unbound, when every node is ready and empty and it
+// is its turn; where that is not allowed it is held, with the reason.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "coordinator/job/job.h"
 
 namespace plateau {
 
@@ -20,35 +26,48 @@ struct WaitingJob {
   int priority = 50;      // higher first
   int64_t queued_ms = 0;  // Unix
   int64_t order = 0;      // breaks ties: order of submission
-  int cores_needed = 1;
+  int workers = 1;
+  int min_workers = 1;
+  int threads_per_worker = 1;
   bool delayed = false;  // in its restart delay
   bool held = false;
 };
 
 struct RunningJob {
   std::string id;
-  std::vector<int> cores;  // empty: it has the whole node
+  std::vector<NodeShare> shares;  // one without cores has its whole node
 };
 
+// Whether work may be started on a node.
+enum class NodeHealth { kReady, kChecking, kLost };
+
 struct NodeView {
+  std::string name = kLocalNode;
   int cores = 1;  // usable ones, numbered from 0
+  NodeHealth health = NodeHealth::kReady;
+};
+
+struct Cluster {
+  std::vector<NodeView> nodes;
   bool allow_oversubscribe = true;
 };
 
 struct Start {
   std::string id;
-  std::vector<int> cores;  // empty: the whole node, unbound
+  std::vector<NodeShare> shares;  // in the order of the cluster's nodes
 };
 
-struct Hold {
+// Why a job does not start: for good (hold) or for now (wait).
+struct Verdict {
   std::string id, reason, message;
 };
 
 struct Placement {
   std::vector<Start> starts;
-  std::vector<Hold> holds;  // only jobs that are not held yet
+  std::vector<Verdict> holds;  // TOO_LARGE; only jobs that are not held yet
+  std::vector<Verdict> waits;  // WAITING_FOR_HOST
 };
 
-Placement Place(const NodeView& node, std::vector<WaitingJob> waiting, const std::vector<RunningJob>& running, int64_t now_ms);
+Placement Place(const Cluster& cluster, std::vector<WaitingJob> waiting, const std::vector<RunningJob>& running, int64_t now_ms);
 
 }  // namespace plateau

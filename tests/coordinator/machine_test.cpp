@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 TEST(Machine, AnUndisturbedJobGoesThroughItsStates) {
   JobUnderTest t;
   EXPECT_EQ(t.job.state, JobState::kQueued);
-  const auto started = t.Tell(StartGranted{"secret", {0, 1}});
+  const auto started = t.Tell(StartGranted{"secret", Here(2)});
   EXPECT_EQ(t.job.state, JobState::kStarting);
   ASSERT_NE(FindAction<LaunchAttempt>(started), nullptr);
   EXPECT_EQ(FindAction<LaunchAttempt>(started)->attempt, 1);
@@ -38,7 +38,7 @@ TEST(Machine, EventsAreNumberedWithoutGaps) {
   JobUnderTest t;
   int64_t last = t.job.last_event;
   EXPECT_EQ(last, 1);
-  for (const auto& row : t.Tell(StartGranted{"secret", {0}}).events) EXPECT_EQ(row.seq, ++last);
+  for (const auto& row : t.Tell(StartGranted{"secret", Here(2)}).events) EXPECT_EQ(row.seq, ++last);
   for (const auto& row : t.Exit(1).events) EXPECT_EQ(row.seq, ++last);
   EXPECT_EQ(t.job.last_event, last);
 }
@@ -253,7 +253,7 @@ TEST(Machine, CommandsThatTheStateDoesNotAllowChangeNothing) {
 
 TEST(Machine, AFailedLaunchUsesARestart) {
   JobUnderTest t;
-  t.Tell(StartGranted{"secret", {0}});
+  t.Tell(StartGranted{"secret", Here(2)});
   t.Tell(LaunchFailed{1, "mpirun is not installed"});
   EXPECT_EQ(t.job.state, JobState::kQueued);
   EXPECT_EQ(t.job.restarts, 1);

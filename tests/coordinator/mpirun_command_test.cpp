@@ -15,17 +15,19 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-GangDescription Gang(int workers, int threads, std::vector<int> cores, int machine_cores) {
+NodeShare Here(int workers, std::vector<int> cores) { return {kLocalNode, workers, std::move(cores)}; }
+
+GangDescription Gang(std::vector<NodeShare> shares, int threads, int machine_cores) {
   return {.job = "a-1",
           .attempt = 3,
           .folder = "/state/a",
+          .logs = "/state/a/logs",
           .worker = "/bin/plateau-worker",
           .spec_path = "/state/a/spec.json",
           .coordinator = "tcp://127.0.0.1:7081",
           .token = "secret",
-          .workers = workers,
+          .shares = std::move(shares),
           .threads_per_worker = threads,
-          .cores = std::move(cores),
           .machine_cores = machine_cores,
           .as_root = true,
           .scratch = "/dev/shm/x"};
@@ -42,7 +44,7 @@ std::map<std::string, std::string> Environment(const LaunchRequest& request) {
 }
 
 TEST(MpirunCommand, RanksAreBoundToTheFirstCores) {
-  const auto request = MpirunLaunch(Gang(2, 2, {0, 1, 2, 3}, 8));
+  const auto request = MpirunLaunch(Gang({Here(2, {0, 1, 2, 3})}, 2, 8));
   EXPECT_THAT(Line(request), HasSubstr("mpirun -np 2 --map-by slot:PE=2 --bind-to core "));
   EXPECT_THAT(
       Line(request),
@@ -53,14 +55,14 @@ TEST(MpirunCommand, RanksAreBoundToTheFirstCores) {
 }
 
 TEST(MpirunCommand, OtherCoresAreNamedInARankfile) {
-  const auto request = MpirunLaunch(Gang(2, 2, {2, 3, 5, 6}, 8));
+  const auto request = MpirunLaunch(Gang({Here(2, {2, 3, 5, 6})}, 2, 8));
   EXPECT_EQ(request.rankfile, "rank 0=localhost slot=2,3\nrank 1=localhost slot=5,6\n");
   EXPECT_THAT(Line(request), HasSubstr("--rankfile /state/a/rankfile"));
   EXPECT_THAT(Line(request), Not(HasSubstr("--map-by")));
 }
 
 TEST(MpirunCommand, MoreRanksThanCoresRunUnboundAndYield) {
-  for (const auto& gang : {Gang(4, 1, {}, 2), Gang(4, 1, {0, 1, 2, 3}, 2)}) {
+  for (const auto& gang : {Gang({Here(4, {})}, 1, 2), Gang({Here(4, {0, 1, 2, 3})}, 1, 2)}) {
     const auto request = MpirunLaunch(gang);
     EXPECT_THAT(Line(request), HasSubstr("--bind-to none"));
     EXPECT_EQ(Environment(request)["OMPI_MCA_rmaps_base_oversubscribe"], "1");
@@ -68,8 +70,48 @@ TEST(MpirunCommand, MoreRanksThanCoresRunUnboundAndYield) {
   }
 }
 
+TEST(MpirunCommand, SeveralHostsGetAHostfileKeepalivesAndTwoLinks) {
+  auto gang = Gang({{"n1", 2, {0, 1, 2, 3}}, {"n2", 1, {0, 1}}}, 2, 1);
+  gang.logs = "/shared/runs/a-1/attempt-3/logs";
+  gang.rsh_agent = "ssh -i /etc/key";
+  const auto request = MpirunLaunch(gang);
+  EXPECT_EQ(request.hostfile, "n1 slots=2\nn2 slots=1\n");
+  EXPECT_TRUE(request.rankfile.empty());
+  EXPECT_THAT(Line(request), HasSubstr("mpirun -np 3 --hostfile /state/a/hostfile --wdir /shared/runs/a-1/attempt-3/logs "
+                                       "--mca plm_rsh_agent ssh -i /etc/key "));
+  EXPECT_THAT(Line(request), HasSubstr("--mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3"));
+  EXPECT_THAT(Line(request), HasSubstr("--mca btl_tcp_links 2"));
+  EXPECT_THAT(Line(request), HasSubstr("--map-by slot:PE=2 --bind-to core "));
+  EXPECT_THAT(Line(request), Not(HasSubstr("fqdn")));
+  EXPECT_EQ(Environment(request)[kLogDirectoryVariable], "/shared/runs/a-1/attempt-3/logs");
+  EXPECT_THAT(request.arguments, Contains("ssh -i /etc/key")) << "one argument";
+  EXPECT_EQ(Environment(request)["OMPI_MCA_orte_local_tmpdir_base"], "/dev/shm/x");
+  EXPECT_FALSE(Environment(request).contains("OMPI_MCA_btl_vader_backing_directory")) << "other hosts do not have this folder";
+}
+
+TEST(MpirunCommand, CoresOfAHostThatIsSharedAreNamedInARankfile) {
+  const auto request = MpirunLaunch(Gang({{"n1", 1, {0, 1}}, {"n2", 2, {2, 3, 4, 5}}}, 2, 1));
+  EXPECT_EQ(request.rankfile, "rank 0=n1 slot=0,1\nrank 1=n2 slot=2,3\nrank 2=n2 slot=4,5\n");
+  EXPECT_EQ(request.hostfile, "n1 slots=1\nn2 slots=2\n");
+  EXPECT_THAT(Line(request), HasSubstr("--rankfile /state/a/rankfile"));
+  EXPECT_THAT(Line(request), Not(HasSubstr("--map-by")));
+}
+
+TEST(MpirunCommand, OneOtherHostIsReachedByTheAgentToo) {
+  const auto request = MpirunLaunch(Gang({{"n1.cluster", 1, {0}}}, 1, 1));
+  EXPECT_EQ(request.hostfile, "n1.cluster slots=1\n");
+  EXPECT_THAT(Line(request), HasSubstr("--mca orte_keep_fqdn_hostnames 1"));
+  EXPECT_THAT(Line(request), Not(HasSubstr("plm_rsh_agent"))) << "Open MPI's own choice";
+}
+
+TEST(MpirunCommand, ThisMachineAloneNeedsNoHostfile) {
+  const auto request = MpirunLaunch(Gang({Here(2, {0, 1})}, 1, 8));
+  EXPECT_TRUE(request.hostfile.empty());
+  EXPECT_THAT(Line(request), Not(HasSubstr("keepalive")));
+}
+
 TEST(MpirunCommand, TheTokenTravelsInTheEnvironmentOnly) {
-  const auto request = MpirunLaunch(Gang(1, 1, {0}, 2));
+  const auto request = MpirunLaunch(Gang({Here(1, {0})}, 1, 2));
   EXPECT_THAT(Line(request), Not(HasSubstr("secret")));
   EXPECT_THAT(Line(request), HasSubstr("-x PLATEAU_TOKEN -x PLATEAU_LOG_DIR"));
   EXPECT_EQ(Environment(request)[kTokenVariable], "secret");

@@ -11,9 +11,25 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-WaitingJob Waiting(const std::string& id, int cores, int64_t queued_ms = 0, int priority = 50) {
-  return {.id = id, .priority = priority, .queued_ms = queued_ms, .order = queued_ms, .cores_needed = cores};
+WaitingJob Waiting(const std::string& id, int workers, int64_t queued_ms = 0, int priority = 50) {
+  return {
+      .id = id, .priority = priority, .queued_ms = queued_ms, .order = queued_ms, .workers = workers, .min_workers = workers};
 }
+
+// A cluster of this machine alone.
+Cluster Node(int cores, bool allow_oversubscribe = true) { return {{NodeView{.cores = cores}}, allow_oversubscribe}; }
+// Hosts n1, n2, ... of so many cores.
+Cluster Hosts(std::vector<int> cores) {
+  Cluster cluster;
+  for (size_t i = 0; i < cores.size(); ++i)
+    cluster.nodes.push_back({.name = "n" + std::to_string(i + 1), .cores = cores[i]});
+  return cluster;
+}
+RunningJob Running(const std::string& id, std::vector<int> cores) {
+  const auto workers = static_cast<int>(cores.size());
+  return {id, {{kLocalNode, workers, std::move(cores)}}};
+}
+using Shares = std::vector<NodeShare>;
 
 std::vector<std::string> Started(const Placement& placement) {
   std::vector<std::string> ids;
@@ -22,34 +38,34 @@ std::vector<std::string> Started(const Placement& placement) {
 }
 
 TEST(Scheduler, PriorityFirstThenTheOrderOfArrival) {
-  const auto placement = Place({.cores = 2}, {Waiting("late", 1, 2), Waiting("early", 1, 1), Waiting("urgent", 1, 3, 90)}, {}, 10);
+  const auto placement = Place(Node(2), {Waiting("late", 1, 2), Waiting("early", 1, 1), Waiting("urgent", 1, 3, 90)}, {}, 10);
   EXPECT_THAT(Started(placement), ElementsAre("urgent", "early"));
 }
 
 TEST(Scheduler, GrantsTheLowestFreeCoresAndNoCoreTwice) {
-  const auto placement = Place({.cores = 8}, {Waiting("a", 2, 1), Waiting("b", 3, 2)}, {{"r", {0, 2}}}, 10);
+  const auto placement = Place(Node(8), {Waiting("a", 2, 1), Waiting("b", 3, 2)}, {Running("r", {0, 2})}, 10);
   ASSERT_EQ(placement.starts.size(), 2u);
-  EXPECT_THAT(placement.starts[0].cores, ElementsAre(1, 3));
-  EXPECT_THAT(placement.starts[1].cores, ElementsAre(4, 5, 6));
+  EXPECT_THAT(placement.starts[0].shares[0].cores, ElementsAre(1, 3));
+  EXPECT_THAT(placement.starts[1].shares[0].cores, ElementsAre(4, 5, 6));
 }
 
 TEST(Scheduler, SmallerJobsPassOneThatDoesNotFitUntilItHasWaitedLongEnough) {
   const std::vector<WaitingJob> line{Waiting("large", 4, 0), Waiting("small", 1, 1)};
-  const std::vector<RunningJob> running{{"r", {0, 1}}};
-  EXPECT_THAT(Started(Place({.cores = 4}, line, running, kPassWindowMs - 1)), ElementsAre("small"));
-  EXPECT_THAT(Started(Place({.cores = 4}, line, running, kPassWindowMs)), IsEmpty());
+  const std::vector<RunningJob> running{Running("r", {0, 1})};
+  EXPECT_THAT(Started(Place(Node(4), line, running, kPassWindowMs - 1)), ElementsAre("small"));
+  EXPECT_THAT(Started(Place(Node(4), line, running, kPassWindowMs)), IsEmpty());
 }
 
 TEST(Scheduler, AJobLargerThanTheNodeRunsAloneWhenItIsEmpty) {
-  EXPECT_THAT(Started(Place({.cores = 2}, {Waiting("big", 4)}, {{"r", {0}}}, 1)), IsEmpty());
-  const auto placement = Place({.cores = 2}, {Waiting("big", 4, 1), Waiting("next", 1, 2)}, {}, 10);
+  EXPECT_THAT(Started(Place(Node(2), {Waiting("big", 4)}, {Running("r", {0})}, 1)), IsEmpty());
+  const auto placement = Place(Node(2), {Waiting("big", 4, 1), Waiting("next", 1, 2)}, {}, 10);
   ASSERT_THAT(Started(placement), ElementsAre("big"));
-  EXPECT_THAT(placement.starts[0].cores, IsEmpty());
-  EXPECT_THAT(Started(Place({.cores = 2}, {Waiting("next", 1)}, {{"big", {}}}, 10)), IsEmpty()) << "nothing runs beside it";
+  EXPECT_THAT(placement.starts[0].shares[0].cores, IsEmpty());
+  EXPECT_THAT(Started(Place(Node(2), {Waiting("next", 1)}, {Running("big", {})}, 10)), IsEmpty()) << "nothing runs beside it";
 }
 
 TEST(Scheduler, WithoutOversubscribingItIsHeldWithTheReasonAndTheOthersGoOn) {
-  const NodeView node{.cores = 2, .allow_oversubscribe = false};
+  const Cluster node = Node(2, false);
   const auto placement = Place(node, {Waiting("big", 4, 1), Waiting("next", 1, 2)}, {}, kPassWindowMs * 2);
   ASSERT_EQ(placement.holds.size(), 1u);
   EXPECT_EQ(placement.holds[0].reason, "TOO_LARGE");
@@ -58,14 +74,80 @@ TEST(Scheduler, WithoutOversubscribingItIsHeldWithTheReasonAndTheOthersGoOn) {
   auto held = Waiting("big", 4);
   held.held = true;
   EXPECT_THAT(Place(node, {held}, {}, 1).holds, IsEmpty()) << "once";
-  EXPECT_THAT(Started(Place({.cores = 8, .allow_oversubscribe = false}, {held}, {}, 1)), ElementsAre("big")) << "it fits now";
+  EXPECT_THAT(Started(Place(Node(8, false), {held}, {}, 1)), ElementsAre("big")) << "it fits now";
 }
 
 TEST(Scheduler, AJobInItsRestartDelayKeepsItsCores) {
   auto delayed = Waiting("delayed", 2, 1);
   delayed.delayed = true;
-  EXPECT_THAT(Started(Place({.cores = 2}, {delayed, Waiting("next", 1, 2)}, {}, 10)), IsEmpty());
-  EXPECT_THAT(Started(Place({.cores = 3}, {delayed, Waiting("next", 1, 2)}, {}, 10)), ElementsAre("next"));
+  EXPECT_THAT(Started(Place(Node(2), {delayed, Waiting("next", 1, 2)}, {}, 10)), IsEmpty());
+  EXPECT_THAT(Started(Place(Node(3), {delayed, Waiting("next", 1, 2)}, {}, 10)), ElementsAre("next"));
+}
+
+TEST(Scheduler, AGangGoesOntoAsFewNodesAsPossible) {
+  EXPECT_EQ(Place(Hosts({4, 8, 4}), {Waiting("a", 4)}, {}, 1).starts[0].shares, (Shares{{"n1", 4, {0, 1, 2, 3}}}))
+      << "the node where it leaves the fewest cores over";
+  EXPECT_EQ(Place(Hosts({4, 8, 4}), {Waiting("a", 6)}, {}, 1).starts[0].shares, (Shares{{"n2", 6, {0, 1, 2, 3, 4, 5}}}));
+  EXPECT_EQ(Place(Hosts({1, 4, 2, 1}), {Waiting("a", 5)}, {}, 1).starts[0].shares, (Shares{{"n1", 1, {0}}, {"n2", 4, {0, 1, 2, 3}}}))
+      << "the rest goes to the fullest that takes it, and ranks are numbered in the order of the nodes";
+}
+
+TEST(Scheduler, AWorkerNeverSpansTwoNodes) {
+  auto wide = Waiting("wide", 2);
+  wide.threads_per_worker = 3;
+  EXPECT_EQ(Place(Hosts({4, 5}), {wide}, {}, 1).starts[0].shares, (Shares{{"n1", 1, {0, 1, 2}}, {"n2", 1, {0, 1, 2}}}));
+  Cluster small = Hosts({2, 2, 2});
+  small.allow_oversubscribe = false;
+  const auto held = Place(small, {wide}, {}, 1);
+  ASSERT_EQ(held.holds.size(), 1u);
+  EXPECT_EQ(held.holds[0].reason, "TOO_LARGE");
+  EXPECT_THAT(held.holds[0].message, HasSubstr("2 workers of 3 threads"));
+}
+
+TEST(Scheduler, AGangThatDoesNotFitAsAWholeWaits) {
+  const RunningJob running{"r", {{"n2", 1, {1}}}};
+  EXPECT_THAT(Started(Place(Hosts({2, 2}), {Waiting("a", 4)}, {running}, 1)), IsEmpty());
+  EXPECT_EQ(Place(Hosts({2, 2}), {Waiting("a", 3)}, {running}, 1).starts[0].shares, (Shares{{"n1", 2, {0, 1}}, {"n2", 1, {0}}}));
+}
+
+TEST(Scheduler, AJobWaitsForALostHostByNameAndClosesTheLineToNobody) {
+  Cluster cluster = Hosts({1, 1, 1});
+  cluster.nodes[2].health = NodeHealth::kLost;
+  const auto placement = Place(cluster, {Waiting("three", 3, 0), Waiting("two", 2, 1)}, {}, 2 * kPassWindowMs);
+  ASSERT_EQ(placement.waits.size(), 1u);
+  EXPECT_EQ(placement.waits[0].id, "three");
+  EXPECT_EQ(placement.waits[0].reason, "WAITING_FOR_HOST");
+  EXPECT_THAT(placement.waits[0].message, HasSubstr("waiting for host n3"));
+  EXPECT_THAT(placement.waits[0].message, HasSubstr("room for 2"));
+  EXPECT_THAT(Started(placement), ElementsAre("two"));
+  cluster.nodes[2].health = NodeHealth::kChecking;
+  const auto checking = Place(cluster, {Waiting("three", 3)}, {}, 1);
+  EXPECT_THAT(checking.waits, IsEmpty()) << "it may answer any moment";
+  EXPECT_THAT(Started(checking), IsEmpty());
+  cluster.nodes[2].health = NodeHealth::kReady;
+  EXPECT_THAT(Started(Place(cluster, {Waiting("three", 3)}, {}, 1)), ElementsAre("three"));
+}
+
+TEST(Scheduler, FewerWorkersStartOnlyWhereMinWorkersAllowsIt) {
+  Cluster cluster = Hosts({2, 2});
+  auto elastic = Waiting("elastic", 4);
+  elastic.min_workers = 2;
+  EXPECT_EQ(Place(cluster, {elastic}, {}, 1).starts[0].shares, (Shares{{"n1", 2, {0, 1}}, {"n2", 2, {0, 1}}}));
+  cluster.nodes[0].health = NodeHealth::kLost;
+  EXPECT_EQ(Place(cluster, {elastic}, {}, 1).starts[0].shares, (Shares{{"n2", 2, {0, 1}}}));
+  elastic.min_workers = 3;
+  const auto placement = Place(cluster, {elastic}, {}, 1);
+  EXPECT_THAT(Started(placement), IsEmpty());
+  EXPECT_THAT(placement.waits[0].message, HasSubstr("it needs 3 workers"));
+}
+
+TEST(Scheduler, AJobTooLargeForAllNodesIsSpreadOverThemUnbound) {
+  EXPECT_EQ(Place(Hosts({1, 3}), {Waiting("big", 8)}, {}, 1).starts[0].shares, (Shares{{"n1", 2, {}}, {"n2", 6, {}}}));
+  const RunningJob running{"r", {{"n2", 1, {0}}}};
+  EXPECT_THAT(Started(Place(Hosts({1, 3}), {Waiting("big", 8)}, {running}, 1)), IsEmpty());
+  Cluster lost = Hosts({1, 3});
+  lost.nodes[0].health = NodeHealth::kLost;
+  EXPECT_THAT(Place(lost, {Waiting("big", 8)}, {}, 1).waits[0].message, HasSubstr("n1"));
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ TEST(Store, AJobComesBackAsItWas) {
   {
     auto store = OpenStore(folder.path() + "/db");
     WriteOutcome(*store, t.Tell(Submitted{}));
-    WriteOutcome(*store, t.Tell(StartGranted{"secret", {0, 1}}));
+    WriteOutcome(*store, t.Tell(StartGranted{"secret", Here(2)}));
     t.Beat();
     WriteOutcome(*store, t.Say(0, Metrics{.step = 90, .epoch = 0.9, .loss = 2.25, .lr = 0.01, .images_per_s = 10}));
     WriteOutcome(*store, t.Say(0, Validation(1, 500)));

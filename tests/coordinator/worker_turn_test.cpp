@@ -55,7 +55,7 @@ TEST(Fencing, AZombieOfAnEarlierAttemptIsRefusedInEveryState) {
   EXPECT_NE(FindReply<Refused>(t.Tell(WorkerSaid{zombie, Heartbeat{5, "data"}})), nullptr);
   t.Wait(1'000);
   t.Tell(TimerFired{});
-  t.Tell(StartGranted{"another secret", {0, 1}});
+  t.Tell(StartGranted{"another secret", Here(2)});
   EXPECT_NE(FindReply<Refused>(t.Tell(WorkerSaid{zombie, Checkpoint(5)})), nullptr);
   EXPECT_NE(FindReply<Refused>(t.Tell(WorkerSaid{zombie, Finished{5, "MAX_EPOCHS"}})), nullptr);
   EXPECT_EQ(t.job.state, JobState::kStarting);

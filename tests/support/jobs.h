@@ -22,6 +22,13 @@ inline JobSpec SmallSpec(int workers = 2) {
   return spec;
 }
 
+// That many workers of one core each on the coordinator's machine.
+inline std::vector<NodeShare> Here(int workers) {
+  NodeShare share{.workers = workers};
+  for (int core = 0; core < workers; ++core) share.cores.push_back(core);
+  return {share};
+}
+
 // A job in the machine. Tell() advances it by one event at the current time; Wait() turns the clock.
 class JobUnderTest {
  public:
@@ -51,7 +58,7 @@ class JobUnderTest {
   }
   Outcome Say(int rank, const WorkerMessage& message) { return Tell(WorkerSaid{From(rank), message}); }
   void Start() {
-    Tell(StartGranted{"secret", {0, 1}});
+    Tell(StartGranted{"secret", Here(job.spec->resources.workers)});
     Tell(Launched{static_cast<int>(job.attempts.size()), 42});
   }
   void Beat(int64_t step = 0, const std::string& phase = "start") {
