@@ -8,6 +8,8 @@
 #include "common/checksum.h"
 #include "common/log.h"
 #include "coordinator/control_loop.h"
+#include "coordinator/job/hosts.h"
+#include "coordinator/launch/attempt_files.h"
 #include "coordinator/launch/mpirun_command.h"
 
 namespace plateau {
@@ -78,19 +80,22 @@ void ControlLoop::Schedule() {
   const auto all = All();
   for (size_t i = 0; i < all.size(); ++i) {
     const Job& job = *all[i];
-    if (HasProcesses(job.state)) running.push_back({job.id, job.Current()->cores});
+    if (HasProcesses(job.state)) running.push_back({job.id, job.Current()->shares});
     if (job.state != JobState::kQueued && job.state != JobState::kHeld) continue;
     const auto& resources = job.spec->resources;
     waiting.push_back({.id = job.id,
                        .priority = resources.priority,
                        .queued_ms = job.queued_ms,
                        .order = static_cast<int64_t>(all.size() - i),
-                       .cores_needed = resources.workers * resources.threads_per_worker,
+                       .workers = resources.workers,
+                       .min_workers = resources.min_workers,
+                       .threads_per_worker = resources.threads_per_worker,
                        .delayed = job.not_before_ms > clock_.MonotonicMs(),
                        .held = job.state == JobState::kHeld});
   }
   if (waiting.empty()) return;
-  const Placement placement = Place(options_.node, std::move(waiting), running, clock_.NowMs());
+  const Cluster cluster = CurrentCluster();
+  const Placement placement = Place(cluster, std::move(waiting), running, clock_.NowMs());
   const auto apply = [this](const std::string& id, const JobEvent& event) {
     auto applied = Apply(id, event, Now());
     if (applied) return;
@@ -98,7 +103,9 @@ void ControlLoop::Schedule() {
     schedule_again_ms_ = clock_.MonotonicMs() + kStoreRetryMs;
   };
   for (const auto& hold : placement.holds) apply(hold.id, HoldPlaced{hold.reason, hold.message});
-  for (const auto& start : placement.starts) apply(start.id, StartGranted{NewToken(), start.cores});
+  for (const auto& wait : placement.waits) apply(wait.id, WaitNoted{wait.reason, wait.message});
+  for (const auto& start : placement.starts) apply(start.id, StartGranted{NewToken(), start.shares});
+  EndHostWaits(all, cluster, placement);
 }
 
 void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer) {
@@ -118,6 +125,7 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
     checkpoint_askers_.erase(asker);
     return;
   }
+  if (const auto* doubt = std::get_if<DoubtHosts>(&action)) return DoubtNodes(job, *doubt);
   if (hands_.desk == nullptr) return;
   CheckpointTask task{job.id, job.OutputFolder(), VerifyCheckpoint{}};
   if (const auto* verify = std::get_if<VerifyCheckpoint>(&action)) task.what = *verify;
@@ -129,18 +137,22 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
 void ControlLoop::Launch(const Job& job, int attempt) {
   const std::string folder = AttemptFolder(job.id, attempt);
   const auto& resources = job.spec->resources;
+  const bool remote = !RemoteNodes(*job.Current()).empty();
+  // What ranks on other hosts read and write lies with the job's output, which is on shared storage.
+  const std::string shared = remote ? fmt::format("{}/attempt-{}", job.OutputFolder(), attempt) : folder;
   GangDescription gang{.job = job.id,
                        .attempt = attempt,
                        .folder = folder,
+                       .logs = shared + "/logs",
                        .mpirun = options_.mpirun,
                        .worker = options_.worker,
-                       .spec_path = folder + "/spec.json",
-                       .coordinator = options_.link_endpoint,
+                       .spec_path = shared + "/spec.json",
+                       .coordinator = remote ? options_.remote_link_endpoint : options_.link_endpoint,
                        .token = job.Current()->token,
-                       .workers = resources.workers,
+                       .shares = job.Current()->shares,
                        .threads_per_worker = resources.threads_per_worker,
-                       .cores = job.Current()->cores,
                        .machine_cores = options_.machine_cores,
+                       .rsh_agent = options_.rsh_agent,
                        .as_root = options_.as_root};
   gang.scratch = fmt::format("{}/plateau-{}", options_.scratch_base, ChecksumText(Checksum(folder)));
   const auto launch = [&]() -> Result<int64_t> {
@@ -148,7 +160,11 @@ void ControlLoop::Launch(const Job& job, int attempt) {
     if (options_.worker.empty() || !files_.Exists(options_.worker))
       return Fail(ErrorCode::kNotFound,
                   "{}: the worker program is not there; build it, or start the coordinator with --worker PATH", options_.worker);
-    PLATEAU_TRY(files_.MakeDirectories(folder + "/logs"));
+    PLATEAU_TRY(files_.MakeDirectories(gang.logs));
+    if (remote) {
+      PLATEAU_TRY(CheckReach(RemoteNodes(*job.Current()).front()));
+      PLATEAU_TRY(LinkLogs(folder, gang.logs));
+    }
     PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(*job.spec).dump(1) + "\n"));
     LaunchRequest request = MpirunLaunch(gang);
     request.grace_ms = options_.kill_grace_ms;

@@ -9,11 +9,13 @@
 namespace plateau {
 
 ControlLoop::ControlLoop(ControlLoopOptions options, Store& store, FileSystem& files, const Clock& clock)
-    : options_(std::move(options)), store_(store), files_(files), clock_(clock) {}
+    : options_(std::move(options)), store_(store), files_(files), clock_(clock), registry_(options_.registry) {}
 
-Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint) {
+Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint, std::string remote_link_endpoint) {
   hands_ = hands;
   options_.link_endpoint = std::move(link_endpoint);
+  options_.remote_link_endpoint = std::move(remote_link_endpoint);
+  PLATEAU_TRY(RecoverNodes());
   PLATEAU_ASSIGN(auto jobs, store_.LoadJobs());
   for (auto& job : jobs) {
     order_.push_back(job.id);
@@ -53,6 +55,7 @@ void ControlLoop::Stop() {
 void ControlLoop::Turn() {
   HandleAll(Take());
   FireTimers();
+  ProbeNodes();
   Schedule();
   HandleAll({});
 }
@@ -73,6 +76,7 @@ std::optional<int64_t> ControlLoop::NextWakeMs() const {
     if (const auto at_ms = NextDeadline(*job, options_.limits)) consider(*at_ms);
   for (const auto& [at_ms, news] : retries_) consider(at_ms);
   if (schedule_again_ms_ > 0) consider(schedule_again_ms_);
+  if (const auto at_ms = registry_.NextProbeMs()) consider(*at_ms);
   return next;
 }
 

@@ -16,6 +16,9 @@
 #include "coordinator/job/service.h"
 #include "coordinator/launch/launcher.h"
 #include "coordinator/link/link_server.h"
+#include "coordinator/node/node_service.h"
+#include "coordinator/node/prober.h"
+#include "coordinator/node/registry.h"
 #include "coordinator/schedule/scheduler.h"
 #include "coordinator/store/store.h"
 
@@ -26,7 +29,11 @@ struct ControlLoopOptions {
   std::string worker;        // path of plateau-worker
   std::string mpirun = "mpirun";
   std::string link_endpoint;  // tcp://HOST:PORT given to the workers
-  NodeView node;
+  std::string remote_link_endpoint;  // given to workers on other hosts; empty: the link is for this machine only
+  Cluster cluster{{NodeView{}}};     // this machine: all there is while no node is named
+  RegistryOptions registry;
+  std::vector<HostfileEntry> hostfile;  // empty: none was given
+  std::string rsh_agent;                // mpirun's; empty: its own choice
   int machine_cores = 1;  // physical
   bool as_root = false;
   std::string scratch_base = "/dev/shm";
@@ -39,14 +46,16 @@ struct ControlLoopHands {
   Launcher* launcher = nullptr;
   LinkServer* link = nullptr;
   CheckpointDesk* desk = nullptr;
+  Prober* prober = nullptr;
 };
 
-class ControlLoop final : public Service {
+class ControlLoop final : public Service, public NodeService {
  public:
   ControlLoop(ControlLoopOptions options, Store& store, FileSystem& files, const Clock& clock);
 
   // Reads the store and takes up every unfinished job again. Once, before the first Turn. `hands` complete the construction.
-  Status Recover(ControlLoopHands hands, std::string link_endpoint);
+  // kConflict: there are nodes on other machines, and no link that they could reach.
+  Status Recover(ControlLoopHands hands, std::string link_endpoint, std::string remote_link_endpoint = {});
   // Serves until Stop. The loop's thread.
   void Run();
   void Stop();
@@ -57,6 +66,7 @@ class ControlLoop final : public Service {
   bool Post(LinkMessage message);
   void Post(const ExitNotice& notice);
   void Post(const std::string& job, JobEvent event);
+  void Post(const ProbeAnswer& answer);
 
   void Submit(Submission submission, std::function<void(Result<SubmissionAnswer>)> answer) override;
   void Command(const std::string& id, JobCommand command, std::function<void(Result<std::shared_ptr<const Job>>)> answer) override;
@@ -66,6 +76,10 @@ class ControlLoop final : public Service {
   Result<std::vector<std::string>> Points(const std::string& id, int64_t after_step) const override;
   std::string LogFolder(const std::string& id, int attempt) const override;
   void OnEvent(std::function<void(const std::string&)> notice) override { notice_ = std::move(notice); }
+  void AddNode(const std::string& name, int cores, Answer answer) override;
+  void RemoveNode(const std::string& name, Answer answer) override;
+  std::vector<NodeStatus> ListNodes() const override;
+  NodeService& Nodes() override { return *this; }
   Moment Now() const override { return {clock_.NowMs(), clock_.MonotonicMs()}; }
   Health CheckHealth() const override;
 
@@ -86,7 +100,13 @@ class ControlLoop final : public Service {
     std::string job;
     JobEvent event;
   };
-  using Item = std::variant<LinkMessage, JobNews, SubmitRequest, CommandRequest>;
+  struct NodeRequest {
+    std::string name;
+    int cores = 0;
+    bool remove = false;
+    Answer answer;
+  };
+  using Item = std::variant<LinkMessage, JobNews, SubmitRequest, CommandRequest, NodeRequest, ProbeAnswer>;
   struct Queued {
     Item item;
     int64_t posted_ms;
@@ -105,6 +125,8 @@ class ControlLoop final : public Service {
   void Handle(JobNews& news);
   void Handle(SubmitRequest& request);
   void Handle(CommandRequest& request);
+  void Handle(NodeRequest& request);
+  void Handle(ProbeAnswer& answer);
   void FireTimers();
   void Schedule();
   Result<std::string> ClaimJobId(const JobSpec& spec);
@@ -116,6 +138,18 @@ class ControlLoop final : public Service {
   void Act(const Job& job, const JobAction& action, const Peer* peer);
   void Launch(const Job& job, int attempt);
   void Show(std::shared_ptr<const Job> job);
+  // control_nodes.cpp
+  Status RecoverNodes();
+  Status CheckReach(const std::string& node) const;
+  Status SaveNodes();
+  void SaveNodesOrLog();
+  Result<NodeStatus> PutNode(const std::string& name, int cores);
+  Result<NodeStatus> DropNode(const std::string& name);
+  void DoubtNodes(const Job& job, const DoubtHosts& doubt);
+  void ProbeNodes();
+  Cluster CurrentCluster() const;
+  NodeStatus StatusOf(const Node& node) const;
+  void EndHostWaits(const std::vector<std::shared_ptr<const Job>>& jobs, const Cluster& cluster, const Placement& placement);
 
   ControlLoopOptions options_;
   Store& store_;
@@ -132,8 +166,10 @@ class ControlLoop final : public Service {
   mutable std::mutex jobs_mutex_;  // guards the map; the loop's thread alone writes it
   std::map<std::string, std::shared_ptr<const Job>> jobs_;
   std::vector<std::string> order_;  // ids by creation; guarded by jobs_mutex_
+  std::vector<Node> shown_nodes_;   // guarded by jobs_mutex_
 
   // The loop's own.
+  NodeRegistry registry_;
   std::deque<JobNews> follow_ups_;                                         // events that actions led to
   std::vector<std::pair<int64_t, JobNews>> retries_;                       // monotonic ms, event
   std::map<std::pair<std::string, std::string>, Peer> checkpoint_askers_;  // (job, path)

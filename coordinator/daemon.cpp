@@ -60,6 +60,18 @@ std::string WithLastPort(FileSystem& files, const std::string& state_folder, con
   return address.substr(0, address.size() - 1) + last.substr(last.rfind(':') + 1);
 }
 
+std::string HostName() {
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+// What people may call this machine in a list of nodes.
+std::vector<std::string> LocalNames() {
+  const std::string name = HostName();
+  return {kLocalNode, "127.0.0.1", name, name.substr(0, name.find('.'))};
+}
+
 // Starts something that listens: first where it listened last, then on any free port.
 template <typename Listen>
 auto ListenAgain(const std::string& preferred, const std::string& address, Listen listen) {
@@ -79,6 +91,7 @@ struct Daemon::Parts {
   std::unique_ptr<ControlLoop> loop;
   std::unique_ptr<LinkServer> link;
   std::unique_ptr<LocalLauncher> launcher;
+  std::unique_ptr<AgentProber> prober;
   std::unique_ptr<CheckpointDesk> desk;
   std::unique_ptr<Api> api;
   std::thread loop_thread;
@@ -92,6 +105,7 @@ struct Daemon::Parts {
     http.reset();
     link.reset();
     launcher.reset();
+    prober.reset();
     desk.reset();
   }
 };
@@ -118,7 +132,14 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   loop_options.worker = options.worker;
   loop_options.mpirun = options.mpirun;
   loop_options.machine_cores = MachineCores();
-  loop_options.node = {options.cores > 0 ? options.cores : loop_options.machine_cores, options.allow_oversubscribe};
+  const int cores = options.cores > 0 ? options.cores : loop_options.machine_cores;
+  loop_options.cluster = {{NodeView{.cores = cores}}, options.allow_oversubscribe};
+  loop_options.registry = {.local_names = LocalNames(), .local_cores = cores};
+  if (!options.hostfile.empty()) {
+    PLATEAU_ASSIGN(const std::string text, files.Read(options.hostfile));
+    PLATEAU_ASSIGN(loop_options.hostfile, ParseHostfile(text, options.hostfile));
+  }
+  loop_options.rsh_agent = AgentCommand(options.rsh_agent);
   loop_options.as_root = ::geteuid() == 0;
   loop_options.scratch_base = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
   loop_options.limits = options.limits;
@@ -133,6 +154,9 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   PLATEAU_ASSIGN(parts->link, ListenAgain(WithLastPort(files, state, "link", options.link), options.link, start_link));
   parts->launcher = std::make_unique<LocalLauncher>(LocalLauncherOptions{.supervisor_program = options.program}, files,
                                                     parts->clock, [&loop](const ExitNotice& notice) { loop.Post(notice); });
+  parts->prober = std::make_unique<AgentProber>(
+      AgentProberOptions{.agent = AgentCommand(options.rsh_agent), .timeout_ms = options.probe_timeout_ms},
+      [&loop](const ProbeAnswer& answer) { loop.Post(answer); });
   parts->desk = std::make_unique<CheckpointDesk>(
       files, [&loop](const std::string& job, JobEvent event) { loop.Post(job, std::move(event)); });
   parts->api = std::make_unique<Api>(loop, files, assets);
@@ -143,13 +167,24 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   };
   PLATEAU_ASSIGN(parts->http, ListenAgain(WithLastPort(files, state, "http", options.http), options.http, listen_http));
   parts->api->Attach(parts->http->io());
-  PLATEAU_TRY(loop.Recover({parts->launcher.get(), parts->link.get(), parts->desk.get()}, parts->link->endpoint()));
+  PLATEAU_TRY(loop.Recover({parts->launcher.get(), parts->link.get(), parts->desk.get(), parts->prober.get()},
+                           parts->link->endpoint(), RemoteLink(parts->link->endpoint(), options.link_advertise, HostName())));
 
   const nlohmann::ordered_json endpoints{{"http", parts->http->endpoint()}, {"link", parts->link->endpoint()}, {"pid", ::getpid()}};
   PLATEAU_TRY(WriteFileAtomic(files, state + "/endpoints.json", endpoints.dump(1) + "\n"));
   parts->loop_thread = std::thread([&loop] { loop.Run(); });
   parts->http->Run();
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+std::string RemoteLink(const std::string& endpoint, const std::string& advertise, const std::string& host_name) {
+  const std::string prefix = "tcp://";
+  const std::string address = endpoint.substr(prefix.size());
+  const std::string host = address.substr(0, address.rfind(':')), port = address.substr(address.rfind(':') + 1);
+  if (advertise.find(':') != std::string::npos) return prefix + advertise;
+  if (!advertise.empty()) return prefix + advertise + ":" + port;
+  if (host.starts_with("127.") || host == "localhost" || host == "[::1]") return {};
+  return host == "0.0.0.0" || host == "[::]" ? prefix + host_name + ":" + port : endpoint;
 }
 
 int MachineCores() {

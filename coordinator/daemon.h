@@ -15,6 +15,10 @@ struct DaemonOptions {
   std::string state_folder;             // made when it is not there; on a local disk
   std::string http = "127.0.0.1:7080";  // port 0: the one of the last start if it is free, otherwise any
   std::string link = "127.0.0.1:7081";  // likewise: running workers find the coordinator again
+  std::string link_advertise;           // HOST or HOST:PORT by which workers on other hosts reach the link; empty: as `link`
+  std::string hostfile;                 // Open MPI's: the hosts to use, besides the nodes of the store; empty: none
+  std::string rsh_agent = "ssh";        // how other hosts are reached, with its options
+  int64_t probe_timeout_ms = 10'000;    // of one answer of a host
   std::string program;                  // plateau-coordinator itself: its `supervise` verb runs the attempts
   std::string worker;                   // plateau-worker
   std::string mpirun = "mpirun";
@@ -40,6 +44,10 @@ class Daemon {
   explicit Daemon(std::unique_ptr<Parts> parts);
   std::unique_ptr<Parts> parts_;
 };
+
+// The address of the worker link for workers on other hosts: what is to be advertised, or what is listened on, with this machine's
+// name in place of a wildcard. Empty: it listens on loopback only.
+std::string RemoteLink(const std::string& endpoint, const std::string& advertise, const std::string& host_name);
 
 // Physical cores this process may run on.
 int MachineCores();

@@ -22,6 +22,8 @@ Examples:
   plateau-coordinator --state ./state --http 127.0.0.1:0 --link 127.0.0.1:0     free ports, written to ./state/endpoints.json
   curl http://127.0.0.1:7080/healthz
 
+  plateau-coordinator --link 10.0.0.1:7081 --hostfile hosts      train on several hosts: an address that they reach, and their names
+
 There is no authentication yet: leave the addresses on loopback, or put them on a network you trust.
 SIGTERM and SIGINT end the coordinator and leave running jobs running; the next start takes them up again.)";
 
@@ -75,6 +77,12 @@ int Main(int argc, char** argv) {
                  "State folder on a local disk (default: $PLATEAU_STATE or ~/.local/state/plateau)");
   app.add_option("--http", options.http, "Address of REST and the web page, IP:PORT; port 0: any free one")->capture_default_str();
   app.add_option("--link", options.link, "Address of the worker link, IP:PORT; port 0: any free one")->capture_default_str();
+  app.add_option("--link-advertise", options.link_advertise,
+                 "HOST or HOST:PORT by which workers on other hosts reach the worker link (default: the address of --link)");
+  app.add_option("--hostfile", options.hostfile, "Hosts to train on, Open MPI's format: `host slots=CORES` a line")
+      ->check(CLI::ExistingFile);
+  app.add_option("--rsh-agent", options.rsh_agent, "How other hosts are reached: a program and its options, run as AGENT HOST COMMAND")
+      ->capture_default_str();
   app.add_option("--worker", options.worker, "The plateau-worker program (default: beside this one)");
   app.add_option("--mpirun", options.mpirun, "The mpirun program")->capture_default_str();
   app.add_option("--cores", options.cores, "Cores offered to jobs (default: the machine's)")->check(CLI::PositiveNumber);

@@ -78,6 +78,14 @@ Result<Json> ApiClient::Post(const std::string& target, const std::string& body,
   return ReadJson(response, endpoint_.Url() + target);
 }
 
+Result<Json> ApiClient::Delete(const std::string& target) const {
+  ClientRequest request;
+  request.method = "DELETE";
+  request.target = target;
+  PLATEAU_ASSIGN(const auto response, SendHttp(endpoint_, request));
+  return ReadJson(response, endpoint_.Url() + target);
+}
+
 Result<std::string> ApiClient::ResolveJob(const std::string& text) const {
   PLATEAU_ASSIGN(const Json list, Get("/v1/jobs"));
   return MatchJob(text, IdsOf(list));

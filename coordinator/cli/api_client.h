@@ -21,6 +21,7 @@ class ApiClient {
   Result<nlohmann::ordered_json> Get(const std::string& target, int timeout_ms = 30'000) const;
   Result<nlohmann::ordered_json> Post(const std::string& target, const std::string& body = {},
                                       const std::map<std::string, std::string>& headers = {}) const;
+  Result<nlohmann::ordered_json> Delete(const std::string& target) const;
   // The answer as it came, for plain text with its headers.
   Result<ClientResponse> GetRaw(const std::string& target, int timeout_ms = 30'000) const;
 

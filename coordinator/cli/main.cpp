@@ -16,6 +16,7 @@
 #include "coordinator/cli/dataset_command.h"
 #include "coordinator/cli/jobs_command.h"
 #include "coordinator/cli/logs_command.h"
+#include "coordinator/cli/node_command.h"
 #include "coordinator/cli/submit_command.h"
 #include "coordinator/cli/up_command.h"
 
@@ -43,6 +44,7 @@ void AddCommands(CLI::App& app, CliContext& context) {
   AddLrCommand(app, context);
   AddCancelCommand(app, context);
   AddResumeCommand(app, context);
+  AddNodeCommand(app, context);
   AddDatasetCommand(app, context.exit_code);
 }
 

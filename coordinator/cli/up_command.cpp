@@ -27,7 +27,7 @@ constexpr int kStopTimeoutMs = 60'000;
 constexpr size_t kLogTailBytes = 2000;
 
 struct UpOptions {
-  std::string http, link;
+  std::string http, link, link_advertise, hostfile, rsh_agent;
   bool foreground = false, detach = false;
 };
 
@@ -49,6 +49,9 @@ std::vector<std::string> Arguments(const CliContext& context, const std::string&
   std::vector<std::string> arguments{context.program_folder + "/" + kProgram, "--state", state};
   if (!options.http.empty()) arguments.insert(arguments.end(), {"--http", options.http});
   if (!options.link.empty()) arguments.insert(arguments.end(), {"--link", options.link});
+  if (!options.link_advertise.empty()) arguments.insert(arguments.end(), {"--link-advertise", options.link_advertise});
+  if (!options.hostfile.empty()) arguments.insert(arguments.end(), {"--hostfile", options.hostfile});
+  if (!options.rsh_agent.empty()) arguments.insert(arguments.end(), {"--rsh-agent", options.rsh_agent});
   return arguments;
 }
 
@@ -192,10 +195,15 @@ void AddUpCommand(CLI::App& app, CliContext& context) {
   command->add_option("--state", context.state_folder, "State folder (default: $PLATEAU_STATE or ~/.local/state/plateau)");
   command->add_option("--http", options->http, "Address of REST and the web page (default 127.0.0.1:7080; port 0: any free one)");
   command->add_option("--link", options->link, "Address for workers (default 127.0.0.1:7081; port 0: any free one)");
+  command->add_option("--link-advertise", options->link_advertise,
+                      "HOST or HOST:PORT by which workers on other hosts reach the coordinator (default: the address of --link)");
+  command->add_option("--hostfile", options->hostfile, "Hosts to train on, Open MPI's format: `host slots=CORES` a line")
+      ->check(CLI::ExistingFile);
+  command->add_option("--rsh-agent", options->rsh_agent, "How other hosts are reached (default ssh)");
   CLI::Option* foreground = command->add_flag("--foreground", options->foreground, "Stay in this terminal until Ctrl-C");
   command->add_flag("--detach", options->detach, "Run in the background (the default)")->excludes(foreground);
   AddJsonFlag(*command, context);
-  command->footer("Examples:\n  plateau up\n  plateau up --state /srv/plateau --http 127.0.0.1:0\n  plateau up --foreground");
+  command->footer("Examples:\n  plateau up\n  plateau up --state /srv/plateau --http 127.0.0.1:0\n  plateau up --foreground\n  plateau up --link 10.0.0.1:7081 --hostfile hosts");
   command->callback([&context, options] {
     if (const auto status = Up(context, *options); !status) context.Report(status.error());
   });

@@ -168,6 +168,38 @@ Result<std::optional<IdempotencyRecord>> Store::FindIdempotency(const std::strin
   return std::optional(IdempotencyRecord{key, json["job"], json["digest"]});
 }
 
+Status Store::WriteNode(const Node& node) {
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  const auto status = database_->db->Put(options, "node/" + node.name, NodeRecordText(node));
+  if (!status.ok()) return FailStore(database_->path, "write a node", status);
+  return {};
+}
+
+Status Store::RemoveNode(const std::string& name) {
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  const auto status = database_->db->Delete(options, "node/" + name);
+  if (!status.ok()) return FailStore(database_->path, "remove a node", status);
+  return {};
+}
+
+Result<std::vector<Node>> Store::LoadNodes() const {
+  std::vector<Node> nodes;
+  Status parsed;
+  const auto status = Scan(*database_->db, "node/", "node/", [&](const rocksdb::Slice&, const rocksdb::Slice& value) {
+    auto node = ParseNodeRecord(value.ToStringView());
+    if (node)
+      nodes.push_back(std::move(*node));
+    else
+      parsed = Fail(std::move(node.error()));
+    return parsed.has_value();
+  });
+  if (!parsed) return Fail(std::move(parsed.error()));
+  if (!status.ok()) return FailStore(database_->path, "read the nodes", status);
+  return nodes;
+}
+
 Result<std::vector<std::string>> Store::Events(const std::string& job, int64_t after, size_t limit) const {
   std::vector<std::string> texts;
   const auto status = Scan(*database_->db, Row("event", job), Row("event", job, after + 1),

@@ -4,6 +4,7 @@
 //       event/<id>/<seq, 8 bytes BE>   one event, as REST shows it
 //       validation/<id>/<number, 8 bytes BE>
 //       point/<id>/<step, 8 bytes BE>  one point of the curve, as REST shows it
+//       node/<name>                    a host, see coordinator/node/node.h
 //       idempotency/<key>              {"v","job","digest"}
 // Values are JSON texts (coordinator/job/job_record.h); RocksDB's block checksums guard them.
 #pragma once
@@ -17,6 +18,7 @@
 
 #include "common/error.h"
 #include "coordinator/job/machine.h"
+#include "coordinator/node/node.h"
 
 namespace plateau {
 
@@ -49,6 +51,9 @@ class Store {
   // Every job with its validations, in the order of creation.
   Result<std::vector<Job>> LoadJobs();
   Result<std::optional<IdempotencyRecord>> FindIdempotency(const std::string& key) const;
+  Status WriteNode(const Node& node);
+  Status RemoveNode(const std::string& name);  // fine when it is not there
+  Result<std::vector<Node>> LoadNodes() const;
   Result<std::vector<std::string>> Events(const std::string& job, int64_t after, size_t limit) const;
   Result<std::vector<std::string>> Points(const std::string& job, int64_t after_step) const;
 

@@ -39,7 +39,7 @@ class ControlLoopTest : public ::testing::Test {
   ControlLoopTest() {
     options_.state_folder = folder_.path() + "/state";
     options_.worker = "/bin/true";
-    options_.node.cores = 4;
+    options_.cluster.nodes[0].cores = 4;
     options_.machine_cores = 4;
     Open();
   }
@@ -153,7 +153,7 @@ TEST_F(ControlLoopTest, JobsShareTheNodeAndTheNextStartsWhenOneEnds) {
   Submit({.spec = Spec(1, 10)}).value();
   Submit({.spec = Spec(1, 90)}).value();
   EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-2/1"));
-  EXPECT_THAT(loop_->Find("small-2")->Current()->cores, ElementsAre(2, 3));
+  EXPECT_THAT(loop_->Find("small-2")->Current()->shares[0].cores, ElementsAre(2, 3));
   Say("small-1", 0, Finished{5, "MAX_EPOCHS"});
   Exit("small-1", 0);
   EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-2/1", "small-4/1", "small-3/1")) << "the higher priority first";

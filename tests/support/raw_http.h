@@ -2,6 +2,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <cerrno>
 #include <cstring>
 #include <netinet/in.h>
 #include <string>
@@ -75,7 +76,9 @@ class RawHttp {
  private:
   bool Fill() {
     char bytes[65536];
-    const ssize_t n = ::recv(fd_, bytes, sizeof bytes, 0);
+    ssize_t n = 0;
+    do n = ::recv(fd_, bytes, sizeof bytes, 0);
+    while (n < 0 && errno == EINTR);  // a child of the test has ended
     if (n <= 0) return false;
     buffer_.append(bytes, static_cast<size_t>(n));
     return true;

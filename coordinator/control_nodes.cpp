@@ -1,0 +1,158 @@
+// What the control loop does about nodes: adding, removing, asking whether they answer, showing them to the scheduler.
+#include <algorithm>
+
+#include "common/log.h"
+#include "coordinator/control_loop.h"
+#include "coordinator/job/hosts.h"
+
+namespace plateau {
+namespace {
+
+NodeHealth HealthOf(NodeState state) {
+  switch (state) {
+    case NodeState::kReady: return NodeHealth::kReady;
+    case NodeState::kChecking: return NodeHealth::kChecking;
+    case NodeState::kLost: return NodeHealth::kLost;
+  }
+  return NodeHealth::kLost;
+}
+
+}  // namespace
+
+// The nodes of the store and of the hostfile. Another machine without a link it could reach is refused here, not at a launch.
+Status ControlLoop::RecoverNodes() {
+  PLATEAU_ASSIGN(auto nodes, store_.LoadNodes());
+  for (auto& node : nodes) registry_.Restore(std::move(node));
+  if (!options_.hostfile.empty()) {
+    for (const auto& gone : registry_.KeepOnly(options_.hostfile)) PLATEAU_TRY(store_.RemoveNode(gone));
+    for (const auto& entry : options_.hostfile)
+      if (auto added = registry_.Add(entry.name, entry.cores, true, Now()); !added) return Fail(std::move(added.error()));
+  }
+  for (const auto& node : registry_.All()) PLATEAU_TRY(CheckReach(node.name));
+  return SaveNodes();
+}
+
+Status ControlLoop::CheckReach(const std::string& node) const {
+  if (node == kLocalNode || !options_.remote_link_endpoint.empty()) return {};
+  return Fail(ErrorCode::kConflict,
+              "node {} is another machine, but the worker link listens on {} only, which no other machine reaches; start the "
+              "coordinator with --link IP:PORT, an address of this machine that its workers reach",
+              node, options_.link_endpoint);
+}
+
+Status ControlLoop::SaveNodes() {
+  for (const Node& node : registry_.TakeChanged()) {
+    PLATEAU_TRY(store_.WriteNode(node));
+    LogInfo("node {}: {}: {}", node.name, NodeStateName(node.state()), node.message());
+  }
+  const std::lock_guard lock(jobs_mutex_);
+  shown_nodes_ = registry_.All();
+  return {};
+}
+
+void ControlLoop::SaveNodesOrLog() {
+  if (auto saved = SaveNodes(); !saved) LogError("{}; after a restart the nodes are asked again", saved.error().message);
+}
+
+void ControlLoop::AddNode(const std::string& name, int cores, Answer answer) {
+  Push(NodeRequest{name, cores, false, std::move(answer)});
+}
+
+void ControlLoop::RemoveNode(const std::string& name, Answer answer) { Push(NodeRequest{name, 0, true, std::move(answer)}); }
+
+void ControlLoop::Post(const ProbeAnswer& answer) { Push(answer); }
+
+void ControlLoop::Handle(NodeRequest& request) {
+  const NodeRegistry before = registry_;
+  auto changed = request.remove ? DropNode(request.name) : PutNode(request.name, request.cores);
+  if (!changed) registry_ = before;
+  request.answer(std::move(changed));
+}
+
+Result<NodeStatus> ControlLoop::PutNode(const std::string& name, int cores) {
+  const Node* known = registry_.Find(name);
+  PLATEAU_ASSIGN(const std::string here, registry_.Add(name, cores, known != nullptr && known->from_hostfile, Now()));
+  PLATEAU_TRY(CheckReach(here));
+  PLATEAU_TRY(SaveNodes());
+  return StatusOf(*registry_.Find(here));
+}
+
+Result<NodeStatus> ControlLoop::DropNode(const std::string& name) {
+  const Node* known = registry_.Find(name);
+  if (known == nullptr) return Fail(ErrorCode::kNotFound, "there is no node {}; `plateau node list` shows them", name);
+  NodeStatus status = StatusOf(*known);
+  PLATEAU_TRY(store_.RemoveNode(known->name));
+  registry_.Remove(name);
+  PLATEAU_TRY(SaveNodes());
+  LogInfo("node {}: removed", status.node.name);
+  return status;
+}
+
+void ControlLoop::Handle(ProbeAnswer& answer) {
+  registry_.Answered(answer, Now());
+  SaveNodesOrLog();
+}
+
+void ControlLoop::DoubtNodes(const Job& job, const DoubtHosts& doubt) {
+  for (const auto& node : doubt.nodes)
+    registry_.Doubt(node, doubt.lost ? fmt::format("attempt {} of job {}: {}", job.attempts.size(), job.id, doubt.message) : "", Now());
+  SaveNodesOrLog();
+}
+
+void ControlLoop::ProbeNodes() {
+  if (hands_.prober == nullptr) return;
+  for (const auto& node : registry_.TakeDueProbes(clock_.MonotonicMs())) hands_.prober->Probe(node);
+}
+
+Cluster ControlLoop::CurrentCluster() const {
+  if (registry_.empty()) return options_.cluster;
+  Cluster cluster{.allow_oversubscribe = options_.cluster.allow_oversubscribe};
+  for (const auto& node : registry_.All()) cluster.nodes.push_back({node.name, node.cores, HealthOf(node.state())});
+  return cluster;
+}
+
+NodeStatus ControlLoop::StatusOf(const Node& node) const {
+  NodeStatus status{.node = node};
+  for (const auto& job : All()) {
+    if (!HasProcesses(job->state)) continue;
+    for (const auto& share : job->Current()->shares) {
+      if (share.node != node.name) continue;
+      status.jobs.push_back(job->id);
+      status.used_cores += share.cores.empty() ? node.cores : static_cast<int>(share.cores.size());
+    }
+  }
+  return status;
+}
+
+std::vector<NodeStatus> ControlLoop::ListNodes() const {
+  std::vector<Node> nodes;
+  {
+    const std::lock_guard lock(jobs_mutex_);
+    nodes = shown_nodes_;
+  }
+  std::vector<NodeStatus> list;
+  for (const auto& node : nodes) list.push_back(StatusOf(node));
+  if (!list.empty()) return list;
+  const NodeView& local = options_.cluster.nodes.front();
+  Node implicit{.name = local.name, .cores = local.cores};
+  implicit.history.push_back({clock_.NowMs(), NodeState::kReady, "the coordinator's own machine; no node was named"});
+  list.push_back(StatusOf(implicit));
+  list.back().implicit = true;
+  return list;
+}
+
+// A job that waited for a host and now waits for others to leave it says so.
+void ControlLoop::EndHostWaits(const std::vector<std::shared_ptr<const Job>>& jobs, const Cluster& cluster,
+                               const Placement& placement) {
+  for (const auto& node : cluster.nodes)
+    if (node.health == NodeHealth::kChecking) return;
+  for (const auto& job : jobs) {
+    if (job->state != JobState::kQueued || job->reason != "WAITING_FOR_HOST") continue;
+    const auto is_it = [&](const auto& one) { return one.id == job->id; };
+    if (std::any_of(placement.waits.begin(), placement.waits.end(), is_it)) continue;
+    if (std::any_of(placement.starts.begin(), placement.starts.end(), is_it)) continue;
+    ApplyOrRetry(job->id, WaitNoted{"WAITING_FOR_CORES", "its hosts answer; waiting for free cores on them"});
+  }
+}
+
+}  // namespace plateau

@@ -1,0 +1,93 @@
+// Texts of nodes: state names, the store's record, the API's view.
+#include "coordinator/node/node.h"
+
+#include <nlohmann/json.hpp>
+
+#include "common/clock.h"
+
+namespace plateau {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr int kRecordVersion = 1;
+
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Result<NodeState> StateFromName(const std::string& name) {
+  for (const NodeState state : {NodeState::kReady, NodeState::kChecking, NodeState::kLost})
+    if (name == NodeStateName(state)) return state;
+  return Fail(ErrorCode::kCorrupt, "a node record in the state store has the unknown state \"{}\"", name);
+}
+
+Json ViewJson(const NodeStatus& status) {
+  const Node& node = status.node;
+  Json history = Json::array();
+  for (const auto& change : node.history)
+    history.push_back({{"time", FormatUtc(change.time_ms)}, {"state", NodeStateName(change.state)}, {"message", change.message}});
+  return {{"name", node.name},
+          {"cores", node.cores},
+          {"used_cores", status.used_cores},
+          {"state", NodeStateName(node.state())},
+          {"message", node.message()},
+          {"since", FormatUtc(node.history.back().time_ms)},
+          {"local", node.local()},
+          {"implicit", status.implicit},
+          {"jobs", status.jobs},
+          {"history", history}};
+}
+
+}  // namespace
+
+const char* NodeStateName(NodeState state) {
+  switch (state) {
+    case NodeState::kReady: return "READY";
+    case NodeState::kChecking: return "CHECKING";
+    case NodeState::kLost: return "LOST";
+  }
+  return "LOST";
+}
+
+std::string NodeRecordText(const Node& node) {
+  Json history = Json::array();
+  for (const auto& change : node.history)
+    history.push_back({{"time_ms", change.time_ms}, {"state", NodeStateName(change.state)}, {"message", change.message}});
+  return Dump({{"v", kRecordVersion},
+               {"name", node.name},
+               {"cores", node.cores},
+               {"cores_given", node.cores_given},
+               {"order", node.order},
+               {"from_hostfile", node.from_hostfile},
+               {"history", history}});
+}
+
+Result<Node> ParseNodeRecord(std::string_view text) {
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("v") != kRecordVersion)
+      return Fail(ErrorCode::kCorrupt, "a node record has version {}, this coordinator reads {}; use the one that wrote this state",
+                  json.at("v").dump(), kRecordVersion);
+    Node node{.name = json.at("name"),
+              .cores = json.at("cores"),
+              .cores_given = json.at("cores_given"),
+              .order = json.at("order"),
+              .from_hostfile = json.at("from_hostfile")};
+    for (const auto& one : json.at("history")) {
+      PLATEAU_ASSIGN(const NodeState state, StateFromName(one.at("state")));
+      node.history.push_back({one.at("time_ms"), state, one.at("message")});
+    }
+    if (node.history.empty()) return Fail(ErrorCode::kCorrupt, "the record of node {} has no history", node.name);
+    return node;
+  } catch (const nlohmann::json::exception& error) {
+    return Fail(ErrorCode::kCorrupt, "a node record in the state store cannot be read: {}", error.what());
+  }
+}
+
+std::string NodeViewText(const NodeStatus& status) { return Dump(ViewJson(status)); }
+
+std::string NodeListText(const std::vector<NodeStatus>& nodes) {
+  Json list = Json::array();
+  for (const auto& status : nodes) list.push_back(ViewJson(status));
+  return Dump({{"nodes", list}});
+}
+
+}  // namespace plateau

@@ -1,0 +1,73 @@
+// A host that jobs may be started on, as the coordinator knows it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/error.h"
+#include "coordinator/job/job.h"
+
+namespace plateau {
+
+// READY takes work. CHECKING is being asked whether it answers: when it is new, and after an attempt on it went wrong. LOST did
+// not answer; it is asked again and again until it does.
+enum class NodeState { kReady, kChecking, kLost };
+const char* NodeStateName(NodeState state);  // "READY"
+
+struct NodeChange {
+  int64_t time_ms = 0;  // Unix
+  NodeState state = NodeState::kChecking;
+  std::string message;
+  bool operator==(const NodeChange&) const = default;
+};
+
+inline constexpr size_t kMaxNodeChanges = 50;
+
+// Durable but for the last group.
+struct Node {
+  std::string name;            // as the remote agent and mpirun take it; kLocalNode: this machine
+  int cores = 0;               // offered to jobs; 0: not known before the host has answered
+  bool cores_given = false;    // false: as many as the host says it has
+  int64_t order = 0;           // of addition; the scheduler numbers ranks in it
+  bool from_hostfile = false;  // belongs to the coordinator's hostfile and goes when it is no longer in there
+  std::vector<NodeChange> history;  // newest last, at most kMaxNodeChanges; never empty
+
+  bool probing = false;       // an answer is under way
+  int failures = 0;           // probes without an answer since the last one with
+  int64_t next_probe_ms = 0;  // monotonic
+
+  NodeState state() const { return history.back().state; }
+  const std::string& message() const { return history.back().message; }
+  bool local() const { return name == kLocalNode; }
+};
+
+// A node and what runs on it, for people. `implicit`: the local machine while no node was named.
+struct NodeStatus {
+  Node node;
+  bool implicit = false;
+  int used_cores = 0;
+  std::vector<std::string> jobs;
+};
+
+// JSON of the state store.
+std::string NodeRecordText(const Node& node);
+Result<Node> ParseNodeRecord(std::string_view text);
+// JSON of the API: {"name","cores","used_cores","state","message","since","local","implicit","jobs","history"}.
+std::string NodeViewText(const NodeStatus& status);
+std::string NodeListText(const std::vector<NodeStatus>& nodes);
+
+// A line of a hostfile. cores 0: as many as the host has.
+struct HostfileEntry {
+  std::string name;
+  int cores = 0;
+  bool operator==(const HostfileEntry&) const = default;
+};
+
+// Open MPI's hostfile: "host slots=N" a line, # comments; a host named twice gets the sum. Errors name `where` and the line.
+Result<std::vector<HostfileEntry>> ParseHostfile(std::string_view text, const std::string& where);
+// Letters, digits, '.', '_' and '-', not beginning with '-': safe as an argument of any remote agent.
+bool IsHostName(const std::string& name);
+
+}  // namespace plateau

@@ -1,0 +1,137 @@
+// The life of a node: asked when it is new or in doubt, READY when it answers, LOST when it does not.
+#include "coordinator/node/registry.h"
+
+#include <algorithm>
+
+namespace plateau {
+
+std::string NodeRegistry::NameHere(const std::string& name) const {
+  const auto& names = options_.local_names;
+  return std::find(names.begin(), names.end(), name) != names.end() ? kLocalNode : name;
+}
+
+Node* NodeRegistry::FindHere(const std::string& name) {
+  const auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.name == name; });
+  return found == nodes_.end() ? nullptr : &*found;
+}
+
+const Node* NodeRegistry::Find(const std::string& name) const {
+  return const_cast<NodeRegistry*>(this)->FindHere(NameHere(name));
+}
+
+std::vector<Node> NodeRegistry::All() const { return nodes_; }
+
+void NodeRegistry::Change(Node& node, NodeState state, std::string message, Moment now) {
+  node.history.push_back({now.unix_ms, state, std::move(message)});
+  if (node.history.size() > kMaxNodeChanges) node.history.erase(node.history.begin());
+  changed_.insert(node.name);
+}
+
+void NodeRegistry::Restore(Node node) {
+  node.probing = false;
+  node.failures = 0;
+  node.next_probe_ms = 0;
+  nodes_.push_back(std::move(node));
+  std::stable_sort(nodes_.begin(), nodes_.end(), [](const Node& a, const Node& b) { return a.order < b.order; });
+}
+
+Result<std::string> NodeRegistry::Add(const std::string& name, int cores, bool from_hostfile, Moment now) {
+  if (!IsHostName(name))
+    return Fail(ErrorCode::kInvalidInput, "name: \"{}\" is not a host name: use letters, digits, '.', '_' and '-'", name);
+  const std::string here = NameHere(name);
+  Node* node = FindHere(here);
+  const bool fresh = node == nullptr;
+  if (fresh) {
+    const int64_t order = nodes_.empty() ? 1 : nodes_.back().order + 1;
+    nodes_.push_back(Node{.name = here, .order = order});
+    node = &nodes_.back();
+  } else if (node->cores_given == (cores > 0) && (cores == 0 || node->cores == cores) && node->from_hostfile == from_hostfile) {
+    return here;
+  }
+  node->from_hostfile = from_hostfile;
+  node->cores_given = cores > 0;
+  if (cores > 0 || node->local()) node->cores = cores > 0 ? cores : options_.local_cores;
+  const std::string what = fresh ? "added" : "changed";
+  if (node->local())
+    Change(*node, NodeState::kReady, what + "; it is the coordinator's own machine", now);
+  else if (fresh || cores == 0)
+    Change(*node, NodeState::kChecking, what + "; it is asked whether it answers", now);
+  else
+    Change(*node, node->state(), what, now);
+  node->next_probe_ms = 0;
+  return here;
+}
+
+bool NodeRegistry::Remove(const std::string& name) {
+  return std::erase_if(nodes_, [&, here = NameHere(name)](const Node& node) { return node.name == here; }) > 0;
+}
+
+std::vector<std::string> NodeRegistry::KeepOnly(const std::vector<HostfileEntry>& hostfile) {
+  std::vector<std::string> gone;
+  for (const auto& node : nodes_) {
+    const bool listed = std::any_of(hostfile.begin(), hostfile.end(),
+                                    [&](const HostfileEntry& entry) { return NameHere(entry.name) == node.name; });
+    if (node.from_hostfile && !listed) gone.push_back(node.name);
+  }
+  for (const auto& name : gone) Remove(name);
+  return gone;
+}
+
+void NodeRegistry::Doubt(const std::string& name, const std::string& lost, Moment now) {
+  Node* node = FindHere(NameHere(name));
+  if (node == nullptr || node->local()) return;
+  if (!lost.empty())
+    Change(*node, NodeState::kLost, lost, now);
+  else if (node->state() == NodeState::kReady)
+    Change(*node, NodeState::kChecking, "an attempt on it went wrong; it is asked whether it answers", now);
+  node->failures = 0;
+  node->next_probe_ms = now.monotonic_ms;
+}
+
+void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
+  Node* node = FindHere(answer.node);
+  if (node == nullptr) return;
+  node->probing = false;
+  if (node->state() == NodeState::kReady) return;
+  const bool knows_cores = node->cores_given || answer.cores > 0;
+  if (answer.answered && knows_cores) {
+    if (!node->cores_given) node->cores = answer.cores;
+    node->failures = 0;
+    return Change(*node, NodeState::kReady, "it answers", now);
+  }
+  const std::string why =
+      answer.answered ? "it answers but does not say how many cores it has (lscpu); add it with --cores N" : answer.message;
+  const int doublings = std::min(node->failures, 20);
+  node->failures += 1;
+  node->next_probe_ms =
+      now.monotonic_ms + std::min(options_.first_probe_delay_ms << doublings, options_.longest_probe_delay_ms);
+  if (node->state() != NodeState::kLost) Change(*node, NodeState::kLost, why, now);
+}
+
+std::vector<std::string> NodeRegistry::TakeDueProbes(int64_t monotonic_ms) {
+  std::vector<std::string> due;
+  for (auto& node : nodes_) {
+    if (node.state() == NodeState::kReady || node.probing || node.next_probe_ms > monotonic_ms) continue;
+    node.probing = true;
+    due.push_back(node.name);
+  }
+  return due;
+}
+
+std::optional<int64_t> NodeRegistry::NextProbeMs() const {
+  std::optional<int64_t> next;
+  for (const auto& node : nodes_)
+    if (node.state() != NodeState::kReady && !node.probing)
+      next = next ? std::min(*next, node.next_probe_ms) : node.next_probe_ms;
+  return next;
+}
+
+std::vector<Node> NodeRegistry::TakeChanged() {
+  std::vector<Node> changed;
+  for (const auto& node : nodes_)
+    if (changed_.contains(node.name)) changed.push_back(node);
+  changed_.clear();
+  return changed;
+}
+
+}  // namespace plateau

@@ -1,0 +1,66 @@
+// The nodes and what is known of each: which take work, which are asked whether they answer. Pure; the control loop stores what
+// changed and carries out the probes.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "coordinator/node/node.h"
+
+namespace plateau {
+
+// What a host said when it was asked.
+struct ProbeAnswer {
+  std::string node;
+  bool answered = false;
+  int cores = 0;        // physical, when it answered; 0: it did not say
+  std::string message;  // why it did not
+};
+
+struct RegistryOptions {
+  std::vector<std::string> local_names;  // other names of this machine
+  int local_cores = 1;
+  int64_t first_probe_delay_ms = 1'000;  // from a probe without an answer to the next, doubled each time
+  int64_t longest_probe_delay_ms = 15'000;
+};
+
+// One thread. Names of this machine become kLocalNode, which is always READY.
+class NodeRegistry {
+ public:
+  explicit NodeRegistry(RegistryOptions options) : options_(std::move(options)) {}
+
+  // A record of the store; what was not READY is asked again at once.
+  void Restore(Node node);
+  // Adds a node or changes its cores (0: as many as it has). kInvalidInput: no host name. Returns its name here.
+  Result<std::string> Add(const std::string& name, int cores, bool from_hostfile, Moment now);
+  // False: there is none of this name.
+  bool Remove(const std::string& name);
+  // Removes the nodes of an earlier hostfile that are not in this one. Returns their names.
+  std::vector<std::string> KeepOnly(const std::vector<HostfileEntry>& hostfile);
+  // Takes no work before it answers. `lost`: why it counts as LOST already; empty: CHECKING.
+  void Doubt(const std::string& name, const std::string& lost, Moment now);
+  void Answered(const ProbeAnswer& answer, Moment now);
+
+  // Nodes to ask now; each counts as being asked until Answered.
+  std::vector<std::string> TakeDueProbes(int64_t monotonic_ms);
+  std::optional<int64_t> NextProbeMs() const;
+  // Nodes whose durable part changed since the last call.
+  std::vector<Node> TakeChanged();
+
+  const Node* Find(const std::string& name) const;  // by any of its names
+  std::vector<Node> All() const;                    // in the order in which they were added
+  bool empty() const { return nodes_.empty(); }
+
+ private:
+  std::string NameHere(const std::string& name) const;
+  Node* FindHere(const std::string& name);
+  void Change(Node& node, NodeState state, std::string message, Moment now);
+
+  RegistryOptions options_;
+  std::vector<Node> nodes_;
+  std::set<std::string> changed_;
+};
+
+}  // namespace plateau

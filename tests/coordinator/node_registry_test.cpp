@@ -1,0 +1,161 @@
+// The life of a node: asked when it is new or in doubt, LOST until it answers; its record, and the hostfile.
+#include "coordinator/node/registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace plateau {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class NodeRegistryTest : public ::testing::Test {
+ protected:
+  NodeState State(const std::string& name) { return registry_.Find(name)->state(); }
+  void Answers(const std::string& name, int cores = 8) { registry_.Answered({.node = name, .answered = true, .cores = cores}, now_); }
+  void Fails(const std::string& name) { registry_.Answered({.node = name, .message = "no route to host"}, now_); }
+  std::vector<std::string> Due() { return registry_.TakeDueProbes(now_.monotonic_ms); }
+  void Wait(int64_t ms) {
+    now_.unix_ms += ms;
+    now_.monotonic_ms += ms;
+  }
+
+  Moment now_{1'000'000, 500};
+  NodeRegistry registry_{{.local_names = {kLocalNode, "head", "head.cluster"}, .local_cores = 4}};
+};
+
+TEST_F(NodeRegistryTest, ANewNodeTakesWorkOnceItAnswersAndSaysItsCores) {
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  EXPECT_EQ(State("n1"), NodeState::kChecking);
+  EXPECT_THAT(Due(), ElementsAre("n1"));
+  EXPECT_THAT(Due(), IsEmpty()) << "the answer is under way";
+  Answers("n1", 8);
+  EXPECT_EQ(State("n1"), NodeState::kReady);
+  EXPECT_EQ(registry_.Find("n1")->cores, 8);
+  EXPECT_EQ(registry_.NextProbeMs(), std::nullopt) << "a node that is READY is left alone";
+}
+
+TEST_F(NodeRegistryTest, GivenCoresHoldWhateverTheHostSays) {
+  ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
+  Answers("n1", 8);
+  EXPECT_EQ(registry_.Find("n1")->cores, 2);
+  ASSERT_TRUE(registry_.Add("n1", 3, false, now_));
+  EXPECT_EQ(registry_.Find("n1")->cores, 3);
+  EXPECT_EQ(State("n1"), NodeState::kReady) << "only its cores changed";
+  EXPECT_EQ(registry_.All().size(), 1u);
+}
+
+TEST_F(NodeRegistryTest, AHostThatDoesNotSayItsCoresIsNotGuessed) {
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  Answers("n1", 0);
+  EXPECT_EQ(State("n1"), NodeState::kLost);
+  EXPECT_THAT(registry_.Find("n1")->message(), HasSubstr("--cores"));
+}
+
+TEST_F(NodeRegistryTest, ThisMachineIsKnownByItsNamesAndNeverAsked) {
+  EXPECT_EQ(registry_.Add("head.cluster", 0, false, now_).value(), kLocalNode);
+  EXPECT_EQ(State("head"), NodeState::kReady);
+  EXPECT_EQ(registry_.Find(kLocalNode)->cores, 4);
+  registry_.Doubt("head", "its ranks are silent", now_);
+  EXPECT_EQ(State("head"), NodeState::kReady);
+  EXPECT_THAT(Due(), IsEmpty());
+}
+
+TEST_F(NodeRegistryTest, ALostNodeIsAskedAgainWithGrowingDelaysUntilItAnswers) {
+  ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
+  Answers("n1");
+  registry_.Doubt("n1", "ranks 4,5 silent", now_);
+  EXPECT_EQ(State("n1"), NodeState::kLost);
+  std::vector<int64_t> delays;
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_THAT(Due(), ElementsAre("n1"));
+    Fails("n1");
+    delays.push_back(*registry_.NextProbeMs() - now_.monotonic_ms);
+    EXPECT_THAT(Due(), IsEmpty());
+    Wait(delays.back());
+  }
+  EXPECT_THAT(delays, ElementsAre(1'000, 2'000, 4'000, 8'000, 15'000, 15'000));
+  EXPECT_THAT(registry_.Find("n1")->message(), HasSubstr("ranks 4,5")) << "the reason stays, it is not repeated by each failure";
+  EXPECT_THAT(Due(), ElementsAre("n1"));
+  Answers("n1");
+  EXPECT_EQ(State("n1"), NodeState::kReady);
+}
+
+TEST_F(NodeRegistryTest, DoubtTakesANodeOutUntilItAnswers) {
+  ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
+  Answers("n1");
+  registry_.Doubt("n1", "", now_);
+  EXPECT_EQ(State("n1"), NodeState::kChecking);
+  EXPECT_THAT(Due(), ElementsAre("n1"));
+  Fails("n1");
+  EXPECT_EQ(State("n1"), NodeState::kLost);
+  registry_.Doubt("n1", "", now_);
+  EXPECT_EQ(State("n1"), NodeState::kLost) << "what is lost stays lost";
+  registry_.Doubt("n9", "", now_);
+  registry_.Answered({.node = "n9", .answered = true}, now_);
+  EXPECT_EQ(registry_.Find("n9"), nullptr) << "removed meanwhile";
+}
+
+TEST_F(NodeRegistryTest, ChangesAreTakenOnceAndARecordComesBackAsItWas) {
+  ASSERT_TRUE(registry_.Add("n2", 2, true, now_));
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  Fails("n1");
+  const auto changed = registry_.TakeChanged();
+  ASSERT_EQ(changed.size(), 2u);
+  EXPECT_THAT(registry_.TakeChanged(), IsEmpty());
+  NodeRegistry again{{}};
+  for (const auto& node : {changed[1], changed[0]}) again.Restore(ParseNodeRecord(NodeRecordText(node)).value());
+  ASSERT_EQ(again.All().size(), 2u);
+  EXPECT_EQ(again.All()[0].name, "n2") << "in the order of addition";
+  EXPECT_EQ(again.All()[1].history, changed[1].history);
+  EXPECT_EQ(again.Find("n1")->state(), NodeState::kLost);
+  EXPECT_THAT(again.TakeDueProbes(0), ElementsAre("n2", "n1")) << "asked again at once";
+  EXPECT_FALSE(ParseNodeRecord("{\"v\":1}").has_value());
+  EXPECT_FALSE(ParseNodeRecord("nonsense").has_value());
+}
+
+TEST_F(NodeRegistryTest, TheHistoryIsBounded) {
+  ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
+  for (int i = 0; i < 100; ++i) {
+    Answers("n1");
+    registry_.Doubt("n1", "again", now_);
+  }
+  EXPECT_EQ(registry_.Find("n1")->history.size(), kMaxNodeChanges);
+}
+
+TEST_F(NodeRegistryTest, NodesOfAnEarlierHostfileGoWithIt) {
+  ASSERT_TRUE(registry_.Add("old", 2, true, now_));
+  ASSERT_TRUE(registry_.Add("kept", 2, true, now_));
+  ASSERT_TRUE(registry_.Add("by-hand", 2, false, now_));
+  EXPECT_THAT(registry_.KeepOnly({{"kept", 2}}), ElementsAre("old"));
+  EXPECT_EQ(registry_.All().size(), 2u);
+}
+
+TEST_F(NodeRegistryTest, WhatCouldBeAnOptionOfTheAgentIsNoHostName) {
+  for (const char* name : {"", "-oProxyCommand=x", "a b", "n1;reboot", "user@n1"}) {
+    const auto added = registry_.Add(name, 1, false, now_);
+    ASSERT_FALSE(added.has_value()) << name;
+    EXPECT_EQ(added.error().code, ErrorCode::kInvalidInput);
+  }
+  EXPECT_TRUE(registry_.Add("10.0.0.7", 1, false, now_).has_value());
+}
+
+TEST(Hostfile, IsReadAsOpenMpiWritesIt) {
+  const auto entries = ParseHostfile("# the cluster\nn1 slots=4\n\nn2   slots=2 max_slots=8 # half of it\nn3\nn1 slots=1\n", "hosts");
+  ASSERT_TRUE(entries.has_value()) << entries.error().message;
+  EXPECT_THAT(*entries, ElementsAre(HostfileEntry{"n1", 5}, HostfileEntry{"n2", 2}, HostfileEntry{"n3", 0}));
+}
+
+TEST(Hostfile, MistakesNameTheLine) {
+  for (const char* text : {"n1 slots=2\nn2 slots=none\n", "n1\nn2 slots=0", "n1\nn2 cores=4", "n1\n-x slots=1"}) {
+    const auto entries = ParseHostfile(text, "hosts");
+    ASSERT_FALSE(entries.has_value()) << text;
+    EXPECT_THAT(entries.error().message, HasSubstr("hosts: line 2: "));
+  }
+  EXPECT_THAT(ParseHostfile("# nobody\n", "hosts").error().message, HasSubstr("no host is named"));
+}
+
+}  // namespace
+}  // namespace plateau

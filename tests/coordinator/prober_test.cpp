@@ -1,0 +1,109 @@
+// Asking hosts through an agent that is a script: what counts as an answer, bounds, and many at once.
+#include "coordinator/node/prober.h"
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <sys/stat.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/polling.h"
+#include "tests/support/temp_folder.h"
+
+namespace plateau::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ProberTest : public ::testing::Test {
+ protected:
+  // The agent is run as SCRIPT HOST COMMAND.
+  std::unique_ptr<AgentProber> Start(const std::string& script, int64_t timeout_ms = 20'000) {
+    const std::string path = folder_.path() + "/agent";
+    std::ofstream(path) << "#!/bin/bash\n" << script << "\n";
+    ::chmod(path.c_str(), 0755);
+    return std::make_unique<AgentProber>(AgentProberOptions{.agent = path, .timeout_ms = timeout_ms, .max_at_once = 4},
+                                         [this](const ProbeAnswer& answer) {
+                                           const std::lock_guard lock(mutex_);
+                                           answers_[answer.node] = answer;
+                                         });
+  }
+  bool Has(const std::string& node) {
+    return Eventually([&] {
+      const std::lock_guard lock(mutex_);
+      return answers_.contains(node);
+    });
+  }
+
+  TempFolder folder_;
+  std::mutex mutex_;
+  std::map<std::string, ProbeAnswer> answers_;  // guarded by mutex_
+};
+
+TEST_F(ProberTest, AHostAnswersWithItsCores) {
+  const auto prober = Start("[ \"$1\" = n1 ] || exit 9\neval \"$2\"");
+  prober->Probe("n1");
+  ASSERT_TRUE(Has("n1"));
+  EXPECT_TRUE(answers_["n1"].answered) << answers_["n1"].message;
+  EXPECT_GE(answers_["n1"].cores, 1) << "lscpu of this machine";
+}
+
+TEST_F(ProberTest, AFailureSaysWhatTheAgentSaid) {
+  const auto prober = Start("echo connecting\necho \"ssh: connect to host $1: No route to host\" >&2\nexit 255");
+  prober->Probe("n2");
+  ASSERT_TRUE(Has("n2"));
+  EXPECT_FALSE(answers_["n2"].answered);
+  EXPECT_THAT(answers_["n2"].message, HasSubstr("connect to host n2: No route to host"));
+}
+
+TEST_F(ProberTest, AnAgentThatHangsIsKilledWithItsChildren) {
+  const std::string pid_file = folder_.path() + "/child";
+  const auto prober = Start("sleep 1000 & echo $! > " + pid_file + ".tmp; mv " + pid_file + ".tmp " + pid_file + "; wait", 500);
+  prober->Probe("n3");
+  ASSERT_TRUE(Has("n3"));
+  EXPECT_THAT(answers_["n3"].message, HasSubstr("no answer within"));
+  pid_t child = 0;
+  if (std::ifstream(pid_file) >> child) {
+    EXPECT_TRUE(Eventually([&] {
+      std::ifstream stat("/proc/" + std::to_string(child) + "/stat");
+      std::string pid, name, state;
+      return !(stat >> pid >> name >> state) || state == "Z";
+    })) << "its child runs on";
+  }
+}
+
+TEST_F(ProberTest, ManyHostsAreAskedWithinTheBound) {
+  const auto prober = Start("echo 0,0; echo 1,0; echo 0,0");
+  for (int i = 0; i < 20; ++i) prober->Probe("n" + std::to_string(i));
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(Has("n" + std::to_string(i)));
+  EXPECT_EQ(answers_["n19"].cores, 2) << "hardware threads of one core count once";
+}
+
+TEST_F(ProberTest, AnAgentThatIsNotThereSaysSo) {
+  AgentProber prober({.agent = "/nowhere/agent -x"}, [this](const ProbeAnswer& answer) {
+    const std::lock_guard lock(mutex_);
+    answers_[answer.node] = answer;
+  });
+  prober.Probe("n1");
+  ASSERT_TRUE(Has("n1"));
+  EXPECT_THAT(answers_["n1"].message, HasSubstr("/nowhere/agent"));
+}
+
+TEST_F(ProberTest, EndingItDoesNotWaitForAnAnswer) {
+  auto prober = Start("exec sleep 1000");
+  prober->Probe("n1");
+  prober.reset();  // a test that hangs here fails by its time limit
+  EXPECT_TRUE(answers_.empty());
+}
+
+TEST(AgentCommand, PlainSshNeverAsksForAPassword) {
+  EXPECT_THAT(AgentCommand("ssh"), HasSubstr("BatchMode=yes"));
+  EXPECT_EQ(AgentCommand("ssh -i key"), "ssh -i key");
+}
+
+}  // namespace
+}  // namespace plateau::test
