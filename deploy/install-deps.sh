@@ -5,12 +5,12 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build ccache git ca-certificates                 # building
-  libopenmpi-dev openmpi-bin                                       # worker/collective, launching
+  libopenmpi-dev openmpi-bin openssh-client                        # worker/collective, launching (on other hosts by ssh)
   libdnnl-dev ocl-icd-opencl-dev                                   # worker/backend/cpu (dnnl's headers name OpenCL's)
   librocksdb-dev libarchive-dev libturbojpeg0-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev  # dataset
   libzmq3-dev cppzmq-dev libboost-dev libssl-dev                   # coordinator: worker link, REST
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libexpected-dev libxxhash-dev
-  libgtest-dev libgmock-dev libbenchmark-dev                       # tests
+  libgtest-dev libgmock-dev libbenchmark-dev iproute2              # tests (hosts as network namespaces)
 )
 
 say() { echo "install-deps: $*" >&2; }

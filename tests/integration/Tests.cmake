@@ -24,3 +24,11 @@ add_executable(integration_read_only integration/read_only_privileged.cpp)
 set_target_properties(integration_read_only PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 target_link_libraries(integration_read_only PRIVATE plateau_dataset GTest::gmock GTest::gtest_main)
 gtest_discover_tests(integration_read_only DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "integration;privileged")
+
+# Needs root: its hosts are network namespaces; skipped with a message without it.
+add_executable(integration_three_hosts integration/three_hosts_privileged.cpp)
+set_target_properties(integration_three_hosts PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(integration_three_hosts PRIVATE plateau_cli GTest::gmock GTest::gtest_main)
+target_compile_definitions(integration_three_hosts PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+add_dependencies(integration_three_hosts plateau plateau-coordinator plateau-worker)
+gtest_discover_tests(integration_three_hosts DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS "integration;privileged")

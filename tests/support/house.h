@@ -45,7 +45,8 @@ inline Ran RunPlateau(const std::string& arguments) {
 // One thread. Everything lies in a temporary folder; the destructor cancels what runs and stops the coordinator.
 class House {
  public:
-  House() {
+  // `up_options`: the worker link and whatever else `plateau up` is to be told.
+  explicit House(std::string up_options = "--link 127.0.0.1:0") : up_options_(std::move(up_options)) {
     AllowMpirunHere();
     const Ran made =
         RunPlateau("dataset synthesize --format store --out " + store() + " --classes 4 --train 128 --val 40 --size 40 --seed 3");
@@ -62,7 +63,7 @@ class House {
   const std::string& folder() const { return folder_.path(); }
 
   void Up() {
-    const Ran up = RunPlateau("up --http 127.0.0.1:0 --link 127.0.0.1:0 --state " + state());
+    const Ran up = RunPlateau("up --http 127.0.0.1:0 " + up_options_ + " --state " + state());
     ASSERT_EQ(up.code, 0) << up.out;
   }
   pid_t CoordinatorPid() const { return ReadEndpoints(state())->pid; }
@@ -156,6 +157,7 @@ class House {
   Json History(const std::string& id) const { return *Api().Get(JobPath(id, "/lr-history")); }
 
  private:
+  std::string up_options_;
   TempFolder folder_;
 };
 
