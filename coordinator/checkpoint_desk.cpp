@@ -1,6 +1,10 @@
 // Verifying, publishing and deleting checkpoints.
 #include "coordinator/checkpoint_desk.h"
 
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -8,6 +12,25 @@
 #include "common/log.h"
 
 namespace plateau {
+namespace {
+
+// The manifest first, so that a half-deleted folder is no checkpoint.
+Status DeleteCheckpointFolder(FileSystem& files, const std::string& folder) {
+  const auto removed = files.Remove(folder + "/manifest.json");
+  if (!removed && removed.error().code != ErrorCode::kNotFound) return removed;
+  return files.RemoveAll(folder);
+}
+
+// 12 for ("attempt-12", "attempt-"); nothing for any other form.
+std::optional<int64_t> NumberAfter(const std::string& name, std::string_view prefix) {
+  int64_t number = 0;
+  if (!name.starts_with(prefix)) return std::nullopt;
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(name.data() + prefix.size(), end, number);
+  return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(number) : std::nullopt;
+}
+
+}  // namespace
 
 Result<std::string> VerifyCheckpointFolder(FileSystem& files, const std::string& folder) {
   const std::string path = folder + "/manifest.json";
@@ -30,15 +53,40 @@ Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std
   CheckpointPublished published{what.checkpoint.path, {}, {}};
   for (const auto& path : what.removals) {
     if (path == what.checkpoint.path) continue;
-    const std::string folder = output_folder + "/" + path;
-    auto status = files.Remove(folder + "/manifest.json");
-    if (status || status.error().code == ErrorCode::kNotFound) status = files.RemoveAll(folder);
+    const auto status = DeleteCheckpointFolder(files, output_folder + "/" + path);
     if (status)
       published.removed.push_back(path);
     else
       published.trouble = fmt::format("an old checkpoint could not be deleted: {}", status.error().message);
   }
   return published;
+}
+
+Result<std::vector<std::string>> SweepAttemptFolders(FileSystem& files, const std::string& output_folder,
+                                                     const SweepAttempts& sweep) {
+  PLATEAU_ASSIGN(const auto entries, files.List(output_folder));
+  std::vector<std::string> deleted;
+  for (const auto& attempt : entries) {
+    if (attempt.starts_with("current.json.tmp-")) {  // of a coordinator that died; this thread alone writes them
+      PLATEAU_TRY(files.Remove(output_folder + "/" + attempt));
+      deleted.push_back(attempt);
+    }
+    const auto number = NumberAfter(attempt, "attempt-");
+    if (!number || *number >= sweep.below) continue;
+    PLATEAU_ASSIGN(const auto names, files.List(output_folder + "/" + attempt));
+    for (const auto& name : names) {
+      constexpr std::string_view kBeside = ".tmp";  // a checkpoint that is being written
+      const bool beside = name.ends_with(kBeside);
+      if (!NumberAfter(beside ? name.substr(0, name.size() - kBeside.size()) : name, "step-")) continue;
+      const std::string path = attempt + "/" + name, folder = output_folder + "/" + path;
+      if (std::find(sweep.keep.begin(), sweep.keep.end(), path) != sweep.keep.end()) continue;
+      const bool complete = !beside && files.Exists(folder + "/manifest.json");
+      if (complete && sweep.keep.empty()) continue;
+      PLATEAU_TRY(DeleteCheckpointFolder(files, folder));
+      deleted.push_back(path);
+    }
+  }
+  return deleted;
 }
 
 CheckpointDesk::CheckpointDesk(FileSystem& files, std::function<void(const std::string&, JobEvent)> result)
@@ -80,6 +128,13 @@ void CheckpointDesk::Serve(const CheckpointTask& task) {
     auto checksum = VerifyCheckpointFolder(files_, task.output_folder + "/" + verify->report.path);
     if (checksum) return result_(task.job, CheckpointVerified{verify->attempt, verify->report, *checksum});
     return result_(task.job, CheckpointRejected{verify->attempt, verify->report, checksum.error().message});
+  }
+  if (const auto* sweep = std::get_if<SweepAttempts>(&task.what)) {
+    const auto deleted = SweepAttemptFolders(files_, task.output_folder, *sweep);
+    if (!deleted)
+      return LogWarning("job {}: left-overs of old attempts were not all deleted: {}", task.job, deleted.error().message);
+    for (const auto& path : *deleted) LogInfo("job {}: deleted {}, which no attempt can use any more", task.job, path);
+    return;
   }
   const auto& publish = std::get<PublishCheckpoint>(task.what);
   auto published = PublishCheckpointFolder(files_, task.output_folder, publish);

@@ -17,7 +17,7 @@ namespace plateau {
 struct CheckpointTask {
   std::string job;
   std::string output_folder;  // <output>/<job>
-  std::variant<VerifyCheckpoint, PublishCheckpoint> what;
+  std::variant<VerifyCheckpoint, PublishCheckpoint, SweepAttempts> what;
 };
 
 // The pure-disk halves, for the desk and for tests.
@@ -28,9 +28,17 @@ Result<std::string> VerifyCheckpointFolder(FileSystem& files, const std::string&
 Result<CheckpointPublished> PublishCheckpointFolder(FileSystem& files, const std::string& output_folder,
                                                     const PublishCheckpoint& what);
 
+// Deletes in the folders attempt-<n>, n < `below`, what killed writers left (step-<number>.tmp, step folders without a manifest)
+// and complete checkpoints that are not in `keep`: nobody reported them, or nobody could any more. Complete ones stay when `keep`
+// is empty: the next attempt begins with them. Also the temporary of a current.json whose writer died. Returns the paths deleted,
+// relative to `output_folder`.
+Result<std::vector<std::string>> SweepAttemptFolders(FileSystem& files, const std::string& output_folder,
+                                                     const SweepAttempts& sweep);
+
 class CheckpointDesk {
  public:
-  // `result` is called from the desk's thread with the job and CheckpointVerified, CheckpointRejected or CheckpointPublished.
+  // `result` is called from the desk's thread with the job and CheckpointVerified, CheckpointRejected or CheckpointPublished;
+  // a sweep is only logged.
   CheckpointDesk(FileSystem& files, std::function<void(const std::string& job, JobEvent event)> result);
   ~CheckpointDesk();  // finishes the task under way, drops the rest (they are repeated after the next start)
 

@@ -130,7 +130,9 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
   CheckpointTask task{job.id, job.OutputFolder(), VerifyCheckpoint{}};
   if (const auto* verify = std::get_if<VerifyCheckpoint>(&action)) task.what = *verify;
   if (const auto* publish = std::get_if<PublishCheckpoint>(&action)) task.what = *publish;
-  if (!hands_.desk->Post(std::move(task)))
+  if (const auto* sweep = std::get_if<SweepAttempts>(&action)) task.what = *sweep;
+  const bool repeated = !std::holds_alternative<SweepAttempts>(action);  // a sweep is made again with the next checkpoint
+  if (!hands_.desk->Post(std::move(task)) && repeated)
     LogWarning("job {}: the checkpoint desk has no room; the worker's next report is taken", job.id);
 }
 

@@ -7,6 +7,19 @@
 #include "common/log.h"
 
 namespace plateau {
+namespace {
+
+JobEvent EventOf(JobCommand command) {
+  switch (command) {
+    case JobCommand::kResume: return ResumeRequested{};
+    case JobCommand::kCheckpoint: return CheckpointRequested{};
+    case JobCommand::kPause: return StopRequested{StopTarget::kPause};
+    case JobCommand::kCancel: break;
+  }
+  return StopRequested{StopTarget::kCancel};
+}
+
+}  // namespace
 
 ControlLoop::ControlLoop(ControlLoopOptions options, Store& store, FileSystem& files, const Clock& clock)
     : options_(std::move(options)), store_(store), files_(files), clock_(clock), registry_(options_.registry) {}
@@ -72,8 +85,11 @@ void ControlLoop::WaitForWork() {
 std::optional<int64_t> ControlLoop::NextWakeMs() const {
   std::optional<int64_t> next;
   const auto consider = [&next](int64_t at_ms) { next = next ? std::min(*next, at_ms) : at_ms; };
-  for (const auto& [id, job] : jobs_)
-    if (const auto at_ms = NextDeadline(*job, options_.limits)) consider(*at_ms);
+  for (const auto& [id, job] : jobs_) {
+    const auto retry = timer_retries_.find(id);
+    const int64_t not_before_ms = retry == timer_retries_.end() ? 0 : retry->second;
+    if (const auto at_ms = NextDeadline(*job, options_.limits)) consider(std::max(*at_ms, not_before_ms));
+  }
   for (const auto& [at_ms, news] : retries_) consider(at_ms);
   if (schedule_again_ms_ > 0) consider(schedule_again_ms_);
   if (const auto at_ms = registry_.NextProbeMs()) consider(*at_ms);
@@ -157,10 +173,7 @@ void ControlLoop::ApplyOrRetry(const std::string& id, const JobEvent& event) {
 
 void ControlLoop::Handle(CommandRequest& request) {
   if (Find(request.job) == nullptr) return request.answer(Fail(ErrorCode::kNotFound, "there is no job {}", request.job));
-  JobEvent event = ResumeRequested{};
-  if (request.command != JobCommand::kResume)
-    event = StopRequested{request.command == JobCommand::kPause ? StopTarget::kPause : StopTarget::kCancel};
-  auto applied = Apply(request.job, event, Now());
+  auto applied = Apply(request.job, EventOf(request.command), Now());
   if (!applied) return request.answer(Fail(std::move(applied.error())));
   request.answer(Find(request.job));
 }
@@ -174,8 +187,12 @@ void ControlLoop::FireTimers() {
   for (const auto& job : All()) {
     const auto deadline_ms = NextDeadline(*job, options_.limits);
     if (!deadline_ms || *deadline_ms > now_ms) continue;
+    if (const auto retry = timer_retries_.find(job->id); retry != timer_retries_.end() && retry->second > now_ms) continue;
+    timer_retries_.erase(job->id);
     auto applied = Apply(job->id, TimerFired{}, Now());
-    if (!applied) LogError("job {}: {}", job->id, applied.error().message);
+    if (applied) continue;
+    LogError("job {}: {}; tried again in {} ms", job->id, applied.error().message, kStoreRetryMs);
+    timer_retries_[job->id] = now_ms + kStoreRetryMs;
   }
 }
 

@@ -61,6 +61,8 @@ class ControlLoop final : public Service, public NodeService {
   void Stop();
   // Handles what is queued and due, without waiting. For tests, instead of Run.
   void Turn();
+  // Monotonic time at which Run acts again even if nothing is posted; nothing: it waits for posts alone. The loop's thread.
+  std::optional<int64_t> NextWakeMs() const;
 
   // Thread-safe doors. Post(LinkMessage): false when kMaxQueued messages wait.
   bool Post(LinkMessage message);
@@ -119,7 +121,6 @@ class ControlLoop final : public Service, public NodeService {
   void Push(Item item);
   std::deque<Queued> Take();
   void WaitForWork();
-  std::optional<int64_t> NextWakeMs() const;
   void HandleAll(std::deque<Queued> items);
   void Handle(LinkMessage& message);
   void Handle(JobNews& news);
@@ -172,6 +173,7 @@ class ControlLoop final : public Service, public NodeService {
   NodeRegistry registry_;
   std::deque<JobNews> follow_ups_;                                         // events that actions led to
   std::vector<std::pair<int64_t, JobNews>> retries_;                       // monotonic ms, event
+  std::map<std::string, int64_t> timer_retries_;                           // job whose timer could not be stored: monotonic ms
   std::map<std::pair<std::string, std::string>, Peer> checkpoint_askers_;  // (job, path)
   int64_t schedule_again_ms_ = 0;
 };

@@ -124,8 +124,10 @@ class Api::Impl : public std::enable_shared_from_this<Impl> {
 
   void JobPart(const ApiRequest& request, ApiRespond respond) {
     const std::string& part = request.path[3];
-    static const std::map<std::string, JobCommand> kCommands{
-        {"cancel", JobCommand::kCancel}, {"pause", JobCommand::kPause}, {"resume", JobCommand::kResume}};
+    static const std::map<std::string, JobCommand> kCommands{{"cancel", JobCommand::kCancel},
+                                                             {"pause", JobCommand::kPause},
+                                                             {"resume", JobCommand::kResume},
+                                                             {"checkpoint", JobCommand::kCheckpoint}};
     const auto command = kCommands.find(part);
     const bool known =
         command != kCommands.end() || part == "events" || part == "metrics" || part == "lr-history" || part == "logs";

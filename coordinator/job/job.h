@@ -62,7 +62,8 @@ struct CheckpointRecord {
   std::string path;
   std::string checksum;  // of manifest.json
   uint64_t bytes = 0;
-  int lineage = 0;  // the attempt that began its line of training; 0: not known
+  int lineage = 0;    // the attempt that began its line of training; 0: not known
+  int64_t order = 0;  // the newest order to write a checkpoint that it, or one before it in its attempt, obeyed
   bool operator==(const CheckpointRecord&) const = default;
 };
 
@@ -94,7 +95,7 @@ struct WorkerView {
   bool seen = false;     // false: nothing yet in this attempt
 };
 
-enum class StopTarget { kNone, kCancel, kPause };
+enum class StopTarget { kNone, kCancel, kPause, kTimeLimit };
 
 struct Job {
   std::string id;  // "<name>-<n>"
@@ -107,6 +108,9 @@ struct Job {
   int64_t queued_ms = 0;                                 // Unix; when it last entered the queue
   int restarts = 0;                                      // since the job was submitted or resumed by hand
   int64_t last_event = 0;                                // sequence number of the newest event
+  int64_t ran_ms = 0;                                    // running time of its ended attempts since it was submitted or resumed
+  int64_t checkpoint_order = 0;                          // number of the newest order to write a checkpoint, 0: none so far
+  bool checkpoint_ordered = false;                       // that order is still to be obeyed
   std::vector<Attempt> attempts;
   LrState lr;
   Curve curve;
@@ -119,6 +123,7 @@ struct Job {
   std::vector<WorkerView> workers;  // of the current attempt, by rank
   int64_t not_before_ms = 0;        // monotonic: QUEUED jobs do not start sooner
   int64_t stop_deadline_ms = 0;     // monotonic, 0 none: the session is killed then
+  int64_t limit_deadline_ms = 0;    // monotonic, 0 none: the job has run for resources.time_limit then
   bool kill_sent = false;
   std::string last_trouble;  // of checkpoints; repeated reports are recorded once
 

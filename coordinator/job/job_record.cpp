@@ -61,12 +61,22 @@ Attempt ParseAttempt(const Json& j, int workers) {
 
 Json CheckpointJson(const CheckpointRecord& c) {
   return {{"step", c.step},         {"validation", c.validation}, {"metric", Number(c.metric)}, {"path", c.path},
-          {"checksum", c.checksum}, {"bytes", c.bytes},           {"lineage", c.lineage}};
+          {"checksum", c.checksum}, {"bytes", c.bytes},           {"lineage", c.lineage},       {"order", c.order}};
 }
 
 CheckpointRecord ParseCheckpoint(const Json& j) {
-  return {j.at("step"),  j.at("validation"),   ToNumber(j.at("metric"), kNotANumber), j.at("path"), j.at("checksum"),
-          j.at("bytes"), j.value("lineage", 0)};
+  return {j.at("step"),  j.at("validation"),    ToNumber(j.at("metric"), kNotANumber), j.at("path"), j.at("checksum"),
+          j.at("bytes"), j.value("lineage", 0), j.value("order", int64_t{0})};
+}
+
+const char* StopText(StopTarget stop) {
+  switch (stop) {
+    case StopTarget::kNone: return "";
+    case StopTarget::kCancel: return "cancel";
+    case StopTarget::kPause: return "pause";
+    case StopTarget::kTimeLimit: return "time_limit";
+  }
+  return "";
 }
 
 Json LrStateJson(const LrState& s) {
@@ -121,14 +131,17 @@ Result<Job> JobFromJson(const Json& j) {
   job.state = *state;
   job.reason = j.at("reason");
   job.message = j.at("message");
-  const std::string stop = j.at("stop");
-  job.stop = stop == "cancel" ? StopTarget::kCancel : stop == "pause" ? StopTarget::kPause : StopTarget::kNone;
+  for (const StopTarget stop : {StopTarget::kCancel, StopTarget::kPause, StopTarget::kTimeLimit})
+    if (j.at("stop") == StopText(stop)) job.stop = stop;
   job.created_ms = j.at("created_ms");
   job.started_ms = j.at("started_ms");
   job.ended_ms = j.at("ended_ms");
   job.queued_ms = j.at("queued_ms");
   job.restarts = j.at("restarts");
   job.last_event = j.at("last_event");
+  job.ran_ms = j.value("ran_ms", int64_t{0});  // absent in records of the first release
+  job.checkpoint_order = j.value("checkpoint_order", int64_t{0});
+  job.checkpoint_ordered = j.value("checkpoint_ordered", false);
   for (const auto& one : j.at("attempts")) job.attempts.push_back(ParseAttempt(one, job.spec->resources.workers));
   job.lr = ParseLrState(j.at("lr"));
   job.curve = ParseCurve(j.at("curve"));
@@ -144,19 +157,21 @@ std::string JobRecordText(const Job& job) {
   Json attempts = Json::array(), checkpoints = Json::array();
   for (const auto& one : job.attempts) attempts.push_back(AttemptJson(one));
   for (const auto& one : job.checkpoints) checkpoints.push_back(CheckpointJson(one));
-  const char* stop = job.stop == StopTarget::kCancel ? "cancel" : job.stop == StopTarget::kPause ? "pause" : "";
   return Dump(Json{{"v", kRecordVersion},
                    {"id", job.id},
                    {"state", JobStateName(job.state)},
                    {"reason", job.reason},
                    {"message", job.message},
-                   {"stop", stop},
+                   {"stop", StopText(job.stop)},
                    {"created_ms", job.created_ms},
                    {"started_ms", job.started_ms},
                    {"ended_ms", job.ended_ms},
                    {"queued_ms", job.queued_ms},
                    {"restarts", job.restarts},
                    {"last_event", job.last_event},
+                   {"ran_ms", job.ran_ms},
+                   {"checkpoint_order", job.checkpoint_order},
+                   {"checkpoint_ordered", job.checkpoint_ordered},
                    {"attempts", attempts},
                    {"lr", LrStateJson(job.lr)},
                    {"curve", CurveJson(job.curve)},

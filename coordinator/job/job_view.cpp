@@ -62,7 +62,15 @@ Json AttemptsJson(const Job& job) {
   return attempts;
 }
 
+// Running time that counts towards resources.time_limit.
+double RanSeconds(const Job& job, Moment now) {
+  int64_t ran_ms = job.ran_ms;
+  if (HasProcesses(job.state)) ran_ms += std::max<int64_t>(0, now.unix_ms - job.Current()->started_ms);
+  return static_cast<double>(ran_ms) / 1000.0;
+}
+
 Json JobJson(const Job& job, Moment now, bool summary) {
+  const double limit_s = job.spec->resources.time_limit_s;
   int64_t step = job.curve.step;
   if (!job.workers.empty() && job.workers[0].seen) step = std::max(step, job.workers[0].step);
   Json json{{"id", job.id},
@@ -86,8 +94,12 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"attempt", job.attempts.size()},
             {"restarts", job.restarts},
             {"max_restarts", job.spec->fault.max_restarts},
+            {"ran_s", RanSeconds(job, now)},
+            {"time_limit_s", limit_s > 0 ? Json(limit_s) : Json(nullptr)},
             {"checkpoint", CheckpointJson(job)},
-            {"output", job.OutputFolder()}};
+            {"checkpoint_order", {{"number", job.checkpoint_order}, {"open", job.checkpoint_ordered}}},
+            {"output", job.OutputFolder()},
+            {"last_event", job.last_event}};
   if (summary) return json;
   json["workers"] = WorkersJson(job, now);
   json["attempts"] = AttemptsJson(job);

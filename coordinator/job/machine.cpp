@@ -8,6 +8,15 @@
 #include "coordinator/job/turn.h"
 
 namespace plateau {
+namespace {
+
+// True while running on is what the job does: nobody has asked it to leave, and it has neither finished nor failed.
+bool LimitCounts(const Job& job) {
+  return HasProcesses(job.state) && job.stop == StopTarget::kNone && job.Current()->finished.empty() &&
+         job.Current()->reason.empty();
+}
+
+}  // namespace
 
 Outcome Advance(Job job, const JobEvent& event, Moment now, const MachineLimits& limits) {
   Turn turn(std::move(job), now, limits);
@@ -20,6 +29,7 @@ std::optional<int64_t> NextDeadline(const Job& job, const MachineLimits& limits)
   const auto consider = [&next](int64_t at_ms) { next = next ? std::min(*next, at_ms) : at_ms; };
   if (job.state == JobState::kQueued && job.not_before_ms > 0) consider(job.not_before_ms);
   if (HasProcesses(job.state) && job.stop_deadline_ms > 0) consider(job.stop_deadline_ms);
+  if (job.limit_deadline_ms > 0 && LimitCounts(job)) consider(job.limit_deadline_ms);
   if (WatchesHeartbeats(job)) {
     for (const auto& worker : job.workers) consider(worker.heard_ms + SilenceLimitMs(job, worker, limits));
   }
@@ -38,12 +48,26 @@ void Turn::ArmWorkers() {
     job().workers.push_back(WorkerView{.rank = rank, .heard_ms = now_.monotonic_ms});
 }
 
+// `already_ms`: how long the current attempt has run.
+void Turn::ArmTimeLimit(int64_t already_ms) {
+  const auto limit_ms = static_cast<int64_t>(job().spec->resources.time_limit_s * 1000);
+  if (limit_ms > 0) job().limit_deadline_ms = now_.monotonic_ms + std::max<int64_t>(1, limit_ms - job().ran_ms - already_ms);
+}
+
+void Turn::Sweep(bool attempt_runs) {
+  if (job().attempts.empty()) return;
+  SweepAttempts sweep{job().Current()->number + (attempt_runs ? 0 : 1), {}};
+  for (const auto& checkpoint : job().checkpoints) sweep.keep.push_back(checkpoint.path);
+  Do(std::move(sweep));
+}
+
 void Turn::End(JobState state, std::string reason, std::string message) {
   job().state = state;
   job().reason = std::move(reason);
   job().message = std::move(message);
   job().ended_ms = now_.unix_ms;
   job().stop = StopTarget::kNone;
+  job().checkpoint_ordered = false;
   std::string type = JobStateName(state);
   std::transform(type.begin(), type.end(), type.begin(), [](char c) { return static_cast<char>(c + ('a' - 'A')); });
   Record(type, job().message, {{"reason", job().reason}});
@@ -73,7 +97,9 @@ void Turn::On(const StartGranted& event) {
   job().not_before_ms = job().stop_deadline_ms = 0;
   job().kill_sent = false;
   ArmWorkers();
+  ArmTimeLimit(0);
   Record("starting", fmt::format("attempt {} starts {}", attempt.number, DescribeShares(attempt.shares)));
+  Sweep(true);
   Do(LaunchAttempt{attempt.number});
 }
 
@@ -101,8 +127,7 @@ void Turn::On(const Launched& event) {
 void Turn::On(const LaunchFailed& event) {
   if (!IsCurrent(event.attempt)) return;
   EndAttempt("LAUNCH_FAILED", event.message, -1);
-  if (job().stop != StopTarget::kNone)
-    return End(job().stop == StopTarget::kPause ? JobState::kPaused : JobState::kCancelled, "REQUESTED", event.message);
+  if (job().stop != StopTarget::kNone) return EndStopped(event.message);
   RestartOrFail("LAUNCH_FAILED", event.message);
 }
 
@@ -114,12 +139,14 @@ void Turn::EndAttempt(const std::string& reason, const std::string& message, int
   if (attempt.message.empty()) attempt.message = message;
   attempt.ended_ms = now_.unix_ms;
   attempt.exit_code = exit_code;
+  job().ran_ms += std::max<int64_t>(0, attempt.ended_ms - attempt.started_ms);
   job().workers.clear();
-  job().stop_deadline_ms = 0;
+  job().stop_deadline_ms = job().limit_deadline_ms = 0;
   job().kill_sent = false;
   job().curve.images_per_s = 0;
   Record("attempt_ended", fmt::format("attempt {} ended: {}", attempt.number, attempt.message),
          {{"reason", attempt.reason}, {"exit_code", int64_t{exit_code}}});
+  Sweep(false);
 }
 
 // What an exit means when no message of a rank said more (the exit codes are those of plateau-worker train).
@@ -144,17 +171,31 @@ void Turn::On(const AttemptExited& event) {
     return End(JobState::kCompleted, finished, fmt::format("training ended at step {}: {}", job().curve.step, finished));
   }
   if (job().stop != StopTarget::kNone) {
-    const bool pause = job().stop == StopTarget::kPause;
-    const std::string end =
-        finished.empty() ? "its processes were killed before they could write a last checkpoint" : "a checkpoint was written";
-    return End(pause ? JobState::kPaused : JobState::kCancelled, "REQUESTED",
-               fmt::format("{} on request; {}", pause ? "paused" : "cancelled", end));
+    return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint"
+                                       : "a checkpoint was written");
   }
   if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);
 }
 
+// The state that was asked for, now that no process is left.
+void Turn::EndStopped(const std::string& how) {
+  switch (job().stop) {
+    case StopTarget::kPause: return End(JobState::kPaused, "REQUESTED", "paused on request; " + how);
+    case StopTarget::kTimeLimit:
+      return End(JobState::kPaused, "TIME_LIMIT",
+                 fmt::format("paused at its time limit of {} (resources.time_limit); {}; resume it for as long again",
+                             HumanDuration(job().spec->resources.time_limit_s), how));
+    default: return End(JobState::kCancelled, "REQUESTED", "cancelled on request; " + how);
+  }
+}
+
 void Turn::RestartOrFail(const std::string& reason, const std::string& why) {
+  const double limit_s = job().spec->resources.time_limit_s;
+  if (limit_s > 0 && static_cast<double>(job().ran_ms) >= limit_s * 1000) {
+    job().stop = StopTarget::kTimeLimit;
+    return EndStopped(why);
+  }
   const int allowed = job().spec->fault.max_restarts;
   if (job().restarts >= allowed) {
     return End(
@@ -183,21 +224,40 @@ void Turn::On(const StopRequested& event) {
     job().not_before_ms = 0;
     return End(end, "REQUESTED", pause ? "paused while it was not running" : "cancelled while it was not running");
   }
-  const bool again = job().stop == event.target;
-  job().stop = event.target;
-  if (again && !pause && !job().kill_sent) {
+  if (job().stop == event.target && !pause && !job().kill_sent) {
     Record("stop_requested", "cancel requested again: its processes are killed now");
     return Kill();
   }
+  AskToLeave(event.target, pause ? "PAUSE_REQUESTED" : "CANCEL_REQUESTED",
+             pause ? std::string("pause requested") : std::string("cancel requested"));
+  Record("stop_requested", job().message);
+}
+
+void Turn::AskToLeave(StopTarget target, std::string reason, std::string message) {
+  job().stop = target;
   if (job().state != JobState::kStopping) {
     job().state = JobState::kStopping;
     job().Current()->state = "STOPPING";
     job().stop_deadline_ms = now_.monotonic_ms + limits_.stop_grace_ms;
   }
-  job().reason = pause ? "PAUSE_REQUESTED" : "CANCEL_REQUESTED";
-  job().message = fmt::format("{} requested: the workers write a checkpoint and leave, within {}", pause ? "pause" : "cancel",
+  job().reason = std::move(reason);
+  job().message = fmt::format("{}: the workers write a checkpoint and leave, within {}", message,
                               HumanDuration(static_cast<double>(limits_.stop_grace_ms) / 1000.0));
-  Record("stop_requested", job().message);
+}
+
+void Turn::On(const CheckpointRequested&) {
+  const bool trains = job().state == JobState::kStarting || job().state == JobState::kRunning;
+  if (!trains || !job().Current()->finished.empty()) {
+    const std::string newest = job().checkpoints.empty() ? "it has none" : "its newest is " + job().checkpoints.back().path;
+    return Refuse(fmt::format("job {} is {}{}; only a job that trains writes a checkpoint on request ({})", job().id,
+                              JobStateName(job().state), trains ? " and has finished training" : "", newest));
+  }
+  job().checkpoint_order += 1;
+  job().checkpoint_ordered = true;
+  Record("checkpoint_requested",
+         fmt::format("checkpoint requested (order {}): it is written at the next step boundary, and training goes on",
+                     job().checkpoint_order),
+         {{"order", job().checkpoint_order}});
 }
 
 void Turn::On(const ResumeRequested&) {
@@ -212,6 +272,7 @@ void Turn::On(const ResumeRequested&) {
   job().queued_ms = now_.unix_ms;
   job().ended_ms = 0;
   job().restarts = 0;
+  job().ran_ms = 0;
   Record("resumed", job().message);
 }
 
@@ -222,6 +283,12 @@ void Turn::On(const TimerFired&) {
   if (job().stop_deadline_ms > 0 && now_.monotonic_ms >= job().stop_deadline_ms) {
     Record("killing", "the processes did not leave in time and are killed");
     return Kill();
+  }
+  if (job().limit_deadline_ms > 0 && now_.monotonic_ms >= job().limit_deadline_ms && LimitCounts(job())) {
+    AskToLeave(StopTarget::kTimeLimit, "TIME_LIMIT",
+               fmt::format("it has run for its time limit of {} (resources.time_limit)",
+                           HumanDuration(job().spec->resources.time_limit_s)));
+    return Record("time_limit", job().message, {{"limit_s", job().spec->resources.time_limit_s}});
   }
   CheckHeartbeats();
 }
@@ -264,6 +331,7 @@ void Turn::On(const Recovered&) {
   if (job().publish_pending || !job().removals_pending.empty()) Publish();
   if (!HasProcesses(job().state)) return;
   ArmWorkers();
+  ArmTimeLimit(std::max<int64_t>(0, now_.unix_ms - job().Current()->started_ms));
   job().kill_sent = false;
   Record("recovered", fmt::format("the coordinator came back and looks after attempt {} again", job().Current()->number));
   if (job().state != JobState::kStopping) {

@@ -73,12 +73,14 @@ struct StopRequested {
   StopTarget target = StopTarget::kCancel;
 };
 struct ResumeRequested {};
+// Somebody wants a checkpoint now; training goes on.
+struct CheckpointRequested {};
 struct TimerFired {};  // NextDeadline has passed
 struct Recovered {};   // first event of a job after the coordinator's start
 
-using JobEvent =
-    std::variant<Submitted, StartGranted, HoldPlaced, WaitNoted, Launched, LaunchFailed, WorkerSaid, CheckpointVerified, CheckpointRejected,
-                 CheckpointPublished, AttemptExited, StopRequested, ResumeRequested, TimerFired, Recovered>;
+using JobEvent = std::variant<Submitted, StartGranted, HoldPlaced, WaitNoted, Launched, LaunchFailed, WorkerSaid,
+                              CheckpointVerified, CheckpointRejected, CheckpointPublished, AttemptExited, StopRequested,
+                              ResumeRequested, CheckpointRequested, TimerFired, Recovered>;
 
 // --- Actions ---
 struct LaunchAttempt {
@@ -98,6 +100,11 @@ struct PublishCheckpoint {
   CheckpointRecord checkpoint;
   std::vector<std::string> removals;
 };
+// Deletes what attempts below `below` left half-written, and their checkpoints that are not in `keep`. Nothing follows.
+struct SweepAttempts {
+  int below = 0;
+  std::vector<std::string> keep;  // the record's folders, relative to the output folder
+};
 // To the sender of this event.
 struct ReplyToWorker {
   CoordinatorReply reply;
@@ -108,15 +115,16 @@ struct AnswerCheckpoint {
   CoordinatorReply reply;
 };
 
-// Hosts of an attempt that went wrong: to be looked at before anything is started on them. `lost`: their ranks fell silent together.
+// Hosts of an attempt that went wrong: to be looked at before anything is started on them. `lost`: their ranks fell silent
+// together.
 struct DoubtHosts {
   std::vector<std::string> nodes;
   bool lost = false;
   std::string message;
 };
 
-using JobAction =
-    std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, ReplyToWorker, AnswerCheckpoint, DoubtHosts>;
+using JobAction = std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, SweepAttempts, ReplyToWorker,
+                               AnswerCheckpoint, DoubtHosts>;
 
 // --- Records ---
 using EventValue = std::variant<std::string, int64_t, double, bool>;

@@ -11,7 +11,7 @@
 
 namespace plateau {
 
-enum class JobCommand { kCancel, kPause, kResume };
+enum class JobCommand { kCancel, kPause, kResume, kCheckpoint };
 
 class NodeService;
 

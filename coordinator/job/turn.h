@@ -20,6 +20,7 @@ class Turn {
   void On(const AttemptExited&);
   void On(const StopRequested&);
   void On(const ResumeRequested&);
+  void On(const CheckpointRequested&);
   void On(const TimerFired&);
   void On(const Recovered&);
   // worker_turn.cpp: what workers say, and their checkpoints.
@@ -46,6 +47,10 @@ class Turn {
   void ConvictHosts(const std::vector<SilentHost>& hosts);
   void DoubtHostsOfEnd();
   void ArmWorkers();
+  void ArmTimeLimit(int64_t already_ms);
+  void AskToLeave(StopTarget target, std::string reason, std::string message);
+  void EndStopped(const std::string& how);
+  void Sweep(bool attempt_runs);
 
   void Said(const Sender& sender, const Heartbeat& message);
   void Said(const Sender& sender, const Metrics& message);

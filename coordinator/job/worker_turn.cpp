@@ -61,7 +61,12 @@ void Turn::Said(const Sender& sender, const Heartbeat& message) {
     }
     Record("running", fmt::format("all {} rank(s) of attempt {} are up", job().workers.size(), sender.attempt));
   }
-  Do(ReplyToWorker{HeartbeatReply{job().stop == StopTarget::kNone ? WorkerCommand::kContinue : WorkerCommand::kStop}});
+  HeartbeatReply reply;
+  if (job().stop != StopTarget::kNone)
+    reply.command = WorkerCommand::kStop;
+  else if (job().checkpoint_ordered)
+    reply = {WorkerCommand::kCheckpoint, job().checkpoint_order};
+  Do(ReplyToWorker{reply});
 }
 
 void Turn::Said(const Sender&, const Metrics& message) {
@@ -155,7 +160,8 @@ void Turn::On(const CheckpointVerified& event) {
                                 .path = report.path,
                                 .checksum = event.checksum,
                                 .bytes = report.bytes,
-                                .lineage = report.lineage};
+                                .lineage = report.lineage,
+                                .order = report.order};
   Retention retention =
       Retain(std::move(job().checkpoints), record, job().spec->checkpoint.keep_last, job().spec->checkpoint.keep_best);
   job().checkpoints = std::move(retention.kept);
@@ -186,10 +192,13 @@ void Turn::On(const CheckpointPublished& event) {
   if (!event.trouble.empty() && event.trouble != job().last_trouble) Record("trouble", event.trouble);
   job().last_trouble = event.trouble;
   if (job().checkpoints.empty() || job().checkpoints.back().path != event.path) return;
-  const int64_t step = job().checkpoints.back().step;
+  const int64_t step = job().checkpoints.back().step, order = job().checkpoints.back().order;
   if (job().publish_pending) {
     job().publish_pending = false;
-    Record("published", fmt::format("{} is the current checkpoint", event.path), {{"path", event.path}, {"step", step}});
+    if (order >= job().checkpoint_order) job().checkpoint_ordered = false;
+    Record("published", fmt::format("{} is the current checkpoint", event.path),
+           {{"path", event.path}, {"step", step}, {"order", order}});
+    Sweep(HasProcesses(job().state));
   } else if (!event.removed.empty()) {
     out_.durable = true;
   }

@@ -11,6 +11,7 @@
 
 #include "common/checksum.h"
 #include "tests/support/faulty_files.h"
+#include "tests/support/polling.h"
 #include "tests/support/temp_folder.h"
 
 namespace plateau::test {
@@ -111,6 +112,53 @@ TEST_F(CheckpointDeskTest, WhateverCallGoesWrongCurrentNamesAWholeCheckpointAndT
   }
 }
 
+TEST_F(CheckpointDeskTest, ASweepDeletesWhatNobodyCanUseInOldAttemptsOnly) {
+  Make("attempt-1/step-000000005");
+  Make("attempt-1/step-000000006");  // complete, and never reported
+  Make("attempt-1/step-000000007.tmp", "");
+  Make("attempt-1/step-000000008", "");  // half deleted
+  Make("attempt-2/step-000000009.tmp", "");
+  Make("attempt-2/step-000000010");
+  Make("attempt-1/notes");
+  Make("attempt-one/step-000000011");
+  for (const char* name : {"/attempt-1/metrics.jsonl", "/current.json", "/current.json.tmp-77"})
+    ASSERT_TRUE(WriteFileAtomic(real_, folder_.path() + name, "{}").has_value());
+  const auto deleted = SweepAttemptFolders(real_, folder_.path(), {2, {"attempt-1/step-000000005"}});
+  ASSERT_TRUE(deleted.has_value());
+  EXPECT_THAT(*deleted, ElementsAre("attempt-1/step-000000006", "attempt-1/step-000000007.tmp", "attempt-1/step-000000008",
+                                    "current.json.tmp-77"));
+  for (const auto& path : *deleted) EXPECT_FALSE(Exists(path)) << path;
+  for (const char* path : {"attempt-1/step-000000005/manifest.json", "attempt-2/step-000000009.tmp", "attempt-2/step-000000010",
+                           "current.json", "attempt-1/notes", "attempt-one/step-000000011", "attempt-1/metrics.jsonl"})
+    EXPECT_TRUE(Exists(path)) << path;
+}
+
+TEST_F(CheckpointDeskTest, ACompleteCheckpointOfAJobThatPublishedNoneStays) {
+  Make("attempt-1/step-000000005");
+  Make("attempt-1/step-000000006.tmp", "");
+  ASSERT_TRUE(SweepAttemptFolders(real_, folder_.path(), {2, {}}).has_value());
+  EXPECT_TRUE(Exists("attempt-1/step-000000005/manifest.json")) << "the next attempt begins with it";
+  EXPECT_FALSE(Exists("attempt-1/step-000000006.tmp"));
+}
+
+TEST_F(CheckpointDeskTest, ASweepThatFailsHalfWayLeavesNoHalfCheckpointWithAManifest) {
+  FaultyFiles files;
+  for (int at = 0;; ++at) {
+    Make("attempt-1/step-000000006");
+    files.Arm(at, Fault::kTear);
+    const auto deleted = SweepAttemptFolders(files, folder_.path(), {2, {"attempt-1/step-000000005"}});
+    const std::string left = "attempt-1/step-000000006";
+    EXPECT_TRUE(!Exists(left + "/manifest.json") || Exists(left + "/model.safetensors")) << "failed at " << at;
+    if (!files.reached()) {
+      EXPECT_TRUE(deleted.has_value());
+      EXPECT_FALSE(Exists(left));
+      EXPECT_GE(at, 2);
+      return;
+    }
+    EXPECT_FALSE(deleted.has_value()) << "failed at " << at;
+  }
+}
+
 TEST_F(CheckpointDeskTest, TheDeskAnswersWithEvents) {
   Make("attempt-1/step-1");
   std::promise<JobEvent> verified, published;
@@ -124,6 +172,11 @@ TEST_F(CheckpointDeskTest, TheDeskAnswersWithEvents) {
   task.what = Publication("attempt-1/step-1");
   ASSERT_TRUE(desk.Post(task));
   EXPECT_EQ(std::get<CheckpointPublished>(published.get_future().get()).path, "attempt-1/step-1");
+  Make("attempt-1/step-2.tmp", "");
+  task.what = SweepAttempts{2, {"attempt-1/step-1"}};
+  ASSERT_TRUE(desk.Post(task));
+  EXPECT_TRUE(Eventually([&] { return !Exists("attempt-1/step-2.tmp"); }));
+  EXPECT_TRUE(Exists("attempt-1/step-1"));
 }
 
 }  // namespace

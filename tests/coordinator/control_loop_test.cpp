@@ -1,7 +1,10 @@
 // The control loop by hand: a clock that the test turns, a launcher that only notes, a store on a real disk that can be reopened.
 #include "coordinator/control_loop.h"
 
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <sys/resource.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -259,6 +262,55 @@ TEST_F(ControlLoopTest, CommandsAnswer) {
   EXPECT_EQ(State("small-1"), JobState::kCancelled);
   EXPECT_EQ((*Command("small-1", JobCommand::kResume))->state, JobState::kQueued);
   EXPECT_THAT(launcher_.started, ElementsAre("small-1/1", "small-1/2"));
+}
+
+// In a process of its own: RocksDB aborts when it closes a log that could not grow.
+TEST_F(ControlLoopTest, ATimerThatCannotBeStoredIsTriedAgainOnceASecond) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto on_a_full_disk = [this] {
+    Submit({.spec = Spec()}).value();
+    for (const int rank : {0, 1}) Say("small-1", rank, Heartbeat{1, "data"});
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+    Wait(10'000);                                               // the hang verdict is due
+    if (State("small-1") != JobState::kRunning) std::_Exit(1);  // something happened that is not stored
+    if (loop_->NextWakeMs() != clock_.MonotonicMs() + ControlLoop::kStoreRetryMs) std::_Exit(2);
+    Wait(999);
+    if (loop_->NextWakeMs() != clock_.MonotonicMs() + 1) std::_Exit(3);  // it was tried before its time
+    Wait(1);
+    if (loop_->NextWakeMs() != clock_.MonotonicMs() + ControlLoop::kStoreRetryMs) std::_Exit(4);
+    std::_Exit(launcher_.killed.empty() ? 0 : 5);
+  };
+  EXPECT_EXIT(on_a_full_disk(), ::testing::ExitedWithCode(0), "");
+}
+
+TEST_F(ControlLoopTest, ACheckpointIsOrderedByCommandAndSurvivesARestart) {
+  Submit({.spec = Spec()}).value();
+  ASSERT_TRUE(Command("small-1", JobCommand::kCheckpoint).has_value());
+  Reopen();
+  EXPECT_EQ(loop_->Find("small-1")->checkpoint_order, 1);
+  EXPECT_TRUE(loop_->Find("small-1")->checkpoint_ordered);
+}
+
+TEST_F(ControlLoopTest, AJobPausesAtItsTimeLimitAcrossARestartOfTheCoordinator) {
+  JobSpec spec = *Spec();
+  spec.resources.time_limit_s = 60;
+  spec.fault.hang_timeout_s = 3'600;
+  Submit({.spec = std::make_shared<const JobSpec>(spec)}).value();
+  Wait(30'000);
+  Reopen();
+  for (const int rank : {0, 1}) Say("small-1", rank, Heartbeat{1, "data"});
+  EXPECT_EQ(loop_->NextWakeMs(), clock_.MonotonicMs() + 30'000);
+  Wait(30'000);
+  EXPECT_EQ(State("small-1"), JobState::kStopping);
+  Reopen();
+  Say("small-1", 0, Finished{5, "STOPPED"});
+  Exit("small-1", 0);
+  EXPECT_EQ(State("small-1"), JobState::kPaused);
+  Reopen();
+  EXPECT_EQ(loop_->Find("small-1")->reason, "TIME_LIMIT");
+  EXPECT_EQ(loop_->Find("small-1")->ran_ms, 60'000);
 }
 
 TEST_F(ControlLoopTest, EachEventIsAnnounced) {

@@ -242,6 +242,7 @@ TEST(Daemon, AKilledGangIsRelaunchedAndTheOldTokenIsWorthless) {
 
 TEST(Daemon, ARestartedCoordinatorFindsItsJobItsWorkersAndItsDecisions) {
   CoordinatorHome home;
+  home.PinPorts();
   auto daemon = home.Start();
   PostJson(*daemon, "/v1/jobs", home.Spec().dump());
   auto rank = std::make_unique<FakeRank>(home, *daemon, "small-1", 1);
@@ -263,6 +264,43 @@ TEST(Daemon, ARestartedCoordinatorFindsItsJobItsWorkersAndItsDecisions) {
   rank->Ask(Finished{21, "STOPPED"});
   ::kill(supervisor.at("mpirun_pid").get<pid_t>(), SIGTERM);
   EXPECT_TRUE(ReachesState(*daemon, "small-1", "CANCELLED"));
+}
+
+TEST(Daemon, ACheckpointIsOrderedFromARunningJobAndToldWhenItIsPublished) {
+  CoordinatorHome home;
+  const auto daemon = home.Start();
+  PostJson(*daemon, "/v1/jobs", home.Spec().dump());
+  FakeRank rank(home, *daemon, "small-1", 1);
+  rank.Ask(kBeat);
+  const auto ordered = PostJson(*daemon, "/v1/jobs/small-1/checkpoint");
+  ASSERT_EQ(ordered.status, 202) << ordered.body;
+  EXPECT_EQ(json::parse(ordered.body).at("checkpoint_order"), (json{{"number", 1}, {"open", true}}));
+  const auto reply = std::get<HeartbeatReply>(rank.Ask(kBeat));
+  EXPECT_EQ(reply.command, WorkerCommand::kCheckpoint);
+  home.Write("runs/small-1/attempt-1/step-000000020/manifest.json", "{}");
+  rank.Ask(CheckpointReport{.step = 20, .path = "attempt-1/step-000000020", .bytes = 2, .order = reply.order});
+  EXPECT_EQ(std::get<HeartbeatReply>(rank.Ask(kBeat)).command, WorkerCommand::kContinue);
+  EXPECT_EQ(GetJson(*daemon, "/v1/jobs/small-1").at("checkpoint_order").at("open"), false);
+  EXPECT_EQ(PostJson(*daemon, "/v1/jobs/small-1/pause").status, 202);
+  EXPECT_EQ(PostJson(*daemon, "/v1/jobs/small-1/checkpoint").status, 409);
+}
+
+TEST(Daemon, AWorkersLeftOversGoWhenItsAttemptIsOver) {
+  CoordinatorHome home;
+  const auto daemon = home.Start();
+  PostJson(*daemon, "/v1/jobs", home.Spec().dump());
+  FakeRank rank(home, *daemon, "small-1", 1);
+  home.Write("runs/small-1/attempt-1/step-000000020/manifest.json", "{}");
+  rank.Ask(kBeat);
+  rank.Ask(CheckpointReport{.step = 20, .path = "attempt-1/step-000000020", .bytes = 2});
+  home.Write("runs/small-1/attempt-1/step-000000021/manifest.json", "{}");        // it died before it could report this one,
+  home.Write("runs/small-1/attempt-1/step-000000022.tmp/model.safetensors", "");  // and while it wrote that one
+  const auto supervisor = home.WaitForJson("state/jobs/small-1/attempt-1/supervisor.json");
+  ::kill(supervisor.at("mpirun_pid").get<pid_t>(), SIGKILL);
+  for (const char* left : {"step-000000021", "step-000000022.tmp"})
+    EXPECT_TRUE(Eventually([&] { return !std::filesystem::exists(home.path(fmt::format("runs/small-1/attempt-1/{}", left))); }))
+        << left;
+  EXPECT_TRUE(std::filesystem::exists(home.path("runs/small-1/attempt-1/step-000000020/manifest.json")));
 }
 
 TEST(Daemon, AnAttemptThatEndedWhileNobodyLookedIsAccountedFor) {

@@ -223,6 +223,142 @@ TEST(Machine, PauseEndsPausedAndResumeQueuesAgainWithItsRestartsBack) {
   EXPECT_EQ(t.job.Current()->number, 3);
 }
 
+TEST(Machine, AtItsTimeLimitAJobWritesACheckpointAndPauses) {
+  JobSpec spec = SmallSpec();
+  spec.resources.time_limit_s = 100;
+  spec.fault.hang_timeout_s = 1'000;
+  JobUnderTest t(spec);
+  t.Run();
+  ASSERT_EQ(NextDeadline(t.job, t.limits), t.now.monotonic_ms + 100'000);
+  t.Wait(40'000);
+  t.Exit(1);  // 40 s of running; the restart delay does not count
+  t.Wait(3'000);
+  t.Tell(TimerFired{});
+  t.Run();
+  EXPECT_EQ(t.job.limit_deadline_ms, t.now.monotonic_ms + 60'000);
+  t.Wait(59'999);
+  t.Tell(TimerFired{});
+  EXPECT_EQ(t.job.state, JobState::kRunning);
+  t.Wait(1);
+  t.Tell(TimerFired{});
+  EXPECT_EQ(t.job.state, JobState::kStopping);
+  EXPECT_EQ(FindReply<HeartbeatReply>(t.Say(0, Heartbeat{5, "forward"}))->command, WorkerCommand::kStop);
+  EXPECT_EQ(NextDeadline(t.job, t.limits), t.now.monotonic_ms + t.limits.stop_grace_ms) << "the limit is over and done with";
+  t.Say(0, Finished{6, "STOPPED"});
+  t.Exit(0);
+  EXPECT_EQ(t.job.state, JobState::kPaused);
+  EXPECT_EQ(t.job.reason, "TIME_LIMIT");
+  EXPECT_THAT(t.job.message, HasSubstr("1m 40s"));
+  EXPECT_THAT(t.history, Contains("time_limit"));
+  t.Tell(ResumeRequested{});
+  t.Run();
+  EXPECT_EQ(t.job.limit_deadline_ms, t.now.monotonic_ms + 100'000) << "as long again";
+}
+
+TEST(Machine, ACrashAtTheTimeLimitIsNotRestarted) {
+  JobSpec spec = SmallSpec();
+  spec.resources.time_limit_s = 100;
+  JobUnderTest t(spec);
+  t.Run();
+  t.Wait(100'000);
+  t.Exit(137);
+  EXPECT_EQ(t.job.state, JobState::kPaused);
+  EXPECT_EQ(t.job.reason, "TIME_LIMIT");
+}
+
+TEST(Machine, TheTimeLimitCountsOnWhileTheCoordinatorIsAway) {
+  JobSpec spec = SmallSpec();
+  spec.resources.time_limit_s = 100;
+  JobUnderTest t(spec);
+  t.Run();
+  t.now = {t.now.unix_ms + 70'000, 10};  // another boot
+  t.Tell(Recovered{});
+  EXPECT_EQ(t.job.limit_deadline_ms, 10 + 30'000);
+  t.now = {t.now.unix_ms + 500'000, 20};
+  t.Tell(Recovered{});
+  t.Wait(1);
+  t.Tell(TimerFired{});
+  EXPECT_EQ(t.job.reason, "TIME_LIMIT");
+}
+
+TEST(Machine, ACancelDuringTheStopAtTheTimeLimitCancels) {
+  JobSpec spec = SmallSpec();
+  spec.resources.time_limit_s = 5;
+  JobUnderTest t(spec);
+  t.Run();
+  t.Wait(5'000);
+  t.Tell(TimerFired{});
+  t.Tell(StopRequested{StopTarget::kCancel});
+  EXPECT_EQ(t.job.stop_deadline_ms, t.now.monotonic_ms + t.limits.stop_grace_ms);
+  t.Say(0, Finished{6, "STOPPED"});
+  t.Exit(0);
+  EXPECT_EQ(t.job.state, JobState::kCancelled);
+}
+
+TEST(Machine, ACheckpointIsOrderedByNumberUntilItIsPublished) {
+  JobUnderTest t;
+  EXPECT_THAT(t.Tell(CheckpointRequested{}).refusal, HasSubstr("is QUEUED"));
+  t.Run();
+  EXPECT_EQ(FindReply<HeartbeatReply>(t.Say(0, Heartbeat{5, "data"}))->command, WorkerCommand::kContinue);
+  EXPECT_TRUE(t.Tell(CheckpointRequested{}).durable);
+  for (int i = 0; i < 2; ++i) {
+    const auto beat = t.Say(0, Heartbeat{5, "data"});
+    EXPECT_EQ(FindReply<HeartbeatReply>(beat)->command, WorkerCommand::kCheckpoint);
+    EXPECT_EQ(FindReply<HeartbeatReply>(beat)->order, 1);
+  }
+  t.Exit(137);  // before it was obeyed: the next attempt is told
+  t.Wait(1'000);
+  t.Tell(TimerFired{});
+  t.Run();
+  EXPECT_EQ(FindReply<HeartbeatReply>(t.Say(0, Heartbeat{5, "data"}))->order, 1);
+  const auto publish = [&](int64_t step, int64_t order) {
+    const CheckpointReport report{.step = step, .path = fmt::format("attempt-2/step-{:09}", step), .order = order};
+    t.Tell(CheckpointVerified{2, report, "00"});
+    return t.Tell(CheckpointPublished{report.path, {}, {}});
+  };
+  publish(6, 0);
+  EXPECT_TRUE(t.job.checkpoint_ordered) << "that one was begun before the order was heard";
+  t.Tell(CheckpointRequested{});
+  publish(7, 1);
+  EXPECT_TRUE(t.job.checkpoint_ordered) << "order 2 came meanwhile";
+  const auto published = publish(8, 2);
+  EXPECT_EQ(published.events.front().fields.back(), (std::pair<std::string, EventValue>{"order", int64_t{2}}));
+  EXPECT_FALSE(t.job.checkpoint_ordered);
+  EXPECT_EQ(FindReply<HeartbeatReply>(t.Say(0, Heartbeat{8, "data"}))->command, WorkerCommand::kContinue);
+}
+
+TEST(Machine, AnOrderForACheckpointEndsWithTheJob) {
+  JobUnderTest t;
+  t.Run();
+  t.Tell(CheckpointRequested{});
+  t.Tell(StopRequested{StopTarget::kPause});
+  EXPECT_EQ(FindReply<HeartbeatReply>(t.Say(0, Heartbeat{5, "data"}))->command, WorkerCommand::kStop);
+  EXPECT_THAT(t.Tell(CheckpointRequested{}).refusal, HasSubstr("STOPPING"));
+  t.Say(0, Finished{6, "STOPPED"});
+  t.Exit(0);
+  t.Tell(ResumeRequested{});
+  t.Run();
+  EXPECT_EQ(FindReply<HeartbeatReply>(t.Say(0, Heartbeat{6, "data"}))->command, WorkerCommand::kContinue);
+  t.Say(0, Finished{9, "MAX_STEPS"});
+  EXPECT_THAT(t.Tell(CheckpointRequested{}).refusal, HasSubstr("has finished training"));
+}
+
+TEST(Machine, WhatOldAttemptsLeftIsSweptAndNeverTheCurrentAttempt) {
+  JobUnderTest t;
+  const auto first = t.Tell(StartGranted{"secret", {0, 1}});
+  ASSERT_NE(FindAction<SweepAttempts>(first), nullptr);
+  EXPECT_EQ(FindAction<SweepAttempts>(first)->below, 1);
+  t.Beat();
+  t.Tell(CheckpointVerified{1, CheckpointReport{.step = 5, .path = "attempt-1/step-000000005"}, "00"});
+  const auto published = t.Tell(CheckpointPublished{"attempt-1/step-000000005", {}, {}});
+  ASSERT_NE(FindAction<SweepAttempts>(published), nullptr);
+  EXPECT_EQ(FindAction<SweepAttempts>(published)->below, 1);
+  EXPECT_THAT(FindAction<SweepAttempts>(published)->keep, ElementsAre("attempt-1/step-000000005"));
+  const auto ended = t.Exit(137);
+  ASSERT_NE(FindAction<SweepAttempts>(ended), nullptr);
+  EXPECT_EQ(FindAction<SweepAttempts>(ended)->below, 2) << "no process of attempt 1 is left";
+}
+
 TEST(Machine, AStopRacingWithTheNaturalEndCompletes) {
   JobUnderTest t;
   t.Run();

@@ -2,11 +2,15 @@
 // test.
 #pragma once
 
+#include <arpa/inet.h>
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -55,6 +59,19 @@ class CoordinatorHome {
     Write(name, "#!/bin/bash\n" + body + "\n");
     ::chmod(path(name).c_str(), 0755);
   }
+  // Port 0 then means the same free ports at every start, below those that the system gives to others between two starts.
+  void PinPorts() const {
+    static std::atomic<int> next{10'000 + static_cast<int>(::getpid()) % 10'000};
+    const auto take = [] {
+      while (!IsFree(next)) ++next;
+      return next++;
+    };
+    const nlohmann::json last{{"http", fmt::format("http://127.0.0.1:{}", take())},
+                              {"link", fmt::format("tcp://127.0.0.1:{}", take())},
+                              {"zmq", fmt::format("tcp://127.0.0.1:{}", take())},
+                              {"pid", 0}};
+    Write("state/endpoints.json", last.dump());
+  }
   // A file that another process writes atomically.
   nlohmann::json WaitForJson(const std::string& name) const {
     EXPECT_TRUE(Eventually([&] { return std::filesystem::exists(path(name)); })) << name;
@@ -80,6 +97,16 @@ class CoordinatorHome {
   DaemonOptions options;
 
  private:
+  static bool IsFree(int port) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    const bool free = ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    ::close(fd);
+    return free;
+  }
   static void EndAttempt(const std::filesystem::path& attempt) {
     const auto ended = [&] { return std::filesystem::exists(attempt / "exit.json"); };
     Eventually([&] { return ended() || std::filesystem::exists(attempt / "supervisor.json"); }, 5'000);
