@@ -18,6 +18,7 @@
 #include "coordinator/http/api.h"
 #include "coordinator/http/http_server.h"
 #include "coordinator/launch/local_launcher.h"
+#include "coordinator/link/request_server.h"
 
 namespace plateau {
 namespace {
@@ -72,6 +73,12 @@ std::vector<std::string> LocalNames() {
   return {kLocalNode, "127.0.0.1", name, name.substr(0, name.find('.'))};
 }
 
+// Where the ZeroMQ door is when nobody said it: beside HTTP, and free where that one is.
+std::string ZmqBeside(const std::string& http) {
+  const std::string host = http.substr(0, http.rfind(':'));
+  return host + (http.ends_with(":0") ? ":0" : ":7082");
+}
+
 // Starts something that listens: first where it listened last, then on any free port.
 template <typename Listen>
 auto ListenAgain(const std::string& preferred, const std::string& address, Listen listen) {
@@ -96,12 +103,14 @@ struct Daemon::Parts {
   std::unique_ptr<Api> api;
   std::thread loop_thread;
   std::unique_ptr<HttpServer> http;
+  std::unique_ptr<RequestServer> requests;
 
   ~Parts() {
     if (loop_thread.joinable()) {
       loop->Stop();
       loop_thread.join();
     }
+    requests.reset();
     http.reset();
     link.reset();
     launcher.reset();
@@ -114,6 +123,7 @@ Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Daemon::~Daemon() = default;
 const std::string& Daemon::http_endpoint() const { return parts_->http->endpoint(); }
 const std::string& Daemon::link_endpoint() const { return parts_->link->endpoint(); }
+const std::string& Daemon::zmq_endpoint() const { return parts_->requests->endpoint(); }
 Service& Daemon::service() { return *parts_->loop; }
 
 Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std::span<const WebAsset> assets) {
@@ -162,15 +172,29 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   parts->api = std::make_unique<Api>(loop, files, assets);
   const auto listen_http = [&](const std::string& address) {
     return HttpServer::Listen(
-        HttpServerOptions{.address = address},
+        HttpServerOptions{.address = address, .allowed_origins = options.allowed_origins},
         [api = parts->api.get()](ApiRequest request, ApiRespond respond) { api->Handle(std::move(request), std::move(respond)); });
   };
   PLATEAU_ASSIGN(parts->http, ListenAgain(WithLastPort(files, state, "http", options.http), options.http, listen_http));
   parts->api->Attach(parts->http->io());
+  // One thread runs the API, whichever door a request came in by.
+  const auto listen_zmq = [&](const std::string& address) {
+    return RequestServer::Start(RequestServerOptions{.address = address},
+                                [api = parts->api.get(), &io = parts->http->io()](ApiRequest request, ApiRespond respond) {
+                                  io.Post([api, request = std::move(request), respond = std::move(respond)]() mutable {
+                                    api->Handle(std::move(request), std::move(respond));
+                                  });
+                                });
+  };
+  const std::string zmq = options.zmq.empty() ? ZmqBeside(options.http) : options.zmq;
+  PLATEAU_ASSIGN(parts->requests, ListenAgain(WithLastPort(files, state, "zmq", zmq), zmq, listen_zmq));
   PLATEAU_TRY(loop.Recover({parts->launcher.get(), parts->link.get(), parts->desk.get(), parts->prober.get()},
                            parts->link->endpoint(), RemoteLink(parts->link->endpoint(), options.link_advertise, HostName())));
 
-  const nlohmann::ordered_json endpoints{{"http", parts->http->endpoint()}, {"link", parts->link->endpoint()}, {"pid", ::getpid()}};
+  const nlohmann::ordered_json endpoints{{"http", parts->http->endpoint()},
+                                         {"link", parts->link->endpoint()},
+                                         {"zmq", parts->requests->endpoint()},
+                                         {"pid", ::getpid()}};
   PLATEAU_TRY(WriteFileAtomic(files, state + "/endpoints.json", endpoints.dump(1) + "\n"));
   parts->loop_thread = std::thread([&loop] { loop.Run(); });
   parts->http->Run();

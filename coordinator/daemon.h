@@ -1,4 +1,5 @@
-// The coordinator put together: state folder, store, control loop, launcher, link, HTTP. main and the tests start it the same way.
+// The coordinator put together: state folder, store, control loop, launcher, link, HTTP, ZeroMQ. main and the tests start it the
+// same way.
 #pragma once
 
 #include <memory>
@@ -19,10 +20,12 @@ struct DaemonOptions {
   std::string hostfile;                 // Open MPI's: the hosts to use, besides the nodes of the store; empty: none
   std::string rsh_agent = "ssh";        // how other hosts are reached, with its options
   int64_t probe_timeout_ms = 10'000;    // of one answer of a host
+  std::string zmq;                      // REST over ZeroMQ; empty: the host of `http` with port 7082, or 0 where http has port 0
   std::string program;                  // plateau-coordinator itself: its `supervise` verb runs the attempts
   std::string worker;                   // plateau-worker
   std::string mpirun = "mpirun";
-  int cores = 0;  // offered to jobs; 0: the machine's
+  std::vector<std::string> allowed_origins;  // of web pages that may command it besides its own
+  int cores = 0;                             // offered to jobs; 0: the machine's
   bool allow_oversubscribe = true;
   MachineLimits limits;
   int64_t kill_grace_ms = 5'000;
@@ -37,6 +40,7 @@ class Daemon {
 
   const std::string& http_endpoint() const;
   const std::string& link_endpoint() const;
+  const std::string& zmq_endpoint() const;
   Service& service();
 
  private:

@@ -51,8 +51,8 @@ int Serve(const DaemonOptions& options) {
     std::cerr << "plateau-coordinator: " << daemon.error().message << "\n";
     return ExitCode(daemon.error().code);
   }
-  LogInfo("REST and web page on {}, worker link on {}, state in {}", (*daemon)->http_endpoint(), (*daemon)->link_endpoint(),
-          options.state_folder);
+  LogInfo("REST and web page on {}, over ZeroMQ on {}, worker link on {}, state in {}", (*daemon)->http_endpoint(),
+          (*daemon)->zmq_endpoint(), (*daemon)->link_endpoint(), options.state_folder);
   int signal = 0;
   ::sigwait(&stop, &signal);
   const size_t running = (*daemon)->service().CheckHealth().running;
@@ -83,6 +83,11 @@ int Main(int argc, char** argv) {
       ->check(CLI::ExistingFile);
   app.add_option("--rsh-agent", options.rsh_agent, "How other hosts are reached: a program and its options, run as AGENT HOST COMMAND")
       ->capture_default_str();
+  app.add_option(
+      "--zmq", options.zmq,
+      "Address of the same interface over ZeroMQ, IP:PORT (default: port 7082 beside --http; any free one when that has port 0)");
+  app.add_option("--allow-origin", options.allowed_origins,
+                 "Origin of web pages that may command it besides its own, such as https://plateau.example (repeatable)");
   app.add_option("--worker", options.worker, "The plateau-worker program (default: beside this one)");
   app.add_option("--mpirun", options.mpirun, "The mpirun program")->capture_default_str();
   app.add_option("--cores", options.cores, "Cores offered to jobs (default: the machine's)")->check(CLI::PositiveNumber);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/text.h"
+#include "coordinator/cli/zmq_client.h"
 
 namespace plateau {
 namespace {
@@ -55,11 +56,15 @@ Status ToStatus(const ClientResponse& response, const std::string& target) {
   return Fail(CodeOf(response.status), "{}", text);
 }
 
+Result<ClientResponse> ApiClient::Send(const ClientRequest& request) const {
+  return endpoint_.zmq ? SendZmq(endpoint_, request) : SendHttp(endpoint_, request);
+}
+
 Result<ClientResponse> ApiClient::GetRaw(const std::string& target, int timeout_ms) const {
   ClientRequest request;
   request.target = target;
   request.timeout_ms = timeout_ms;
-  return SendHttp(endpoint_, request);
+  return Send(request);
 }
 
 Result<Json> ApiClient::Get(const std::string& target, int timeout_ms) const {
@@ -74,7 +79,7 @@ Result<Json> ApiClient::Post(const std::string& target, const std::string& body,
   request.target = target;
   request.body = body;
   request.headers = headers;
-  PLATEAU_ASSIGN(const auto response, SendHttp(endpoint_, request));
+  PLATEAU_ASSIGN(const auto response, Send(request));
   return ReadJson(response, endpoint_.Url() + target);
 }
 

@@ -1,4 +1,4 @@
-// The coordinator's REST interface as calls: JSON in, JSON or an Error out.
+// The coordinator's REST interface as calls, over HTTP or ZeroMQ: JSON in, JSON or an Error out.
 #pragma once
 
 #include <map>
@@ -32,6 +32,8 @@ class ApiClient {
   const Endpoint& endpoint() const { return endpoint_; }
 
  private:
+  Result<ClientResponse> Send(const ClientRequest& request) const;
+
   Endpoint endpoint_;
 };
 

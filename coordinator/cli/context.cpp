@@ -39,7 +39,8 @@ void CliContext::PrintJson(const nlohmann::ordered_json& value) const {
 
 void AddConnectionOptions(CLI::App& command, CliContext& context) {
   command.add_option("--endpoint", context.endpoint_url,
-                     "Coordinator's address, such as http://127.0.0.1:7080 (default: $PLATEAU_ENDPOINT, "
+                     "Coordinator's address, such as http://127.0.0.1:7080, or tcp://127.0.0.1:7082 for ZeroMQ (default: "
+                     "$PLATEAU_ENDPOINT, "
                      "else the coordinator of the state folder)");
   command.add_option("--state", context.state_folder,
                      "State folder of a local coordinator (default: $PLATEAU_STATE or ~/.local/state/plateau)");

@@ -110,24 +110,27 @@ Result<ClientResponse> SendHttp(const Endpoint& endpoint, const ClientRequest& r
 
 std::string Endpoint::Url() const {
   const bool v6 = host.find(':') != std::string::npos;
-  return "http://" + (v6 ? "[" + host + "]" : host) + ":" + port;
+  return std::string(zmq ? "tcp://" : "http://") + (v6 ? "[" + host + "]" : host) + ":" + port;
 }
 
 Result<Endpoint> ParseEndpoint(const std::string& url) {
-  constexpr std::string_view kScheme = "http://";
-  std::string rest = url.starts_with(kScheme) ? url.substr(kScheme.size()) : url;
+  constexpr std::string_view kHttp = "http://", kTcp = "tcp://";
+  const bool zmq = url.starts_with(kTcp);
+  std::string rest = zmq ? url.substr(kTcp.size()) : url.starts_with(kHttp) ? url.substr(kHttp.size()) : url;
   while (!rest.empty() && rest.back() == '/') rest.pop_back();
   const auto refuse = [&](const char* why) {
-    return Fail(ErrorCode::kInvalidInput, "endpoint \"{}\": {}; write it as http://127.0.0.1:7080", url, why);
+    return Fail(ErrorCode::kInvalidInput, "endpoint \"{}\": {}; write it as http://127.0.0.1:7080 or tcp://127.0.0.1:7082", url,
+                why);
   };
-  if (rest.find("://") != std::string::npos) return refuse("only http:// is spoken");
+  if (rest.find("://") != std::string::npos) return refuse("only http:// and tcp:// (ZeroMQ) are spoken");
   Endpoint endpoint;
+  endpoint.zmq = zmq;
   const bool bracketed = rest.starts_with("[");
   const size_t host_end = bracketed ? rest.find(']') : rest.find(':');
   if (bracketed && host_end == std::string::npos) return refuse("the bracket is not closed");
   endpoint.host = bracketed ? rest.substr(1, host_end - 1) : rest.substr(0, host_end);
   std::string tail = host_end == std::string::npos ? "" : rest.substr(host_end + (bracketed ? 1 : 0));
-  endpoint.port = tail.empty() ? "7080" : tail.substr(1);
+  endpoint.port = tail.empty() ? (zmq ? "7082" : "7080") : tail.substr(1);
   const bool digits = !endpoint.port.empty() && endpoint.port.size() <= 5 &&
                       std::all_of(endpoint.port.begin(), endpoint.port.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (endpoint.host.empty() || endpoint.host.find('/') != std::string::npos) return refuse("there is no host in it");

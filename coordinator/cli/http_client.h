@@ -24,14 +24,16 @@ struct ClientResponse {
 
 inline constexpr size_t kMaxBodyBytes = size_t{256} << 20;
 
-// Host and port of a coordinator: "http://127.0.0.1:7080". A value.
+// Where a coordinator is: "http://127.0.0.1:7080", or "tcp://127.0.0.1:7082" for the same requests over ZeroMQ. A value.
 struct Endpoint {
   std::string host;
   std::string port;
+  bool zmq = false;
   std::string Url() const;
 };
 
-// Accepts "http://host:port", "host:port" and "http://[::1]:7080"; a missing port is 7080. kInvalidInput says what is wrong.
+// Accepts "http://host:port", "host:port", "http://[::1]:7080" and "tcp://host:port"; a missing port is 7080, and 7082 with tcp://.
+// kInvalidInput says what is wrong.
 Result<Endpoint> ParseEndpoint(const std::string& url);
 
 // Sends one request over a connection of its own and waits for the answer. kUnavailable when nobody listens or the peer goes

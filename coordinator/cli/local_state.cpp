@@ -68,6 +68,7 @@ Result<LocalEndpoints> ReadEndpoints(const std::string& state_folder) {
   LocalEndpoints endpoints;
   endpoints.http = json["http"];
   endpoints.link = json.value("link", "");
+  endpoints.zmq = json.value("zmq", "");
   endpoints.pid = json.value("pid", 0);
   return endpoints;
 }

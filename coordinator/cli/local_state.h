@@ -12,6 +12,7 @@ namespace plateau {
 struct LocalEndpoints {
   std::string http;  // "http://127.0.0.1:7080"
   std::string link;  // "tcp://127.0.0.1:7081"
+  std::string zmq;   // "tcp://127.0.0.1:7082"
   pid_t pid = 0;
 };
 

@@ -1,6 +1,8 @@
 // Targets taken apart, problems written down.
 #include "coordinator/http/api_message.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace plateau {
@@ -44,8 +46,10 @@ bool ForEachPiece(std::string_view text, char separator, Visit visit) {
 const char* Title(int status) {
   switch (status) {
     case 400: return "Bad request";
+    case 403: return "Forbidden";
     case 404: return "Not found";
     case 405: return "Method not allowed";
+    case 408: return "Request timeout";
     case 409: return "Conflict";
     case 413: return "Body too large";
     case 415: return "Unsupported media type";
@@ -79,6 +83,30 @@ bool ParseTarget(const std::string& target, std::vector<std::string>& path, std:
     query[name] = value;
     return true;
   });
+}
+
+std::string LowerMediaType(std::string_view header) {
+  std::string type(header.substr(0, header.find(';')));
+  while (!type.empty() && type.back() == ' ') type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return type;
+}
+
+int JsonNestingDepth(std::string_view text) {
+  int depth = 0, deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string && c == '\\')
+      ++i;
+    else if (c == '"')
+      in_string = !in_string;
+    else if (!in_string && (c == '[' || c == '{'))
+      deepest = std::max(deepest, ++depth);
+    else if (!in_string && (c == ']' || c == '}'))
+      --depth;
+  }
+  return deepest;
 }
 
 ApiResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field) {

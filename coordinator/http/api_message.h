@@ -1,9 +1,10 @@
-// Requests and responses as the API sees them, free of any HTTP library.
+// Requests and responses as the API sees them, whatever carried them (HTTP, ZeroMQ).
 #pragma once
 
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,13 @@ using ApiRespond = std::function<void(ApiResponse)>;
 
 // Splits and decodes a target into path and query. False: bad percent encoding or no leading slash.
 bool ParseTarget(const std::string& target, std::vector<std::string>& path, std::map<std::string, std::string>& query);
+
+// "application/json" of "Application/JSON; charset=utf-8".
+std::string LowerMediaType(std::string_view header);
+
+// How deep brackets and braces are nested outside of strings. Known before parsing, because JSON values are copied and freed
+// recursively.
+int JsonNestingDepth(std::string_view text);
 
 // An RFC 9457 problem document; `field` names the field of the job specification at fault, when there is one.
 ApiResponse Problem(int status, const std::string& detail, const std::string& instance, const std::string& field = {});

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <set>
 #include <thread>
+#include <unistd.h>
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -15,6 +16,7 @@
 #include <boost/beast/http.hpp>
 
 #include "common/log.h"
+#include "coordinator/http/origin.h"
 
 namespace plateau {
 namespace {
@@ -24,14 +26,13 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
-std::string LowerMediaType(std::string_view header) {
-  std::string type(header.substr(0, header.find(';')));
-  while (!type.empty() && type.back() == ' ') type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return type;
-}
-
 std::string Text(beast::string_view view) { return std::string(view.data(), view.size()); }
+
+std::string HostName() {
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
 
 }  // namespace
 
@@ -52,6 +53,7 @@ class HttpServer::Impl final : public IoThread, public std::enable_shared_from_t
   void Accept();
 
   HttpServerOptions options_;
+  const std::string host_name_ = HostName();
   Handler handler_;
   asio::io_context context_{1};
   tcp::acceptor acceptor_;
@@ -63,7 +65,7 @@ class HttpServer::Impl final : public IoThread, public std::enable_shared_from_t
 // One connection, in the server's set until it ends.
 class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Impl& server, tcp::socket socket) : server_(server), stream_(std::move(socket)) {}
+  Session(Impl& server, tcp::socket socket) : server_(server), stream_(std::move(socket)), timer_(stream_.get_executor()) {}
 
   void Start(bool refused) {
     if (!refused) return ReadHeader(server_.options_.read_timeout_ms);
@@ -77,23 +79,43 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     parser_->body_limit(server_.options_.max_body_bytes);
     parser_->header_limit(server_.options_.max_header_bytes);
     head_ = false;
-    stream_.expires_after(std::chrono::milliseconds(timeout_ms));
+    Await(timeout_ms);
     http::async_read_header(stream_, buffer_, *parser_,
                             [self = shared_from_this()](beast::error_code error, size_t) { self->OnHeader(error); });
   }
 
+  // Gives the reading that begins now its time. The stream's own timeout would close the socket, and nothing could be said any
+  // more.
+  void Await(int64_t timeout_ms) {
+    late_ = false;
+    stream_.expires_never();
+    timer_.expires_after(std::chrono::milliseconds(timeout_ms));
+    timer_.async_wait([self = shared_from_this(), waited = ++waits_](beast::error_code error) {
+      if (error || waited != self->waits_) return;
+      self->late_ = true;
+      self->stream_.cancel();
+    });
+  }
+
+  // What was awaited has come.
+  void Arrived() {
+    ++waits_;
+    timer_.cancel();
+  }
+
   void OnHeader(beast::error_code error) {
+    Arrived();
     if (error) return Broken(error);
     version_ = parser_->get().version();
     keep_alive_ = parser_->get().keep_alive();
-    stream_.expires_after(std::chrono::milliseconds(server_.options_.read_timeout_ms));
+    Await(server_.options_.read_timeout_ms);
     if (!beast::iequals(parser_->get()[http::field::expect], "100-continue")) return ReadBody();
     continue_ = {};
     continue_.version(11);
     continue_.result(http::status::continue_);
     http::async_write(stream_, continue_, [self = shared_from_this()](beast::error_code failed, size_t) {
       if (failed)
-        self->End();
+        self->Broken(failed);
       else
         self->ReadBody();
     });
@@ -101,6 +123,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   void ReadBody() {
     http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, size_t) {
+      self->Arrived();
       if (error)
         self->Broken(error);
       else
@@ -108,10 +131,12 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     });
   }
 
-  // A request that cannot be read: said when something can still be said (a timeout has closed the socket), then the connection
-  // closes.
+  // A request that cannot be read: the client is told, then the connection closes. An idle connection closes without a word.
   void Broken(beast::error_code error) {
+    Arrived();
     keep_alive_ = false;
+    if (late_ && (parser_->got_some() || buffer_.size() > 0))
+      return Write(Problem(408, "the request did not arrive in time; send it again, all of it at once", "/"));
     if (error == http::error::body_limit)
       return Write(Problem(413, fmt::format("the body is larger than {} bytes", server_.options_.max_body_bytes), "/"));
     if (error == http::error::header_limit)
@@ -132,8 +157,15 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     request.content_type = LowerMediaType(Text(message[http::field::content_type]));
     request.idempotency_key = Text(message["Idempotency-Key"]);
     request.body = std::move(message.body());
-    stream_.expires_never();
     const std::string target = request.target;
+    if (const auto origin = message.find(http::field::origin);
+        origin != message.end() &&
+        !IsOwnOrigin(Text(origin->value()), Text(message[http::field::host]), server_.host_name_, server_.options_.allowed_origins))
+      return Write(Problem(403,
+                           fmt::format("the request comes from a web page of {}, which is not this coordinator's; start the "
+                                       "coordinator with --allow-origin {} if that page may command it",
+                                       Text(origin->value()), Text(origin->value())),
+                           target));
     if (!ParseTarget(target, request.path, request.query)) return Write(Problem(400, "the request target cannot be read", target));
     auto respond = [session = weak_from_this(), server = server_.weak_from_this()](ApiResponse response) {
       const auto alive = server.lock();
@@ -187,10 +219,16 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     });
   }
 
-  void End() { server_.sessions_.erase(shared_from_this()); }
+  void End() {
+    timer_.cancel();
+    server_.sessions_.erase(shared_from_this());
+  }
 
   Impl& server_;
   beast::tcp_stream stream_;
+  asio::steady_timer timer_;
+  uint64_t waits_ = 0;  // numbers the readings, so that a timer of an earlier one is not heeded
+  bool late_ = false;   // the reading was ended by its timer
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::empty_body> continue_;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/error.h"
 #include "coordinator/http/api.h"
@@ -13,13 +14,14 @@
 namespace plateau {
 
 struct HttpServerOptions {
-  std::string address = "127.0.0.1:7080";  // HOST:PORT or [IPV6]:PORT; port 0: any free one
-  uint64_t max_body_bytes = 1 << 20;       // beyond it 413
-  uint32_t max_header_bytes = 16 << 10;    // beyond it 431
-  int max_connections = 512;               // beyond it a new one is answered 503 and closed
-  int64_t read_timeout_ms = 30'000;        // for one request to arrive, then the connection is closed
-  int64_t idle_timeout_ms = 75'000;        // between requests of a connection
-  int64_t write_timeout_ms = 60'000;       // for one response to be taken
+  std::string address = "127.0.0.1:7080";    // HOST:PORT or [IPV6]:PORT; port 0: any free one
+  uint64_t max_body_bytes = 1 << 20;         // beyond it 413
+  uint32_t max_header_bytes = 16 << 10;      // beyond it 431
+  int max_connections = 512;                 // beyond it a new one is answered 503 and closed
+  int64_t read_timeout_ms = 30'000;          // for one request to arrive, then it is answered 408 and the connection closed
+  int64_t idle_timeout_ms = 75'000;          // between requests of a connection
+  int64_t write_timeout_ms = 60'000;         // for one response to be taken
+  std::vector<std::string> allowed_origins;  // of web pages besides the server's own (coordinator/http/origin.h); others: 403
 };
 
 class HttpServer {

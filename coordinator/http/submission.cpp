@@ -19,31 +19,12 @@ bool IsYaml(const std::string& type) {
   return type == "application/yaml" || type == "application/x-yaml" || type == "text/yaml" || type == "text/x-yaml";
 }
 
-// How deep brackets and braces are nested outside of strings. Known before parsing, because JSON values are copied and freed
-// recursively.
-int NestingDepth(const std::string& text) {
-  int depth = 0, deepest = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string && c == '\\')
-      ++i;
-    else if (c == '"')
-      in_string = !in_string;
-    else if (!in_string && (c == '[' || c == '{'))
-      deepest = std::max(deepest, ++depth);
-    else if (!in_string && (c == ']' || c == '}'))
-      --depth;
-  }
-  return deepest;
-}
-
 Result<Json> ParseBody(const ApiRequest& request) {
   if (IsYaml(request.content_type)) {
     PLATEAU_ASSIGN(const auto document, YamlToJson(request.body, kWhere));
     return Json(document);
   }
-  if (NestingDepth(request.body) > kMaxDepth)
+  if (JsonNestingDepth(request.body) > kMaxDepth)
     return Fail(ErrorCode::kInvalidInput, "{}: nested deeper than {} levels", kWhere, kMaxDepth);
   try {
     return Json::parse(request.body);

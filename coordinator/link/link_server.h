@@ -37,9 +37,9 @@ class LinkServer {
   void Reply(const std::string& identity, uint64_t request, const CoordinatorReply& reply);
 
  private:
-  class Router;
-  explicit LinkServer(std::unique_ptr<Router> router);
-  std::unique_ptr<Router> router_;
+  class Door;
+  explicit LinkServer(std::unique_ptr<Door> door);
+  std::unique_ptr<Door> door_;
 };
 
 }  // namespace plateau

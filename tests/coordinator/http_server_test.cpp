@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "coordinator/http/origin.h"
 #include "tests/support/raw_http.h"
 
 namespace plateau::test {
@@ -108,7 +109,46 @@ TEST_F(HttpServerTest, ARequestThatDoesNotArriveEndsItsConnection) {
   Listen({.read_timeout_ms = 100});
   RawHttp client(server_->endpoint());
   client.Send("POST /x HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc");
+  const auto answer = client.Receive();
+  EXPECT_EQ(answer.status, 408);
+  EXPECT_THAT(answer.body, HasSubstr("did not arrive in time"));
   EXPECT_TRUE(client.IsClosed());
+  RawHttp header(server_->endpoint());
+  header.Send("GET /x HTTP/1.1\r\nHos");
+  EXPECT_EQ(header.Receive().status, 408);
+  RawHttp silent(server_->endpoint());
+  EXPECT_EQ(silent.Receive().status, 0) << "who says nothing is told nothing";
+}
+
+TEST_F(HttpServerTest, AStrangePageIsRefusedAndTheServersOwnIsNot) {
+  Listen({.allowed_origins = {"https://plateau.example"}});
+  RawHttp client(server_->endpoint());
+  const auto from = [&](const std::string& origin) {
+    return client.Ask("POST", "/x", "Origin: " + origin + "\r\nContent-Length: 0\r\n");
+  };
+  const auto refused = from("http://evil.example");
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_TRUE(refused.Has("application/problem+json"));
+  EXPECT_THAT(refused.body, HasSubstr("--allow-origin http://evil.example"));
+  EXPECT_EQ(from("null").status, 403) << "a file, or a sandboxed frame";
+  EXPECT_EQ(from("https://plateau.example").status, 200);
+  EXPECT_EQ(client.Ask("POST", "/x", "Content-Length: 0\r\n").status, 200) << "no browser";
+  RawHttp own(server_->endpoint());
+  const std::string host = server_->endpoint().substr(7);
+  own.Send("POST /x HTTP/1.1\r\nHost: " + host + "\r\nOrigin: http://" + host + "\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(own.Receive().status, 200);
+}
+
+TEST(IsOwnOrigin, KnowsAddressesAndTheMachinesNamesOnly) {
+  const auto own = [](const std::string& origin, const std::string& host) { return IsOwnOrigin(origin, host, "node-1", {}); };
+  for (const char* host : {"127.0.0.1:7080", "localhost:9999", "10.1.2.3", "[::1]:7080", "[::1]", "NODE-1:7080", "node-1.lab:7080"})
+    EXPECT_TRUE(own(std::string("http://") + host, host)) << host;
+  EXPECT_FALSE(own("http://127.0.0.1:8080", "127.0.0.1:7080")) << "another server's page";
+  EXPECT_FALSE(own("https://127.0.0.1:7080", "127.0.0.1:7080"));
+  EXPECT_FALSE(own("http://rebound.evil:7080", "rebound.evil:7080")) << "a name that was pointed here";
+  EXPECT_FALSE(own("http://node-10:7080", "node-10:7080"));
+  EXPECT_FALSE(own("http://", ""));
+  EXPECT_FALSE(own("null", "127.0.0.1:7080"));
 }
 
 TEST_F(HttpServerTest, AnIdleConnectionIsClosedWithoutAWord) {

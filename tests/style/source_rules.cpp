@@ -33,9 +33,9 @@ const std::map<std::string, std::vector<std::string>> kMayInclude{
     {"coordinator/store", {"common", "coordinator/job", "coordinator/node"}},
     {"coordinator/launch", {"common", "coordinator/job"}},
     {"coordinator/http", {"common", "coordinator/job", "coordinator/node", "coordinator/web"}},
-    {"coordinator/link", {"common", "coordinator/job"}},
+    {"coordinator/link", {"common", "coordinator/job", "coordinator/http"}},  // one API behind both doors
     {"coordinator/web", {}},
-    {"coordinator/cli", {"common", "dataset"}},
+    {"coordinator/cli", {"common", "dataset", "coordinator/link"}},  // the frames of requests over ZeroMQ
 };
 
 // Include prefix of a library -> the only rooms that may use it.
@@ -49,7 +49,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> kRooms{
     {"nccl", {"worker/collective/nccl", "worker/backend/cuda/"}},
     {"mpi.h", {"worker/collective/"}},
     {"boost/", {"coordinator/http/", "coordinator/cli/http_client.cpp"}},
-    {"zmq", {"coordinator/link/", "worker/train/"}},
+    {"zmq", {"coordinator/link/", "coordinator/cli/zmq_client.cpp", "worker/train/"}},
     {"yaml-cpp/", {"common/"}},
     {"spdlog/", {"common/log.cpp"}},
     {"archive", {"dataset/"}},
