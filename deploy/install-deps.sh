@@ -10,7 +10,8 @@ packages=(
   librocksdb-dev libarchive-dev libturbojpeg0-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev  # dataset
   libzmq3-dev cppzmq-dev libboost-dev libssl-dev                   # coordinator: worker link, REST
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libexpected-dev libxxhash-dev
-  libgtest-dev libgmock-dev libbenchmark-dev iproute2              # tests (hosts as network namespaces)
+  libgtest-dev libgmock-dev libbenchmark-dev                       # tests
+  iproute2 python3-zmq                                             # tests: hosts as network namespaces, the example of API.md
 )
 
 say() { echo "install-deps: $*" >&2; }

@@ -49,9 +49,11 @@ fail() {
 state=''
 cleanup() {
   local code=$?
-  trap - EXIT INT TERM
+  trap '' INT TERM # a second Ctrl-C must not leave a coordinator behind
+  trap - EXIT
   if [[ -n $state && -e $state/endpoints.json ]]; then
-    "$plateau" down --state "$state" --cancel-jobs >/dev/null 2>&1 || true
+    if ((code != 0)); then echo "quickstart: stopping its jobs and its coordinator" >&2; fi
+    "$plateau" down --state "$state" --cancel-jobs >/dev/null || echo "quickstart: a coordinator may still run; $plateau down --state $state" >&2
   fi
   if ((code != 0)) && [[ -n $dir ]]; then echo "quickstart: stopped with exit code $code; what it made is in $dir" >&2; fi
   exit "$code"

@@ -59,7 +59,7 @@ class Follower {
     PLATEAU_ASSIGN(const ApiClient client, context_.Client());
     News news;
     PLATEAU_ASSIGN(news.job, client.Get(JobPath(id_)));
-    ended_ = ReadJobView(news.job).Ended();
+    ended_ = ReadJobView(news.job).Rests();
     const int wait_s = first_ || ended_ ? 0 : live_ ? kRedrawS : kLineS;
     PLATEAU_ASSIGN(news.events, AskEvents(client, wait_s));
     if (!ended_) {
@@ -141,6 +141,7 @@ class Follower {
     if (job.best)
       fmt::print("  best {} {} at validation {}\n", job.best_metric, MetricText(job.best_metric, *job.best), job.best_validation);
     if (!job.checkpoint_path.empty()) fmt::print("  checkpoint {}/{}\n", job.output, job.checkpoint_path);
+    if (job.state == "PAUSED") fmt::print("  go on from there: plateau resume {}\n", job.id);
     if (job.state == "FAILED") fmt::print("  see why: plateau logs {0}; go on from the checkpoint: plateau resume {0}\n", job.id);
     std::fflush(stdout);
   }

@@ -13,8 +13,9 @@ struct FollowOptions {
   int reconnect_s = 60;     // how long a coordinator may be away before following ends
 };
 
-// Follows job `id` until it is COMPLETED, FAILED or CANCELLED and sets context.exit_code from how it ended. With context.json each
-// event is one line of JSON and the last line is the job. Blocks; Ctrl-C leaves the job running and says how to watch again.
+// Follows job `id` until it is COMPLETED, FAILED, CANCELLED or PAUSED and sets context.exit_code from how it ended. With
+// context.json each event is one line of JSON and the last line is the job. Blocks; Ctrl-C leaves the job running and says how to
+// watch again.
 void FollowJob(CliContext& context, const std::string& id, const FollowOptions& options);
 
 }  // namespace plateau

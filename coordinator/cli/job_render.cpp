@@ -99,8 +99,8 @@ std::string RenderProgress(const JobView& job) {
   std::string line = fmt::format("epoch {}  step {}", EpochText(job), Grouped(job.step));
   if (job.loss) line += "  loss " + Figure(*job.loss);
   if (job.lr) line += "  lr " + Figure(*job.lr);
-  if (job.images_per_s.value_or(0) > 0 && !job.Ended()) line += fmt::format("  {:.0f} images/s", *job.images_per_s);
-  const double remaining_s = job.Ended() ? -1 : job.RemainingSeconds();
+  if (job.images_per_s.value_or(0) > 0 && !job.Rests()) line += fmt::format("  {:.0f} images/s", *job.images_per_s);
+  const double remaining_s = job.Rests() ? -1 : job.RemainingSeconds();
   if (remaining_s >= 0) line += "  at most " + HumanDuration(remaining_s) + " left";
   return line;
 }
@@ -143,6 +143,8 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
     AddField(out, style, "best", fmt::format("{} {} at validation {}", job.best_metric, BestText(job), job.best_validation));
   AddField(out, style, "created", job.created);
   if (!job.started.empty()) AddField(out, style, "time", Age(job.started, job.ended, now_ms));
+  if (job.time_limit_s > 0)
+    AddField(out, style, "time limit", fmt::format("{} of {}", HumanDuration(job.ran_s), HumanDuration(job.time_limit_s)));
   if (job.attempt > 0)
     AddField(out, style, "attempt", fmt::format("{} ({} of {} restarts used)", job.attempt, job.restarts, job.max_restarts));
   if (!job.checkpoint_path.empty())

@@ -55,6 +55,8 @@ std::vector<AttemptRow> ReadAttempts(const Json& list) {
 
 bool JobView::Ended() const { return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED"; }
 
+bool JobView::Rests() const { return Ended() || state == "PAUSED"; }
+
 double JobView::Share() const {
   if (state == "COMPLETED") return 1;
   const double by_epochs = max_epochs > 0 ? epoch / max_epochs : 0;
@@ -91,6 +93,8 @@ JobView ReadJobView(const Json& job) {
   view.max_steps = Number<int64_t>(job, "max_steps");
   view.epoch = Number<double>(job, "epoch");
   view.max_epochs = Number<int>(job, "max_epochs");
+  view.ran_s = Number<double>(job, "ran_s");
+  view.time_limit_s = Number<double>(job, "time_limit_s");
   view.loss = Maybe(job, "loss");
   view.lr = Maybe(job, "lr");
   view.images_per_s = Maybe(job, "images_per_s");

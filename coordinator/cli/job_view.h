@@ -32,12 +32,13 @@ struct JobView {
   std::string id, name, state, reason, message, created, started, ended, network, output, checkpoint_path, best_metric;
   int priority = 0, attempt = 0, restarts = 0, max_restarts = 0, max_epochs = 0, best_validation = 0;
   int64_t step = 0, max_steps = 0, checkpoint_step = 0, global_batch = 0;  // max_steps and global_batch 0: unknown
-  double epoch = 0;
+  double epoch = 0, ran_s = 0, time_limit_s = 0;                           // time_limit_s 0: none
   std::optional<double> loss, lr, images_per_s, best;
   std::vector<WorkerRow> workers;
   std::vector<AttemptRow> attempts;
 
   bool Ended() const;               // COMPLETED, FAILED, CANCELLED
+  bool Rests() const;               // ended or PAUSED: nothing happens until somebody asks
   double Share() const;             // of max_epochs or max_steps, whichever is nearer to its end
   double RemainingSeconds() const;  // of training at the present rate, an upper bound; negative when unknown
   // 0 COMPLETED; 3 FAILED with NAN_LOSS; 1 otherwise.

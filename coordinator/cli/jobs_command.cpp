@@ -118,7 +118,7 @@ void AddWatchCommand(CLI::App& app, CliContext& context) {
   AddConnectionOptions(*command, context);
   command->footer(
       "Examples:\n  plateau watch last\n  plateau watch vgg-a-tiny-1 --json | jq .type\n"
-      "Exit codes: 0 the job completed, 1 it failed or was cancelled, 3 it failed with NAN_LOSS.");
+      "Exit codes: 0 the job completed, 1 it failed, was cancelled or paused, 3 it failed with NAN_LOSS.");
   command->callback([&context, job, options] { Watch(context, *job, *options); });
 }
 

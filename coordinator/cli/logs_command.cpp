@@ -79,7 +79,7 @@ Status Follow(const ApiClient& client, const std::string& id, const LogOptions& 
       offset = 0;
       continue;
     }
-    if (job.Ended() || (options.attempt > 0 && job.attempt > options.attempt)) return {};
+    if (job.Rests() || (options.attempt > 0 && job.attempt > options.attempt)) return {};
     const std::string wait = JobPath(id, fmt::format("/events?after={}&wait={}", last_event, kPollS));
     PLATEAU_ASSIGN(const Json events, client.Get(wait, kPollTimeoutMs));
     last_event = events.value("last", last_event);

@@ -43,7 +43,9 @@ void AddCommands(CLI::App& app, CliContext& context) {
   AddLogsCommand(app, context);
   AddLrCommand(app, context);
   AddCancelCommand(app, context);
+  AddPauseCommand(app, context);
   AddResumeCommand(app, context);
+  AddCheckpointCommand(app, context);
   AddNodeCommand(app, context);
   AddDatasetCommand(app, context.exit_code);
 }

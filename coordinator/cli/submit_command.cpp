@@ -101,7 +101,7 @@ void AddSubmitCommand(CLI::App& app, CliContext& context) {
       "  plateau submit deploy/recipes/quickstart.yaml --set data.store=/data/set --set output=/data/runs --follow\n"
       "  plateau submit job.yaml --set lr.initial=0.005 --set resources.workers=4\n"
       "  plateau submit job.yaml --idempotency-key nightly-2026-11-22 --json\n"
-      "Exit codes: 0 submitted (with --follow: completed), 1 failed or cancelled, 2 refused, 3 NAN_LOSS.");
+      "Exit codes: 0 submitted (with --follow: completed), 1 failed, cancelled or paused, 2 refused, 3 NAN_LOSS.");
   command->callback([&context, options] { RunSubmit(context, *options); });
 }
 

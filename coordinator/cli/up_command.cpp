@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
+#include "coordinator/cli/control_command.h"
 #include "coordinator/cli/job_view.h"
 #include "coordinator/cli/local_state.h"
 
@@ -27,7 +28,7 @@ constexpr int kStopTimeoutMs = 60'000;
 constexpr size_t kLogTailBytes = 2000;
 
 struct UpOptions {
-  std::string http, link, link_advertise, hostfile, rsh_agent;
+  std::string http, link, zmq, link_advertise, hostfile, rsh_agent;
   bool foreground = false, detach = false;
 };
 
@@ -52,6 +53,7 @@ std::vector<std::string> Arguments(const CliContext& context, const std::string&
   if (!options.link_advertise.empty()) arguments.insert(arguments.end(), {"--link-advertise", options.link_advertise});
   if (!options.hostfile.empty()) arguments.insert(arguments.end(), {"--hostfile", options.hostfile});
   if (!options.rsh_agent.empty()) arguments.insert(arguments.end(), {"--rsh-agent", options.rsh_agent});
+  if (!options.zmq.empty()) arguments.insert(arguments.end(), {"--zmq", options.zmq});
   return arguments;
 }
 
@@ -96,13 +98,14 @@ void PrintUp(const CliContext& context, const std::string& state, const LocalEnd
   if (context.json)
     return context.PrintJson({{"http", endpoints.http},
                               {"link", endpoints.link},
+                              {"zmq", endpoints.zmq},
                               {"pid", endpoints.pid},
                               {"state", state},
                               {"version", version},
                               {"started", started}});
   fmt::print("coordinator {} at {} (pid {})\n", started ? "is up" : "is already running",
              context.out.Paint(Colour::kBold, endpoints.http), endpoints.pid);
-  fmt::print("  web page {}/    state {}    log {}/coordinator.log\n", endpoints.http, state, state);
+  fmt::print("  web page {}/    ZeroMQ {}    state {}    log {}/coordinator.log\n", endpoints.http, endpoints.zmq, state, state);
 }
 
 Status StartDetached(const CliContext& context, const std::string& state, const UpOptions& options) {
@@ -138,20 +141,8 @@ Result<std::vector<std::string>> ActiveJobs(const ApiClient& client) {
   PLATEAU_ASSIGN(const Json list, client.Get("/v1/jobs"));
   std::vector<std::string> ids;
   for (const auto& item : list.value("jobs", Json::array()))
-    if (const JobView job = ReadJobView(item); !job.Ended()) ids.push_back(job.id);
+    if (const JobView job = ReadJobView(item); !job.Rests()) ids.push_back(job.id);
   return ids;
-}
-
-// Cancels a job and waits, event by event, until it has ended.
-Status CancelAndWait(const ApiClient& client, const std::string& id) {
-  PLATEAU_ASSIGN(Json job, client.Post(JobPath(id, "/cancel")));
-  int64_t last_event = 0;
-  while (!ReadJobView(job).Ended()) {
-    PLATEAU_ASSIGN(const Json events, client.Get(JobPath(id, fmt::format("/events?after={}&wait=30", last_event)), 60'000));
-    last_event = events.value("last", last_event);
-    PLATEAU_ASSIGN(job, client.Get(JobPath(id)));
-  }
-  return {};
 }
 
 Status Down(const CliContext& context, bool cancel_jobs) {
@@ -200,6 +191,8 @@ void AddUpCommand(CLI::App& app, CliContext& context) {
   command->add_option("--hostfile", options->hostfile, "Hosts to train on, Open MPI's format: `host slots=CORES` a line")
       ->check(CLI::ExistingFile);
   command->add_option("--rsh-agent", options->rsh_agent, "How other hosts are reached (default ssh)");
+  command->add_option("--zmq", options->zmq,
+                      "Address of the same interface over ZeroMQ (default 127.0.0.1:7082; any free port when --http's is 0)");
   CLI::Option* foreground = command->add_flag("--foreground", options->foreground, "Stay in this terminal until Ctrl-C");
   command->add_flag("--detach", options->detach, "Run in the background (the default)")->excludes(foreground);
   AddJsonFlag(*command, context);

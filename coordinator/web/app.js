@@ -69,7 +69,7 @@ function queueView(main) {
   main.replaceChildren(panel);
   return async () => {
     const { jobs } = await ask("/v1/jobs");
-    const active = jobs.filter((job) => !ended(job)).length;
+    const active = jobs.filter((job) => !rests(job)).length;
     document.title = active ? `(${active}) Plateau` : "Plateau";
     refresh(panel, [jobs, jobs.map((job) => format.span(job.started, job.ended))], () =>
       jobs.length === 0 ? emptyQueue()
@@ -86,22 +86,28 @@ function fact(name, value, small) {
 }
 
 function jobHead(job, act) {
-  const canCancel = !ended(job) && job.state !== "STOPPING";
-  const canResume = ["FAILED", "CANCELLED", "PAUSED"].includes(job.state);
+  const waits = ["QUEUED", "HELD"].includes(job.state);
+  const trains = ["STARTING", "RUNNING"].includes(job.state);
+  const ordered = job.checkpoint_order && job.checkpoint_order.open;
+  const button = (text, action, possible, title, className) =>
+    el("button", { class: className, disabled: !possible, title, onclick: () => act(action) }, text);
   const left = remaining(job);
   const text = [reason(job), job.message].filter(Boolean).join(" – ");
   return [
     el("div", { class: "head" }, el("h1", {}, job.id), chip(job.state), el("span", { class: "quiet" }, job.network), el("span", { class: "fill" }),
-       el("button", { disabled: !canResume, onclick: () => act("resume") }, "Resume"),
-       el("button", { class: "danger", disabled: !canCancel, onclick: () => act("cancel") }, "Cancel")),
+       button(ordered ? "Checkpoint…" : "Checkpoint", "checkpoint", trains && !ordered, "Write a checkpoint at the next step; training goes on"),
+       button("Pause", "pause", trains || waits, "Write a checkpoint and stop; Resume goes on from there"),
+       button("Resume", "resume", ["FAILED", "CANCELLED", "PAUSED"].includes(job.state), "Go on from the newest checkpoint"),
+       button("Cancel", "cancel", trains || waits || job.state === "PAUSED", "End the job, after a last checkpoint", "danger")),
     text ? el("p", { class: "message " + job.state }, text) : null,
     el("dl", { class: "facts" },
        fact("Progress", el("span", {}, ...progressBar(job))),
        fact("Epoch", Number(job.epoch || 0).toFixed(2), `of ${job.max_epochs ?? "–"}`), fact("Step", format.whole(job.step)),
        fact("Loss", format.figure(job.loss)), fact("Learning rate", format.figure(job.lr)),
        fact("Best", job.best ? format.metric(job.best.metric, job.best.value) : "–", job.best ? `${job.best.metric}, validation ${job.best.validation}` : ""),
-       fact("Images/s", ended(job) ? "–" : format.whole(job.images_per_s)),
+       fact("Images/s", rests(job) ? "–" : format.whole(job.images_per_s)),
        fact("Time", format.span(job.started, job.ended), left == null ? "" : `at most ${format.duration(left)} left`),
+       job.time_limit_s ? fact("Time limit", format.duration(job.ran_s), `of ${format.duration(job.time_limit_s)}`) : null,
        fact("Restarts", String(job.restarts ?? 0), `of ${job.max_restarts ?? 0}`)),
     job.checkpoint ? el("p", { class: "path" }, "Checkpoint ", el("span", { class: "mono" }, `${job.output}/${job.checkpoint.path}`)) : null,
   ].filter(Boolean);

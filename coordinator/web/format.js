@@ -37,6 +37,9 @@ const format = {
 
 const ended = (job) => ["COMPLETED", "FAILED", "CANCELLED"].includes(job.state);
 
+// Nothing happens until somebody asks for it.
+const rests = (job) => ended(job) || job.state === "PAUSED";
+
 // Share of the run, 0..1: of epochs or steps, whichever is nearer to its end.
 function share(job) {
   if (job.state === "COMPLETED") return 1;
@@ -48,6 +51,6 @@ function share(job) {
 // Seconds of training left at the present rate; an upper bound, since a plateau may end the run sooner. null: unknown.
 function remaining(job) {
   const batch = job.spec && job.spec.training && job.spec.training.global_batch;
-  if (ended(job) || !job.images_per_s || !batch || share(job) <= 0) return null;
+  if (rests(job) || !job.images_per_s || !batch || share(job) <= 0) return null;
   return ((job.step / share(job) - job.step) * batch) / job.images_per_s;
 }

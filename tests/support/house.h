@@ -140,7 +140,8 @@ class House {
     return 0;
   }
   bool HadEvent(const std::string& id, const std::string& type) const {
-    for (const auto& event : (*Api().Get(JobPath(id, "/events")))["events"])
+    const Json page = *Api().Get(JobPath(id, "/events"));  // outlives the loop over it
+    for (const auto& event : page["events"])
       if (event["type"] == type) return true;
     return false;
   }

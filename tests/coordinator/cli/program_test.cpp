@@ -80,8 +80,9 @@ TEST_F(CliProgram, SubmitEditsTheSpecAndSendsAbsolutePaths) {
 }
 
 TEST_F(CliProgram, FollowEndsWithTheExitCodeOfTheJob) {
-  for (const auto& [state, reason, code] : {std::tuple("COMPLETED", "PLATEAU", 0), std::tuple("FAILED", "EXIT_137", 1),
-                                            std::tuple("FAILED", "NAN_LOSS", 3), std::tuple("CANCELLED", "BY_USER", 1)}) {
+  for (const auto& [state, reason, code] :
+       {std::tuple("COMPLETED", "PLATEAU", 0), std::tuple("FAILED", "EXIT_137", 1), std::tuple("FAILED", "NAN_LOSS", 3),
+        std::tuple("CANCELLED", "BY_USER", 1), std::tuple("PAUSED", "TIME_LIMIT", 1)}) {
     FakeHttpServer server(
         [&, state = state, reason = reason](const FakeRequest& request) { return OneJob(request, state, reason); });
     const Ran run = Plateau("submit " + spec_ + " --follow --endpoint " + server.Url());
@@ -136,7 +137,7 @@ TEST_F(CliProgram, CtrlCLeavesTheJobRunningAndSaysHowToWatchAgain) {
 
 TEST_F(CliProgram, JsonIsOneDocumentOnStandardOutput) {
   FakeHttpServer server([](const FakeRequest& request) { return OneJob(request, "RUNNING", ""); });
-  for (const char* command : {"jobs", "show last", "cancel a-1", "resume a"}) {
+  for (const char* command : {"jobs", "show last", "cancel a-1", "pause a", "resume a"}) {
     const Ran run = Plateau(std::string(command) + " --json --endpoint " + server.Url());
     EXPECT_EQ(run.code, 0);
     EXPECT_TRUE(nlohmann::json::accept(run.out)) << command << ": " << run.out;
@@ -179,7 +180,8 @@ TEST_F(CliProgram, BadUsageLeavesWithTwoAndSaysWhatToWrite) {
 }
 
 TEST_F(CliProgram, EveryCommandHasHelpWithExamples) {
-  for (const char* command : {"up", "down", "submit", "jobs", "show", "watch", "logs", "lr", "cancel", "resume"}) {
+  for (const char* command :
+       {"up", "down", "submit", "jobs", "show", "watch", "logs", "lr", "cancel", "pause", "resume", "checkpoint"}) {
     const Ran run = Plateau(std::string(command) + " --help");
     EXPECT_EQ(run.code, 0);
     EXPECT_THAT(run.out, HasSubstr("Examples:")) << command;
