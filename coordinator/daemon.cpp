@@ -105,6 +105,7 @@ struct Daemon::Parts {
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<RequestServer> requests;
 
+  Status OpenDoors(const DaemonOptions& options, std::span<const WebAsset> assets);
   ~Parts() {
     if (loop_thread.joinable()) {
       loop->Stop();
@@ -118,6 +119,30 @@ struct Daemon::Parts {
     desk.reset();
   }
 };
+
+// REST and ZeroMQ; they serve once http->Run is called.
+Status Daemon::Parts::OpenDoors(const DaemonOptions& options, std::span<const WebAsset> assets) {
+  api = std::make_unique<Api>(*loop, files, assets);
+  const auto listen_http = [&](const std::string& address) {
+    return HttpServer::Listen(
+        HttpServerOptions{.address = address, .allowed_origins = options.allowed_origins},
+        [api = api.get()](ApiRequest request, ApiRespond respond) { api->Handle(std::move(request), std::move(respond)); });
+  };
+  PLATEAU_ASSIGN(http, ListenAgain(WithLastPort(files, options.state_folder, "http", options.http), options.http, listen_http));
+  api->Attach(http->io());
+  // One thread runs the API, whichever door a request came in by.
+  const auto listen_zmq = [&](const std::string& address) {
+    return RequestServer::Start(RequestServerOptions{.address = address},
+                                [api = api.get(), &io = http->io()](ApiRequest request, ApiRespond respond) {
+                                  io.Post([api, request = std::move(request), respond = std::move(respond)]() mutable {
+                                    api->Handle(std::move(request), std::move(respond));
+                                  });
+                                });
+  };
+  const std::string zmq = options.zmq.empty() ? ZmqBeside(options.http) : options.zmq;
+  PLATEAU_ASSIGN(requests, ListenAgain(WithLastPort(files, options.state_folder, "zmq", zmq), zmq, listen_zmq));
+  return {};
+}
 
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Daemon::~Daemon() = default;
@@ -169,25 +194,7 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
       [&loop](const ProbeAnswer& answer) { loop.Post(answer); });
   parts->desk = std::make_unique<CheckpointDesk>(
       files, [&loop](const std::string& job, JobEvent event) { loop.Post(job, std::move(event)); });
-  parts->api = std::make_unique<Api>(loop, files, assets);
-  const auto listen_http = [&](const std::string& address) {
-    return HttpServer::Listen(
-        HttpServerOptions{.address = address, .allowed_origins = options.allowed_origins},
-        [api = parts->api.get()](ApiRequest request, ApiRespond respond) { api->Handle(std::move(request), std::move(respond)); });
-  };
-  PLATEAU_ASSIGN(parts->http, ListenAgain(WithLastPort(files, state, "http", options.http), options.http, listen_http));
-  parts->api->Attach(parts->http->io());
-  // One thread runs the API, whichever door a request came in by.
-  const auto listen_zmq = [&](const std::string& address) {
-    return RequestServer::Start(RequestServerOptions{.address = address},
-                                [api = parts->api.get(), &io = parts->http->io()](ApiRequest request, ApiRespond respond) {
-                                  io.Post([api, request = std::move(request), respond = std::move(respond)]() mutable {
-                                    api->Handle(std::move(request), std::move(respond));
-                                  });
-                                });
-  };
-  const std::string zmq = options.zmq.empty() ? ZmqBeside(options.http) : options.zmq;
-  PLATEAU_ASSIGN(parts->requests, ListenAgain(WithLastPort(files, state, "zmq", zmq), zmq, listen_zmq));
+  PLATEAU_TRY(parts->OpenDoors(options, assets));
   PLATEAU_TRY(loop.Recover({parts->launcher.get(), parts->link.get(), parts->desk.get(), parts->prober.get()},
                            parts->link->endpoint(), RemoteLink(parts->link->endpoint(), options.link_advertise, HostName())));
 

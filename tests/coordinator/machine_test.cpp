@@ -345,7 +345,7 @@ TEST(Machine, AnOrderForACheckpointEndsWithTheJob) {
 
 TEST(Machine, WhatOldAttemptsLeftIsSweptAndNeverTheCurrentAttempt) {
   JobUnderTest t;
-  const auto first = t.Tell(StartGranted{"secret", {0, 1}});
+  const auto first = t.Tell(StartGranted{"secret", Here(2)});
   ASSERT_NE(FindAction<SweepAttempts>(first), nullptr);
   EXPECT_EQ(FindAction<SweepAttempts>(first)->below, 1);
   t.Beat();
