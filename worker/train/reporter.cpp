@@ -1,6 +1,7 @@
 // Log lines, progress bar, metrics.jsonl and Metrics messages of rank 0.
 #include "worker/train/reporter.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <nlohmann/json.hpp>
@@ -34,7 +35,7 @@ void Reporter::Step(int64_t step, double lr, const StepTotals& totals, double da
     window->loss += totals.loss;
     window->data_wait_s += data_wait_s;
   }
-  const int64_t now_ms = clock_.MonotonicMs();
+  const int64_t now_ms = stepped_ms_ = clock_.MonotonicMs();
   const double epoch = static_cast<double>(step * options_.global_batch) / static_cast<double>(options_.images_per_epoch);
   if (now_ms - sample_.begin_ms >= kSampleMs || step == options_.total_steps) Sample(step, lr, now_ms);
   const double seconds = static_cast<double>(now_ms - logged_.begin_ms) / 1000;
@@ -90,7 +91,8 @@ void Reporter::Validation(const ValidationRecord& record, double seconds) {
               {"lr", record.decision.lr},
               {"reason", record.decision.reason}}
              .dump());
-  sample_ = logged_ = {.begin_ms = clock_.MonotonicMs()};  // the pass is no training time
+  const int64_t now_ms = clock_.MonotonicMs();  // the pass is no training time; what the windows hold stays, however short they are
+  for (Window* window : {&sample_, &logged_}) window->begin_ms += now_ms - std::max(window->begin_ms, stepped_ms_);
 }
 
 void Reporter::Checkpoint(int64_t step, const SavePause& pause) {

@@ -50,6 +50,7 @@ class Reporter {
   std::ofstream metrics_;
   bool metrics_failed_ = false;
   Window sample_, logged_;
+  int64_t stepped_ms_ = 0;  // when the last step ended
   std::unique_ptr<Progress> progress_;
 };
 
