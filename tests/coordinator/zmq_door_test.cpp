@@ -87,14 +87,12 @@ TEST_F(ZmqDoor, ALongPollHoldsNothingUp) {
 
 TEST_F(ZmqDoor, TheCommandLineSpeaksItForEveryCommand) {
   const std::string at = " --endpoint " + endpoint_;
-  const Ran submitted = RunPlateau("submit " + SpecFile() + at);
-  ASSERT_EQ(submitted.code, 0) << submitted.out;
+  auto followed = std::async(std::launch::async, [&, file = SpecFile()] { return RunPlateau("submit --follow " + file + at); });
   FakeRank rank(home_, *daemon_, "small-1", 1);
   rank.Ask(kBeat);
   ASSERT_TRUE(Eventually([&] { return RunPlateau("logs last" + at).out == "hello\n"; }));
-  auto followed = std::async(std::launch::async, [&] { return RunPlateau("watch last" + at); });
   auto log = std::async(std::launch::async, [&] { return RunPlateau("logs -f last" + at); });
-  for (const char* command : {"jobs", "show last", "lr last", "logs last", "logs last --list"}) {
+  for (const char* command : {"jobs", "show last", "lr last", "watch last --until-step 0", "logs last", "logs last --list"}) {
     const Ran ran = RunPlateau(command + at);
     EXPECT_EQ(ran.code, 0) << command << ": " << ran.out;
   }

@@ -70,6 +70,22 @@ TEST(Stops, AnOrderedCheckpointAPauseAndATimeLimitChangeNoBit) {
   EXPECT_EQ(house.FinalModel(rests), house.FinalModel(calm)) << pauses << " pauses";
 }
 
+TEST(Stops, SigtermToTheCoordinatorLeavesTheJobRunningAndSaysSo) {
+  House house;
+  const std::string id = house.Submit(house.Spec("kept"));
+  house.AwaitCheckpoint(id);
+  const pid_t rank = house.PidOfRank(id, 0), coordinator = house.CoordinatorPid();
+  ASSERT_GT(rank, 0);
+  kill(coordinator, SIGTERM);
+  ASSERT_TRUE(AwaitExit(coordinator, 30'000));
+  EXPECT_THAT(ReadText(house.state() + "/coordinator.log"), HasSubstr("1 job(s) run on under their supervisors"));
+  EXPECT_EQ(kill(rank, 0), 0) << "it trains on";
+  house.Up();
+  const Json job = house.AwaitEnd(id);
+  EXPECT_EQ(job["state"], "COMPLETED") << job.dump(1);
+  EXPECT_EQ(job["attempt"], 1);
+}
+
 class StopRun : public WorkerRun {
  protected:
   static std::vector<std::string> Endless() {
