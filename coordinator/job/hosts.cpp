@@ -81,7 +81,7 @@ std::vector<SilentHost> HostsLeftBehind(const Job& job, int64_t now_ms, int64_t 
   ForRemoteShares(job, [&](const NodeShare& share, size_t first) {
     bool all_behind = true;
     for (size_t i = first; i < first + static_cast<size_t>(share.workers); ++i)
-      all_behind = all_behind && job.workers[i].seen && job.workers[i].heard_ms + gap_ms <= last_heard_ms;
+      all_behind = all_behind && job.workers[i].heard_ms + gap_ms <= last_heard_ms;
     if (all_behind) hosts.push_back(MakeSilentHost(job, share, first, now_ms));
   });
   return hosts;

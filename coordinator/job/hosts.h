@@ -27,7 +27,8 @@ struct SilentHost {
 // Nodes with a rank that has been silent for its limit while all others on the node have been silent for at least half of theirs:
 // ranks that stop together were last heard at most one heartbeat apart, so a single hung rank does not make a silent host.
 std::vector<SilentHost> SilentHosts(const Job& job, int64_t now_ms, const MachineLimits& limits);
-// Nodes whose ranks were all last heard more than `gap_ms` before the rank heard last of all: what an end of mpirun says of hosts.
+// Nodes whose ranks were all last heard (or, never heard, started) more than `gap_ms` before the rank heard last of all: what an end
+// of mpirun says of hosts.
 std::vector<SilentHost> HostsLeftBehind(const Job& job, int64_t now_ms, int64_t gap_ms);
 
 // "host n3: ranks 4,5 silent for 2.1 s at step 12 in phase reduce"

@@ -106,8 +106,8 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT", "1");
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
   }
-  if (!gang.scratch.empty() && !IsLocal(gang)) {  // other hosts do not have it: there the daemon of Open MPI tidies up
-    environment.emplace_back("OMPI_MCA_orte_local_tmpdir_base", gang.scratch);
+  if (!gang.scratch.empty() && !IsLocal(gang)) {  // other hosts do not have it, and settings of Open MPI would reach them; TMPDIR does not
+    environment.emplace_back("TMPDIR", gang.scratch);
   } else if (!gang.scratch.empty()) {  // everything Open MPI leaves behind when it is killed lies here
     for (const char* name : {"OMPI_MCA_orte_tmpdir_base", "OMPI_MCA_btl_vader_backing_directory",
                              "OMPI_MCA_osc_rdma_backing_directory", "OMPI_MCA_osc_sm_backing_directory"})

@@ -95,6 +95,18 @@ TEST_F(HostTurn, AnEndOfMpirunNamesTheHostThatTheOthersLeftBehind) {
   EXPECT_EQ(t.job.state, JobState::kQueued);
 }
 
+TEST_F(HostTurn, AHostThatWasCutOffBeforeItSpokeIsNamedToo) {
+  t.Exit(1);
+  t.Tell(StartGranted{"secret", kThreeHosts});
+  for (int i = 0; i < 8; ++i) Second({0, 1, 2, 3});
+  t.Exit(205);
+  EXPECT_EQ(t.job.attempts.back().message, "host n3: ranks 4,5 not heard within 8.0 s of the start");
+  t.Tell(StartGranted{"secret", kThreeHosts});
+  t.Wait(8'000);
+  t.Exit(1);
+  EXPECT_EQ(t.job.attempts.back().reason, "EXIT_1") << "nobody spoke, nobody was left behind";
+}
+
 TEST_F(HostTurn, EveryRemoteHostOfAnAttemptThatWentWrongIsDoubted) {
   t.Exit(1);
   Run({{kLocalNode, 3, {0, 1, 2}}, {"n2", 3, {0, 1, 2}}});

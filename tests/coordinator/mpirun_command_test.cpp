@@ -85,7 +85,8 @@ TEST(MpirunCommand, SeveralHostsGetAHostfileKeepalivesAndTwoLinks) {
   EXPECT_THAT(Line(request), Not(HasSubstr("fqdn")));
   EXPECT_EQ(Environment(request)[kLogDirectoryVariable], "/shared/runs/a-1/attempt-3/logs");
   EXPECT_THAT(request.arguments, Contains("ssh -i /etc/key")) << "one argument";
-  EXPECT_EQ(Environment(request)["OMPI_MCA_orte_local_tmpdir_base"], "/dev/shm/x");
+  EXPECT_EQ(Environment(request)["TMPDIR"], "/dev/shm/x");
+  EXPECT_FALSE(Environment(request).contains("OMPI_MCA_orte_tmpdir_base"));
   EXPECT_FALSE(Environment(request).contains("OMPI_MCA_btl_vader_backing_directory")) << "other hosts do not have this folder";
 }
 
