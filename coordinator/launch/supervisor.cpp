@@ -1,6 +1,7 @@
 // One attempt from launch.json to exit.json.
 #include "coordinator/launch/supervisor.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -19,6 +20,7 @@ namespace plateau {
 namespace {
 
 constexpr int64_t kEmptySessionLimitMs = 30'000;
+constexpr int64_t kKillAgainMs = 1'000;
 
 // In the child, between fork and exec: only calls that are safe there.
 [[noreturn]] void BecomeMpirun(char* const* arguments, char* const* environment, int log, int null, int error_pipe) {
@@ -90,13 +92,21 @@ struct Ended {
   bool told = false;  // by SIGTERM
 };
 
+// A signal of the set; -1 when none came until `until_ms` (monotonic). Without that it waits for ever.
+int NextSignal(const sigset_t& set, std::optional<int64_t> until_ms, const Clock& clock) {
+  if (!until_ms) return ::sigwaitinfo(&set, nullptr);
+  const int64_t left_ms = std::max<int64_t>(0, *until_ms - clock.MonotonicMs());
+  const timespec left{left_ms / 1000, (left_ms % 1000) * 1'000'000};
+  return ::sigtimedwait(&set, nullptr, &left);
+}
+
 // Waits for mpirun's end, collecting orphans, and serves SIGTERM.
-Ended WaitForMpirun(int mpirun, int64_t grace_ms, const SessionMark& mark) {
+Ended WaitForMpirun(int mpirun, int64_t grace_ms, const SessionMark& mark, const Clock& clock) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
   Ended ended;
-  std::optional<timespec> grace;
+  std::optional<int64_t> kill_at_ms;
   for (;;) {
     int status = 0;
     for (int pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
@@ -105,16 +115,17 @@ Ended WaitForMpirun(int mpirun, int64_t grace_ms, const SessionMark& mark) {
         return ended;
       }
     }
-    const int signal = grace ? ::sigtimedwait(&set, nullptr, &*grace) : ::sigwaitinfo(&set, nullptr);
-    if (signal < 0 && errno == EAGAIN) {
+    const int signal = NextSignal(set, kill_at_ms, clock);
+    // By the clock: orphans that end one after the other interrupt every wait, and must not prolong the grace.
+    if (kill_at_ms && clock.MonotonicMs() >= *kill_at_ms) {
       LogWarning("the grace is over: the session is killed");
       for (const int pid : SessionMembers(mark)) ::kill(pid, SIGKILL);
-      grace = timespec{1, 0};  // whoever was born meanwhile
+      kill_at_ms = clock.MonotonicMs() + kKillAgainMs;  // whoever was born meanwhile
     } else if ((signal == SIGTERM || signal == SIGINT) && !ended.told) {
       LogInfo("told to end: mpirun gets SIGTERM, its session SIGKILL after {} ms", grace_ms);
       ended.told = true;
       ::kill(mpirun, SIGTERM);
-      grace = timespec{grace_ms / 1000, (grace_ms % 1000) * 1'000'000};
+      kill_at_ms = clock.MonotonicMs() + grace_ms;
     }
   }
 }
@@ -154,7 +165,7 @@ Result<ExitNotice> Supervise(FileSystem& files, const Clock& clock, LaunchReques
   const SupervisorFile self{::getpid(), *mpirun, {*mpirun, info ? info->start_ticks : 0, BootId(), marker}, clock.NowMs()};
   Ended ended;
   if (auto written = WriteSupervisorFile(files, request.folder, self); written) {
-    ended = WaitForMpirun(*mpirun, request.grace_ms, self.session);
+    ended = WaitForMpirun(*mpirun, request.grace_ms, self.session, clock);
   } else {
     LogError("{}; the attempt is given up", written.error().message);
     ended.told = true;

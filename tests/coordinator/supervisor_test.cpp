@@ -93,6 +93,15 @@ TEST_F(SupervisorTest, TheExitCodeArrivesAndStaysOnTheDisk) {
   EXPECT_FALSE(files_.Exists(folder_.path() + "/scratch")) << "left-overs go";
 }
 
+TEST_F(SupervisorTest, OrphansThatEndOneAfterTheOtherDoNotProlongTheGrace) {
+  Start(Request("trap '' TERM; echo $$ > $MARK_FOLDER/pid; while :; do (sleep 0.05 &); sleep 0.05; done"));
+  PidFrom("pid");
+  launcher_->Kill("small-1", 1);
+  const ExitNotice notice = Notice();
+  EXPECT_EQ(notice.signal, SIGKILL);
+  EXPECT_THAT(notice.message, HasSubstr("after it was told to end")) << "its supervisor had to be killed";
+}
+
 TEST_F(SupervisorTest, ADeathBySignalIsNamed) {
   Start(Request("kill -SEGV $$"));
   const auto notice = Notice();
