@@ -18,6 +18,7 @@ class RequestServer::Impl : public std::enable_shared_from_this<Impl> {
     const RouterOptions router{.address = options_.address,
                                .name = "zmq",
                                .max_waiting_per_peer = options_.max_answers_per_peer,
+                               .max_held_bytes = options_.max_held_bytes,
                                .max_frame_bytes = options_.max_message_bytes};
     PLATEAU_ASSIGN(socket_, RouterSocket::Bind(router, [this](std::string identity, std::vector<std::string> frames) {
                      Handle(std::move(identity), std::move(frames));

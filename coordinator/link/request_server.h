@@ -16,7 +16,8 @@ struct RequestServerOptions {
   size_t max_body_bytes = 1 << 20;         // beyond it 413
   int64_t max_message_bytes = 4 << 20;     // beyond it the peer is disconnected; a body grows when it is quoted in JSON
   size_t max_in_flight = 2'048;            // requests that are not answered yet, long polls among them; beyond it 503
-  int max_answers_per_peer = 64;           // for a peer that does not read; its further ones are dropped
+  int max_answers_per_peer = 64;           // handed to ZeroMQ for a peer that reads slowly
+  size_t max_held_bytes = 64 << 20;        // of further answers, held until their peers read; more are dropped
 };
 
 class RequestServer {

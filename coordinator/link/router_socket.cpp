@@ -2,6 +2,7 @@
 #include "coordinator/link/router_socket.h"
 
 #include <deque>
+#include <map>
 #include <mutex>
 #include <sys/eventfd.h>
 #include <thread>
@@ -12,6 +13,11 @@
 #include "common/log.h"
 
 namespace plateau {
+namespace {
+
+constexpr std::chrono::milliseconds kHeldRetry{5};  // how often peers that were full are looked at: nothing tells when they read
+
+}  // namespace
 
 class RouterSocket::Impl {
  public:
@@ -47,6 +53,7 @@ class RouterSocket::Impl {
     socket_.set(zmq::sockopt::ipv6, address.starts_with("[") ? 1 : 0);
     socket_.set(zmq::sockopt::maxmsgsize, options_.max_frame_bytes);
     socket_.set(zmq::sockopt::sndhwm, options_.max_waiting_per_peer);
+    socket_.set(zmq::sockopt::router_mandatory, 1);  // a peer that is full and one that is gone are told apart
     try {
       socket_.bind(std::string(kScheme) + address);
     } catch (const zmq::error_t& error) {
@@ -87,7 +94,7 @@ class RouterSocket::Impl {
   void Serve() {
     for (;;) {
       zmq::pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake_, ZMQ_POLLIN, 0}};
-      zmq::poll(items, 2, std::chrono::milliseconds(-1));
+      zmq::poll(items, 2, held_.empty() ? std::chrono::milliseconds(-1) : kHeldRetry);
       uint64_t count = 0;
       [[maybe_unused]] const auto got = ::read(wake_, &count, sizeof count);
       if (!SendWaiting()) return;
@@ -106,16 +113,41 @@ class RouterSocket::Impl {
       dropped = std::exchange(dropped_, 0);
       stopping = stopping_;
     }
-    if (dropped > 0)
-      LogWarning("{}: {} messages were dropped, more than {} were waiting", options_.name, dropped, options_.max_waiting);
-    for (const auto& [identity, frames] : waiting) {
-      // A peer that is gone or does not read is not waited for: it asks again.
-      if (!socket_.send(zmq::buffer(identity), zmq::send_flags::sndmore | zmq::send_flags::dontwait)) continue;
-      for (size_t i = 0; i < frames.size(); ++i)
-        (void)socket_.send(zmq::buffer(frames[i]),
-                           zmq::send_flags::dontwait | (i + 1 < frames.size() ? zmq::send_flags::sndmore : zmq::send_flags::none));
+    for (auto peer = held_.begin(); peer != held_.end();) {
+      auto& queue = peer->second;
+      for (; !queue.empty() && Hand(peer->first, queue.front()); queue.pop_front()) held_bytes_ -= Bytes(queue.front());
+      peer = queue.empty() ? held_.erase(peer) : std::next(peer);
     }
+    for (auto& [identity, frames] : waiting) {
+      if (!held_.contains(identity) && Hand(identity, frames)) continue;
+      if (held_bytes_ + Bytes(frames) > options_.max_held_bytes) {
+        dropped += 1;
+        continue;
+      }
+      held_bytes_ += Bytes(frames);
+      held_[identity].push_back(std::move(frames));
+    }
+    if (dropped > 0) LogWarning("{}: {} messages were dropped, their peers do not read", options_.name, dropped);
     return !stopping;
+  }
+
+  // False: the peer has no room now. One that is gone needs nothing more: it asks again when it is back.
+  bool Hand(const std::string& identity, const std::vector<std::string>& frames) {
+    try {
+      if (!socket_.send(zmq::buffer(identity), zmq::send_flags::sndmore | zmq::send_flags::dontwait)) return false;
+    } catch (const zmq::error_t&) {
+      return true;
+    }
+    for (size_t i = 0; i < frames.size(); ++i)
+      (void)socket_.send(zmq::buffer(frames[i]),
+                         zmq::send_flags::dontwait | (i + 1 < frames.size() ? zmq::send_flags::sndmore : zmq::send_flags::none));
+    return true;
+  }
+
+  static size_t Bytes(const std::vector<std::string>& frames) {
+    size_t bytes = 0;
+    for (const auto& frame : frames) bytes += frame.size();
+    return bytes;
   }
 
   void Receive() {
@@ -141,9 +173,11 @@ class RouterSocket::Impl {
   int wake_;
   std::string endpoint_;
   std::mutex mutex_;
-  std::deque<Message> waiting_;  // guarded by mutex_
-  size_t dropped_ = 0;           // guarded by mutex_
-  bool stopping_ = false;        // guarded by mutex_
+  std::deque<Message> waiting_;                                       // guarded by mutex_
+  size_t dropped_ = 0;                                                // guarded by mutex_
+  bool stopping_ = false;                                             // guarded by mutex_
+  std::map<std::string, std::deque<std::vector<std::string>>> held_;  // by peer; the thread's own
+  size_t held_bytes_ = 0;                                             // the thread's own
   std::thread thread_;
 };
 

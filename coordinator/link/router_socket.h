@@ -16,7 +16,8 @@ struct RouterOptions {
   std::string address;                // HOST:PORT or tcp://HOST:PORT; port 0: any free one
   std::string name;                   // "link": for messages, and the option --<name> that sets the address
   size_t max_waiting = 65'536;        // messages to be sent; beyond it the oldest are dropped
-  int max_waiting_per_peer = 1'000;   // for a peer that does not read; beyond it its further ones are dropped
+  int max_waiting_per_peer = 1'000;   // handed to ZeroMQ for a peer that reads slowly
+  size_t max_held_bytes = 0;          // of all that comes beyond it, held until the peers read; more is dropped
   int64_t max_frame_bytes = 1 << 20;  // a peer that sends a longer one is disconnected
 };
 

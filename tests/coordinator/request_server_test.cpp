@@ -210,6 +210,31 @@ TEST_F(RequestServerTest, TooManyOpenRequestsAreTurnedAwayUntilOneIsAnsweredOrFo
   EXPECT_EQ(client.Ask(Get("/x")).at("status"), 200);
 }
 
+TEST_F(RequestServerTest, AClientThatReadsSlowlyGetsEveryAnswerInOrder) {
+  Start({.max_answers_per_peer = 2});
+  RawZmq slow(server_->endpoint()), other(server_->endpoint());
+  slow.socket().set(zmq::sockopt::rcvhwm, 1);  // holds for connections made from now on
+  slow.socket().disconnect(server_->endpoint());
+  slow.socket().connect(server_->endpoint());
+  const std::string long_path = "/" + std::string(10'000, 'x');
+  constexpr int kRequests = 1'500;
+  for (int i = 0; i < kRequests; ++i) slow.Send(Get(long_path, i));
+  EXPECT_EQ(other.Ask(Get("/x")).at("status"), 200) << "others are served meanwhile";
+  for (int i = 0; i < kRequests; ++i) ASSERT_EQ(slow.Receive().at("id"), i);
+}
+
+TEST_F(RequestServerTest, OfAClientThatNeverReadsABoundedAmountIsHeld) {
+  Start({.max_answers_per_peer = 2, .max_held_bytes = 100'000});
+  RawZmq never(server_->endpoint()), other(server_->endpoint());
+  const std::string long_path = "/" + std::string(100'000, 'x');
+  for (int i = 0; i < 2'000; ++i) never.Send(Get(long_path, i));  // 200 MB of answers, more than any buffer on the way
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(other.Ask(Get("/x")).at("status"), 200);
+  int received = 0;
+  never.socket().set(zmq::sockopt::rcvtimeo, 2'000);
+  for (zmq::message_t text; never.socket().recv(text);) ++received;
+  EXPECT_LT(received, 2'000);
+}
+
 TEST_F(RequestServerTest, AnAnswerAfterTheEndIsDropped) {
   Start();
   RawZmq client(server_->endpoint());
