@@ -13,9 +13,7 @@
 #include "coordinator/launch/mpirun_command.h"
 
 namespace plateau {
-namespace {
 
-// 128 random bits as text.
 std::string NewToken() {
   unsigned char bytes[16];
   PLATEAU_CHECK(::getentropy(bytes, sizeof bytes) == 0);
@@ -23,8 +21,6 @@ std::string NewToken() {
   for (const unsigned char byte : bytes) token += fmt::format("{:02x}", byte);
   return token;
 }
-
-}  // namespace
 
 void ControlLoop::Handle(SubmitRequest& request) {
   const Submission& submission = request.submission;
@@ -80,7 +76,7 @@ void ControlLoop::Schedule() {
   const auto all = All();
   for (size_t i = 0; i < all.size(); ++i) {
     const Job& job = *all[i];
-    if (HasProcesses(job.state)) running.push_back({job.id, job.Current()->shares});
+    if (HasProcesses(job.state) && !job.Current()->external) running.push_back({job.id, job.Current()->shares});
     if (job.state != JobState::kQueued && job.state != JobState::kHeld) continue;
     const auto& resources = job.spec->resources;
     waiting.push_back({.id = job.id,

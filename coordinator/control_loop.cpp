@@ -37,7 +37,7 @@ Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint, s
   for (const auto& id : order_) {
     const auto job = Find(id);
     const bool running = HasProcesses(job->state);
-    if (running && hands_.launcher != nullptr) {  // first, so that a kill decided by the recovery finds it
+    if (running && !job->Current()->external && hands_.launcher != nullptr) {  // first, so that a kill decided by the recovery finds it
       const int attempt = job->Current()->number;
       hands_.launcher->Adopt(id, attempt, AttemptFolder(id, attempt));
     }
@@ -142,6 +142,13 @@ void ControlLoop::HandleAll(std::deque<Queued> items) {
 
 void ControlLoop::Handle(LinkMessage& message) {
   const Peer peer{message.identity, message.sender.request};
+  if (const auto* run = std::get_if<Register>(&message.message)) {
+    const auto registered = RegisterRun(message, *run, peer);
+    if (!registered) LogWarning("a run on {} was not registered: {}", message.sender.host, registered.error().message);
+    if (!registered && hands_.link != nullptr)
+      hands_.link->Reply(peer.identity, peer.request, Refused{registered.error().message});
+    return;
+  }
   if (Find(message.sender.job) == nullptr) {
     if (hands_.link != nullptr)
       hands_.link->Reply(peer.identity, peer.request,

@@ -28,13 +28,14 @@ struct ControlLoopOptions {
   std::string state_folder;  // attempts live in <state_folder>/jobs/<id>/attempt-<K>
   std::string worker;        // path of plateau-worker
   std::string mpirun = "mpirun";
-  std::string link_endpoint;  // tcp://HOST:PORT given to the workers
+  std::string link_endpoint;         // tcp://HOST:PORT given to the workers
+  std::string join_token;            // what a user's own mpirun must know to register itself; empty: nobody may
   std::string remote_link_endpoint;  // given to workers on other hosts; empty: the link is for this machine only
   Cluster cluster{{NodeView{}}};     // this machine: all there is while no node is named
   RegistryOptions registry;
   std::vector<HostfileEntry> hostfile;  // empty: none was given
   std::string rsh_agent;                // mpirun's; empty: its own choice
-  int machine_cores = 1;  // physical
+  int machine_cores = 1;                // physical
   bool as_root = false;
   std::string scratch_base = "/dev/shm";
   MachineLimits limits;
@@ -48,6 +49,9 @@ struct ControlLoopHands {
   CheckpointDesk* desk = nullptr;
   Prober* prober = nullptr;
 };
+
+// 128 random bits as text.
+std::string NewToken();
 
 class ControlLoop final : public Service, public NodeService {
  public:
@@ -131,6 +135,10 @@ class ControlLoop final : public Service, public NodeService {
   void FireTimers();
   void Schedule();
   Result<std::string> ClaimJobId(const JobSpec& spec);
+  // registration.cpp: an error is answered with Refused.
+  Status RegisterRun(const LinkMessage& message, const Register& run, const Peer& peer);
+  Result<std::string> JobToRegister(const std::string& named, const JobSpec& spec);
+  std::shared_ptr<const Job> FindRegistered(const std::string& key) const;
   std::string AttemptFolder(const std::string& id, int attempt) const;
   // The heart: advances the job, stores, shows the new snapshot, acts. The refusal of a command comes back as kConflict.
   Status Apply(const std::string& id, const JobEvent& event, Moment now, const Peer* peer = nullptr,

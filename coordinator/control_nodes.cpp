@@ -94,6 +94,7 @@ void ControlLoop::Handle(ProbeAnswer& answer) {
 }
 
 void ControlLoop::DoubtNodes(const Job& job, const DoubtHosts& doubt) {
+  if (job.Current()->external) return;  // its user may have ended it: that says nothing about a node
   for (const auto& node : doubt.nodes)
     registry_.Doubt(node, doubt.lost ? fmt::format("attempt {} of job {}: {}", job.attempts.size(), job.id, doubt.message) : "", Now());
   SaveNodesOrLog();
@@ -114,7 +115,7 @@ Cluster ControlLoop::CurrentCluster() const {
 NodeStatus ControlLoop::StatusOf(const Node& node) const {
   NodeStatus status{.node = node};
   for (const auto& job : All()) {
-    if (!HasProcesses(job->state)) continue;
+    if (!HasProcesses(job->state) || job->Current()->external) continue;
     for (const auto& share : job->Current()->shares) {
       if (share.node != node.name) continue;
       status.jobs.push_back(job->id);

@@ -50,6 +50,21 @@ class StateLock {
   int fd_;
 };
 
+// What a user's own mpirun must know to register itself. Made at the first start, for its owner's eyes only.
+Result<std::string> JoinToken(FileSystem& files, const std::string& path) {
+  if (!files.Exists(path)) {
+    const mode_t before = ::umask(0077);
+    const auto written = WriteFileAtomic(files, path, NewToken() + "\n");
+    ::umask(before);
+    PLATEAU_TRY(written);
+  }
+  PLATEAU_ASSIGN(std::string token, files.Read(path));
+  while (!token.empty() && token.back() <= ' ') token.pop_back();
+  if (token.size() < 32)
+    return Fail(ErrorCode::kCorrupt, "{}: holds no join token; remove it, and a new one is made at the next start", path);
+  return token;
+}
+
 // For port 0: the address with the port of the last start, so that workers that are still running find the coordinator there.
 std::string WithLastPort(FileSystem& files, const std::string& state_folder, const char* which, const std::string& address) {
   if (!address.ends_with(":0")) return address;
@@ -179,6 +194,7 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   loop_options.scratch_base = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
   loop_options.limits = options.limits;
   loop_options.kill_grace_ms = options.kill_grace_ms;
+  PLATEAU_ASSIGN(loop_options.join_token, JoinToken(files, state + "/join-token"));
   parts->loop = std::make_unique<ControlLoop>(loop_options, *parts->store, files, parts->clock);
   ControlLoop& loop = *parts->loop;
 

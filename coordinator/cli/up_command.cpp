@@ -101,11 +101,13 @@ void PrintUp(const CliContext& context, const std::string& state, const LocalEnd
                               {"zmq", endpoints.zmq},
                               {"pid", endpoints.pid},
                               {"state", state},
+                              {"join_token", state + "/join-token"},
                               {"version", version},
                               {"started", started}});
   fmt::print("coordinator {} at {} (pid {})\n", started ? "is up" : "is already running",
              context.out.Paint(Colour::kBold, endpoints.http), endpoints.pid);
   fmt::print("  web page {}/    ZeroMQ {}    state {}    log {}/coordinator.log\n", endpoints.http, endpoints.zmq, state, state);
+  fmt::print("  your own mpirun joins with --coordinator {} --token {}/join-token\n", endpoints.link, state);
 }
 
 Status StartDetached(const CliContext& context, const std::string& state, const UpOptions& options) {

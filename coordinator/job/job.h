@@ -46,6 +46,8 @@ struct Attempt {
   std::string state = "STARTING";  // STARTING, RUNNING, STOPPING, ENDED
   std::string reason;              // why it ended or is being ended: "FINISHED", "HANG", "EXIT_137", "NAN_LOSS", "CANCELLED", ...
   std::string message;
+  bool external = false;   // started by its user's own mpirun, which registered it: there is no supervisor
+  std::string key;         // of the registration; empty when not external
   std::string finished;    // Finished.reason, empty while rank 0 has not said it
   bool retry = true;       // false: the failure would come again
   std::vector<NodeShare> shares;  // where its ranks run

@@ -38,9 +38,19 @@ std::vector<NodeShare> ParseShares(const Json& j, int workers) {
 }
 
 Json AttemptJson(const Attempt& a) {
-  return {{"number", a.number},         {"token", a.token},       {"state", a.state},        {"reason", a.reason},
-          {"message", a.message},       {"finished", a.finished}, {"retry", a.retry},        {"shares", SharesJson(a)},
-          {"started_ms", a.started_ms}, {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code}};
+  return {{"number", a.number},
+          {"token", a.token},
+          {"state", a.state},
+          {"reason", a.reason},
+          {"message", a.message},
+          {"finished", a.finished},
+          {"retry", a.retry},
+          {"shares", SharesJson(a)},
+          {"started_ms", a.started_ms},
+          {"ended_ms", a.ended_ms},
+          {"exit_code", a.exit_code},
+          {"external", a.external},
+          {"key", a.key}};
 }
 
 Attempt ParseAttempt(const Json& j, int workers) {
@@ -56,6 +66,8 @@ Attempt ParseAttempt(const Json& j, int workers) {
   a.started_ms = j.at("started_ms");
   a.ended_ms = j.at("ended_ms");
   a.exit_code = j.at("exit_code");
+  a.external = j.value("external", false);  // absent in records of the first release
+  a.key = j.value("key", "");
   return a;
 }
 

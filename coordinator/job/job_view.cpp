@@ -57,6 +57,7 @@ Json AttemptsJson(const Job& job) {
                         {"started", Time(a.started_ms)},
                         {"ended", Time(a.ended_ms)},
                         {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)},
+                        {"external", a.external},
                         {"nodes", nodes}});
   }
   return attempts;

@@ -37,6 +37,7 @@ std::optional<int64_t> NextDeadline(const Job& job, const MachineLimits& limits)
 }
 
 void Turn::Kill() {
+  if (IsExternal()) return EndExternal("its ranks are refused from now on");
   job().kill_sent = true;
   job().stop_deadline_ms = 0;
   Do(KillAttempt{job().Current()->number});
@@ -87,6 +88,8 @@ void Turn::On(const StartGranted& event) {
   Attempt attempt;
   attempt.number = static_cast<int>(job().attempts.size()) + 1;
   attempt.token = event.token;
+  attempt.external = !event.external_key.empty();
+  attempt.key = event.external_key;
   attempt.shares = event.shares;
   attempt.started_ms = now_.unix_ms;
   job().attempts.push_back(attempt);
@@ -98,6 +101,7 @@ void Turn::On(const StartGranted& event) {
   job().kill_sent = false;
   ArmWorkers();
   ArmTimeLimit(0);
+  if (attempt.external) return Sweep(true);
   Record("starting", fmt::format("attempt {} starts {}", attempt.number, DescribeShares(attempt.shares)));
   Sweep(true);
   Do(LaunchAttempt{attempt.number});
@@ -191,6 +195,7 @@ void Turn::EndStopped(const std::string& how) {
 }
 
 void Turn::RestartOrFail(const std::string& reason, const std::string& why) {
+  if (IsExternal()) return LeaveExternal(reason, why);
   const double limit_s = job().spec->resources.time_limit_s;
   if (limit_s > 0 && static_cast<double>(job().ran_ms) >= limit_s * 1000) {
     job().stop = StopTarget::kTimeLimit;
@@ -265,6 +270,7 @@ void Turn::On(const ResumeRequested&) {
     return Refuse(
         fmt::format("job {} is {}; only a FAILED, CANCELLED or PAUSED job can be resumed", job().id, JobStateName(job().state)));
   }
+  if (IsExternal()) return RefuseResume();
   job().state = JobState::kQueued;
   job().reason = "RESUMED";
   job().message = job().checkpoints.empty() ? "queued again; there is no checkpoint, so it begins at step 0"

@@ -26,6 +26,13 @@ struct Submitted {};
 struct StartGranted {
   std::string token;
   std::vector<NodeShare> shares;
+  std::string external_key;  // not empty: the ranks run already and registered themselves; nothing is launched
+};
+// Ranks that the user's own mpirun started ask to be the next attempt of this job, or the first of a new one.
+struct AttemptRegistered {
+  std::string token;  // for the attempt
+  Register run;       // its `spec` is parsed below
+  std::shared_ptr<const JobSpec> spec;
 };
 // The scheduler: it can never start on the nodes as they are.
 struct HoldPlaced {
@@ -78,7 +85,7 @@ struct CheckpointRequested {};
 struct TimerFired {};  // NextDeadline has passed
 struct Recovered {};   // first event of a job after the coordinator's start
 
-using JobEvent = std::variant<Submitted, StartGranted, HoldPlaced, WaitNoted, Launched, LaunchFailed, WorkerSaid,
+using JobEvent = std::variant<Submitted, StartGranted, AttemptRegistered, HoldPlaced, WaitNoted, Launched, LaunchFailed, WorkerSaid,
                               CheckpointVerified, CheckpointRejected, CheckpointPublished, AttemptExited, StopRequested,
                               ResumeRequested, CheckpointRequested, TimerFired, Recovered>;
 

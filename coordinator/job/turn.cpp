@@ -24,6 +24,13 @@ bool Turn::IsCurrent(int attempt) const {
 
 void Turn::Do(JobAction action) { out_.actions.push_back(std::move(action)); }
 
+bool SameSecret(const std::string& a, const std::string& b) {
+  if (a.size() != b.size() || a.empty()) return false;
+  unsigned char difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i] ^ b[i]);
+  return difference == 0;
+}
+
 int64_t SilenceLimitMs(const Job& job, const WorkerView& worker, const MachineLimits& limits) {
   const auto hang_ms = static_cast<int64_t>(job.spec->fault.hang_timeout_s * 1000);
   return worker.seen ? hang_ms : std::max(hang_ms, limits.start_allowance_ms);

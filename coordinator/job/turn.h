@@ -23,6 +23,8 @@ class Turn {
   void On(const CheckpointRequested&);
   void On(const TimerFired&);
   void On(const Recovered&);
+  // external_turn.cpp: attempts of the user's own mpirun.
+  void On(const AttemptRegistered&);
   // worker_turn.cpp: what workers say, and their checkpoints.
   void On(const WorkerSaid&);
   void On(const CheckpointVerified&);
@@ -51,6 +53,12 @@ class Turn {
   void AskToLeave(StopTarget target, std::string reason, std::string message);
   void EndStopped(const std::string& how);
   void Sweep(bool attempt_runs);
+  std::string WhyNotRegistered(const AttemptRegistered& event);
+  bool IsExternal() const { return out_.job.Current() != nullptr && out_.job.Current()->external; }
+  void EndExternal(const std::string& how);
+  void LeaveExternal(const std::string& reason, const std::string& why);
+  void RefuseResume();
+  bool AnswerFarewell(const WorkerSaid& event);
 
   void Said(const Sender& sender, const Heartbeat& message);
   void Said(const Sender& sender, const Metrics& message);
@@ -67,6 +75,8 @@ class Turn {
   const MachineLimits& limits_;
 };
 
+// Takes the same time wherever the texts differ; false for empty ones.
+bool SameSecret(const std::string& a, const std::string& b);
 // How long a rank may be silent: its hang timeout, and longer while it was never heard. Milliseconds.
 int64_t SilenceLimitMs(const Job& job, const WorkerView& worker, const MachineLimits& limits);
 // True while silence of a rank is a verdict: processes run, nothing says they are about to leave.

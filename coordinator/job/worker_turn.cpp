@@ -7,14 +7,6 @@
 namespace plateau {
 namespace {
 
-// Time does not depend on where the texts differ.
-bool SameSecret(const std::string& a, const std::string& b) {
-  if (a.size() != b.size() || a.empty()) return false;
-  unsigned char difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i] ^ b[i]);
-  return difference == 0;
-}
-
 bool SameFigures(const ValidationReport& a, const ValidationReport& b) {
   const bool same_loss = a.loss == b.loss || (a.loss != a.loss && b.loss != b.loss);
   return a.step == b.step && a.images == b.images && a.top1_correct == b.top1_correct && a.top5_correct == b.top5_correct &&
@@ -33,6 +25,7 @@ bool IsCheckpointPath(const std::string& path, int attempt) {
 
 void Turn::On(const WorkerSaid& event) {
   const Sender& sender = event.sender;
+  if (AnswerFarewell(event)) return;
   std::string refused;
   if (!IsCurrent(sender.attempt)) {
     refused = fmt::format("attempt {} of job {} is over (the job is {})", sender.attempt, job().id, JobStateName(job().state));
@@ -215,6 +208,7 @@ void Turn::Said(const Sender&, const Finished& message) {
            {{"step", message.step}, {"reason", message.reason}});
   }
   Do(ReplyToWorker{Published{message.step}});
+  if (IsExternal()) EndExternal("its ranks have finished");
 }
 
 // The control loop answers those that come before an attempt.

@@ -143,9 +143,11 @@ class FakeRank {
     EXPECT_TRUE(Eventually([&] { return std::filesystem::exists(launch); })) << launch;
     PosixFileSystem files;
     sender_.token = nlohmann::json::parse(files.Read(launch).value()).at("environment").at(kTokenVariable);
-    socket_.set(zmq::sockopt::linger, 0);
-    socket_.set(zmq::sockopt::rcvtimeo, 20'000);
-    socket_.connect(daemon.link_endpoint());
+    Connect(daemon);
+  }
+  // One that says of itself what the test wants.
+  FakeRank(const Daemon& daemon, Sender sender) : sender_(std::move(sender)), socket_(context_, zmq::socket_type::dealer) {
+    Connect(daemon);
   }
 
   Sender& sender() { return sender_; }
@@ -166,6 +168,12 @@ class FakeRank {
   }
 
  private:
+  void Connect(const Daemon& daemon) {
+    socket_.set(zmq::sockopt::linger, 0);
+    socket_.set(zmq::sockopt::rcvtimeo, 20'000);
+    socket_.connect(daemon.link_endpoint());
+  }
+
   Sender sender_;
   zmq::context_t context_;
   zmq::socket_t socket_;

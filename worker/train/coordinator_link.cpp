@@ -113,9 +113,14 @@ class ZmqLink final : public CoordinatorLink {
   void Report(const CheckpointReport& report) override { OpenQuestion(report); }
 
   Status Finish(const Finished& finished, int64_t bound_ms) override {
-    OpenQuestion(finished);
-    std::unique_lock lock(mutex_);
-    if (answered_.wait_for(lock, std::chrono::milliseconds(bound_ms), [this] { return open_.empty(); })) return {};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(bound_ms);
+    const auto all_answered = [&] {
+      std::unique_lock lock(mutex_);
+      return answered_.wait_until(lock, deadline, [this] { return open_.empty(); });
+    };
+    const bool reported = all_answered();
+    if (reported) OpenQuestion(finished);
+    if (reported && all_answered()) return {};
     return plateau::Fail(ErrorCode::kUnavailable, "the coordinator at {} did not acknowledge the end of the run within {} s",
                          options_.address, bound_ms / 1000);
   }

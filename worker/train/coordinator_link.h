@@ -39,7 +39,8 @@ class CoordinatorLink {
   virtual int64_t CheckpointOrder() const = 0;
   // Repeated until it is acknowledged; does not block.
   virtual void Report(const CheckpointReport& report) = 0;
-  // Blocks until this and every report before it is acknowledged, at most `bound_ms`: kUnavailable afterwards.
+  // Sent when every report before it is acknowledged: it is the last thing that the coordinator hears. Blocks until it is
+  // acknowledged too, at most `bound_ms`: kUnavailable afterwards.
   virtual Status Finish(const Finished& finished, int64_t bound_ms) = 0;
   // Sent once; waits at most a second for the message to leave.
   virtual void Fail(const Failed& failed) = 0;

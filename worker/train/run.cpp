@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "worker/collective/mpi.h"
 #include "worker/train/agreement.h"
+#include "worker/train/join.h"
 #include "worker/train/resume.h"
 #include "worker/train/run_folder.h"
 #include "worker/train/setup.h"
@@ -174,16 +175,31 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
 
 Result<std::unique_ptr<CoordinatorLink>> OpenLink(const TrainOptions& options, int rank, const Pulse& pulse, StopFlag& stop) {
   if (options.coordinator.empty()) return std::unique_ptr<CoordinatorLink>();
-  const char* token = std::getenv(kTokenVariable);
+  const char* inherited = std::getenv(kTokenVariable);
   const LinkOptions link{.address = options.coordinator,
                          .job = options.job,
-                         .token = token != nullptr ? token : "",
+                         .token = !options.token.empty() || inherited == nullptr ? options.token : inherited,
                          .attempt = options.attempt,
                          .rank = rank};
   return CoordinatorLink::Open(link, pulse, stop, [](const std::string& reason) {
     LogError("the coordinator refuses this attempt: {}; leaving at once, nothing more is written", reason);
     std::_Exit(1);
   });
+}
+
+// A run that the user's own mpirun started becomes a job before anything else. Collective.
+Result<TrainOptions> Join(TrainOptions options, Collective& collective) {
+  if (options.join_token_file.empty()) return options;
+  PosixFileSystem files;
+  const auto spec = collective.rank() == 0 ? ReadSpec(options, files) : Result<std::string>(std::string());
+  PLATEAU_ASSIGN(
+      const Registered registered,
+      JoinCoordinator(files, collective,
+                      {.coordinator = options.coordinator, .token_file = options.join_token_file, .job = options.job}, spec));
+  options.job = registered.job;
+  options.attempt = registered.attempt;
+  options.token = registered.token;
+  return options;
 }
 
 // What the coordinator hears of a fault that all ranks share.
@@ -210,7 +226,7 @@ void LeaveAlone(Collective& world, std::unique_ptr<CoordinatorLink> link, const 
 
 }  // namespace
 
-int RunTrain(const TrainOptions& options) {
+int RunTrain(const TrainOptions& given) {
   auto collective = StartCollective();
   if (!collective) {
     LogError("{}", collective.error().message);
@@ -221,12 +237,16 @@ int RunTrain(const TrainOptions& options) {
   if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
   StopFlag stop;
   StopOnSignals(stop);
-  auto link = OpenLink(options, world.rank(), pulse, stop);
-  if (const Status agreed = Agree(world, ToStatus(link)); !agreed) {
-    if (world.rank() == 0) LogError("{}", agreed.error().message);
+  const auto leave = [&world](const Error& error) {
+    if (world.rank() == 0) LogError("{}", error.message);
     world.Finish();
-    return ExitCode(agreed.error().code);
-  }
+    return ExitCode(error.code);
+  };
+  const auto joined = Join(given, world);
+  if (!joined) return leave(joined.error());
+  const TrainOptions& options = *joined;
+  auto link = OpenLink(options, world.rank(), pulse, stop);
+  if (const Status agreed = Agree(world, ToStatus(link)); !agreed) return leave(agreed.error());
   try {
     Rank rank{options, world, pulse, stop, link->get()};
     const auto done = Train(rank);

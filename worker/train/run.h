@@ -14,6 +14,8 @@ struct TrainOptions {
   bool force = false;
   std::string coordinator, job;  // empty without a coordinator
   int attempt = 0;               // 0 without one: the next free number
+  std::string join_token_file;   // this run registers itself as a job of the coordinator (or as an attempt of `job`)
+  std::string token;             // of the attempt; empty: from the environment
   std::string trace;             // --trace FILE
 };
 
