@@ -107,7 +107,7 @@ void ControlLoop::Schedule() {
 void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer) {
   if (const auto* launch = std::get_if<LaunchAttempt>(&action)) return Launch(job, launch->attempt);
   if (const auto* kill = std::get_if<KillAttempt>(&action)) {
-    if (hands_.launcher != nullptr) hands_.launcher->Kill(job.id, kill->attempt);
+    if (hands_.launcher != nullptr) hands_.launcher->Kill(job.id, kill->attempt, kill->save_traces);
     return;
   }
   if (const auto* reply = std::get_if<ReplyToWorker>(&action)) {

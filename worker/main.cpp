@@ -13,6 +13,7 @@
 #include "worker/bench_verb.h"
 #include "worker/init_verb.h"
 #include "worker/probe_verb.h"
+#include "worker/stack_traces.h"
 #include "worker/summary_verb.h"
 #include "worker/train/pulse.h"
 #include "worker/train_verb.h"
@@ -42,6 +43,7 @@ void RedirectOutput() {
 
 int main(int argc, char** argv) {
   RedirectOutput();
+  const plateau::StackTraces traces(STDERR_FILENO);
   plateau::InitLog("");
   plateau::DieWithLauncher();
   CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.", "plateau-worker");

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "coordinator/job/turn.h"
+#include "coordinator/job/hang.h"
 
 namespace plateau {
 namespace {

@@ -93,8 +93,11 @@ struct WorkerView {
   int64_t pid = 0;
   int64_t step = 0;
   std::string phase;
-  int64_t heard_ms = 0;  // monotonic
-  bool seen = false;     // false: nothing yet in this attempt
+  int64_t heard_ms = 0;    // monotonic
+  bool seen = false;       // false: nothing yet in this attempt
+  int64_t progress = 0;    // as its newest heartbeat has it
+  int64_t collective = 0;  // the collective call in which it waits, 0 none
+  int64_t moved_ms = 0;    // monotonic: when step, phase, progress or collective last changed
 };
 
 enum class StopTarget { kNone, kCancel, kPause, kTimeLimit };

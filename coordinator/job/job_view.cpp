@@ -40,7 +40,8 @@ Json WorkersJson(const Job& job, Moment now) {
                        {"pid", w.pid},
                        {"step", w.step},
                        {"phase", w.phase},
-                       {"heartbeat_age_s", static_cast<double>(now.monotonic_ms - w.heard_ms) / 1000.0}});
+                       {"heartbeat_age_s", static_cast<double>(now.monotonic_ms - w.heard_ms) / 1000.0},
+                       {"progress_age_s", static_cast<double>(now.monotonic_ms - w.moved_ms) / 1000.0}});
   }
   return workers;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/text.h"
+#include "coordinator/job/hang.h"
 #include "coordinator/job/hosts.h"
 #include "coordinator/job/turn.h"
 
@@ -30,9 +31,7 @@ std::optional<int64_t> NextDeadline(const Job& job, const MachineLimits& limits)
   if (job.state == JobState::kQueued && job.not_before_ms > 0) consider(job.not_before_ms);
   if (HasProcesses(job.state) && job.stop_deadline_ms > 0) consider(job.stop_deadline_ms);
   if (job.limit_deadline_ms > 0 && LimitCounts(job)) consider(job.limit_deadline_ms);
-  if (WatchesHeartbeats(job)) {
-    for (const auto& worker : job.workers) consider(worker.heard_ms + SilenceLimitMs(job, worker, limits));
-  }
+  if (const auto verdict_ms = NextHangVerdictMs(job, limits)) consider(*verdict_ms);
   return next;
 }
 
@@ -40,7 +39,7 @@ void Turn::Kill() {
   if (IsExternal()) return EndExternal("its ranks are refused from now on");
   job().kill_sent = true;
   job().stop_deadline_ms = 0;
-  Do(KillAttempt{job().Current()->number});
+  Do(KillAttempt{job().Current()->number, job().Current()->reason == "HANG"});
 }
 
 void Turn::ArmWorkers() {
@@ -305,31 +304,21 @@ void Turn::CheckHeartbeats() {
     ConvictHosts(lost);
     return Kill();
   }
-  const WorkerView* worst = nullptr;
-  int silent = 0;
-  for (const auto& worker : job().workers) {
-    if (now_.monotonic_ms < worker.heard_ms + SilenceLimitMs(job(), worker, limits_)) continue;
-    silent += 1;
-    if (worst == nullptr || worker.heard_ms < worst->heard_ms) worst = &worker;
-  }
-  if (worst == nullptr) return;
-  const double silent_s = static_cast<double>(now_.monotonic_ms - worst->heard_ms) / 1000.0;
+  const auto verdict = JudgeHang(job(), now_.monotonic_ms, limits_);
+  if (!verdict) return;
   Attempt& attempt = *job().Current();
   attempt.reason = "HANG";
-  attempt.message = worst->seen ? fmt::format("rank {} on {} was silent for {} at step {} in phase {}", worst->rank, worst->host,
-                                              HumanDuration(silent_s), worst->step, worst->phase)
-                                : fmt::format("rank {} was not heard within {} of the start", worst->rank, HumanDuration(silent_s));
-  if (silent > 1) attempt.message += fmt::format(" ({} ranks are silent)", silent);
+  attempt.message = verdict->message;
   attempt.state = "STOPPING";
   job().state = JobState::kStopping;
   job().reason = "HANG";
-  job().message = attempt.message;
-  Record("hang", attempt.message,
-         {{"rank", int64_t{worst->rank}},
-          {"host", worst->host},
-          {"step", worst->step},
-          {"phase", worst->phase},
-          {"silent_s", silent_s}});
+  job().message = verdict->message;
+  Record("hang", verdict->message,
+         {{"rank", verdict->rank},
+          {"host", verdict->host},
+          {"step", verdict->step},
+          {"phase", verdict->phase},
+          {verdict->silent ? "silent_s" : "stalled_s", verdict->seconds}});
   Kill();
 }
 

@@ -17,6 +17,8 @@ struct MachineLimits {
   int64_t finish_grace_ms = 60'000;        // from Finished to the kill: the time to leave MPI
   int64_t failure_grace_ms = 3'000;        // from a Failed that is not retried to the kill
   int64_t start_allowance_ms = 60'000;     // a rank that was never heard gets at least this long
+  int64_t reconnect_allowance_ms = 15'000;  // after a restart of the coordinator a rank gets at least this long to be heard again
+  int64_t start_stall_ms = 600'000;        // ranks that load and prepare may show no progress for at least this long
   int64_t first_restart_delay_ms = 1'000;  // doubled with each restart
   int64_t longest_restart_delay_ms = 32'000;
 };
@@ -96,6 +98,7 @@ struct LaunchAttempt {
 // Ends its session to the last process; AttemptExited follows.
 struct KillAttempt {
   int attempt = 0;
+  bool save_traces = false;  // first what its processes are doing is written to its logs
 };
 // CheckpointVerified or CheckpointRejected follows.
 struct VerifyCheckpoint {

@@ -31,14 +31,4 @@ bool SameSecret(const std::string& a, const std::string& b) {
   return difference == 0;
 }
 
-int64_t SilenceLimitMs(const Job& job, const WorkerView& worker, const MachineLimits& limits) {
-  const auto hang_ms = static_cast<int64_t>(job.spec->fault.hang_timeout_s * 1000);
-  return worker.seen ? hang_ms : std::max(hang_ms, limits.start_allowance_ms);
-}
-
-bool WatchesHeartbeats(const Job& job) {
-  const Attempt* attempt = job.Current();
-  return attempt != nullptr && HasProcesses(job.state) && !job.kill_sent && attempt->finished.empty() && attempt->reason.empty();
-}
-
 }  // namespace plateau

@@ -77,9 +77,5 @@ class Turn {
 
 // Takes the same time wherever the texts differ; false for empty ones.
 bool SameSecret(const std::string& a, const std::string& b);
-// How long a rank may be silent: its hang timeout, and longer while it was never heard. Milliseconds.
-int64_t SilenceLimitMs(const Job& job, const WorkerView& worker, const MachineLimits& limits);
-// True while silence of a rank is a verdict: processes run, nothing says they are about to leave.
-bool WatchesHeartbeats(const Job& job);
 
 }  // namespace plateau

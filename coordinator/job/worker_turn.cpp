@@ -43,7 +43,11 @@ void Turn::On(const WorkerSaid& event) {
 
 void Turn::Said(const Sender& sender, const Heartbeat& message) {
   WorkerView& worker = job().workers[static_cast<size_t>(sender.rank)];
-  worker = WorkerView{sender.rank, sender.host, sender.pid, message.step, message.phase, now_.monotonic_ms, true};
+  const bool moved = !worker.seen || worker.step != message.step || worker.phase != message.phase ||
+                     worker.progress != message.progress || worker.collective != message.collective;
+  const int64_t moved_ms = moved ? now_.monotonic_ms : worker.moved_ms;
+  worker = WorkerView{sender.rank,         sender.host, sender.pid,       message.step,       message.phase,
+                      now_.monotonic_ms, true,        message.progress, message.collective, moved_ms};
   const bool all_seen = std::all_of(job().workers.begin(), job().workers.end(), [](const WorkerView& one) { return one.seen; });
   if (job().Current()->state == "STARTING" && all_seen) {
     job().Current()->state = "RUNNING";

@@ -44,7 +44,9 @@ class Launcher {
   // Finds an attempt of an earlier coordinator again: watches it if it lives, otherwise its notice follows.
   virtual void Adopt(const std::string& job, int attempt, const std::string& folder) = 0;
   // Ends the attempt: SIGTERM, and after its grace SIGKILL to its whole session until it is empty. Its notice follows.
-  virtual void Kill(const std::string& job, int attempt) = 0;
+  // `save_traces`: before that its logs get what each of its processes and threads is doing (logs/hang.txt, and stack traces in
+  // logs/rank-<n>.log), for which the ranks have a second.
+  virtual void Kill(const std::string& job, int attempt, bool save_traces) = 0;
 };
 
 }  // namespace plateau

@@ -8,7 +8,6 @@
 #include <map>
 #include <mutex>
 #include <poll.h>
-#include <set>
 #include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -67,6 +66,7 @@ class LocalLauncher::Watch {
   struct KillOne {
     std::string job;
     int attempt;
+    bool save_traces;
   };
   struct Stop {};
   using Order = std::variant<Track, AdoptOne, KillOne, Stop>;
@@ -95,7 +95,7 @@ class LocalLauncher::Watch {
   void Serve(const AdoptOne& order);
   void Serve(const KillOne& order);
   void Serve(const Stop&) { stopping_ = true; }
-  void SendKill(Entry& entry);
+  void SendKill(Entry& entry, bool save_traces);
   void Ended(const Key& key, Entry entry);
   ExitNotice Lost(const Key& key, const std::string& folder);
   int WaitMs() const;
@@ -109,7 +109,7 @@ class LocalLauncher::Watch {
   std::vector<Order> orders_;     // guarded by mutex_
   std::map<Key, Entry> entries_;  // the thread's own
   std::map<Key, AdoptOne> adopting_;
-  std::set<Key> kill_when_found_;  // told to end while they were being looked for
+  std::map<Key, bool> kill_when_found_;  // with save_traces; told to end while they were being looked for
   bool stopping_ = false;
   std::thread thread_;
 };
@@ -163,7 +163,7 @@ int LocalLauncher::Watch::WaitMs() const {
 void LocalLauncher::Watch::Serve(const Track& order) {
   const Key key{order.job, order.attempt};
   entries_[key] = Entry{order.folder, order.pid, order.pidfd, order.grace_ms};
-  if (kill_when_found_.erase(key) > 0) SendKill(entries_[key]);
+  if (const auto kill = kill_when_found_.extract(key)) SendKill(entries_[key], kill.mapped());
 }
 
 // Without a living supervisor: what it left behind decides. The lock is held here meanwhile, so that none can start.
@@ -190,13 +190,13 @@ void LocalLauncher::Watch::Serve(const AdoptOne& order) {
 void LocalLauncher::Watch::Serve(const KillOne& order) {
   const Key key{order.job, order.attempt};
   if (const auto found = entries_.find(key); found != entries_.end())
-    SendKill(found->second);
+    SendKill(found->second, order.save_traces);
   else if (adopting_.contains(key))
-    kill_when_found_.insert(key);
+    kill_when_found_[key] = order.save_traces;
 }
 
-void LocalLauncher::Watch::SendKill(Entry& entry) {
-  ::syscall(SYS_pidfd_send_signal, entry.pidfd, SIGTERM, nullptr, 0);
+void LocalLauncher::Watch::SendKill(Entry& entry, bool save_traces) {
+  ::syscall(SYS_pidfd_send_signal, entry.pidfd, save_traces ? SIGUSR2 : SIGTERM, nullptr, 0);
   if (entry.kill_at_ms == 0) entry.kill_at_ms = clock_.MonotonicMs() + entry.grace_ms + options_.supervisor_patience_ms;
 }
 
@@ -275,6 +275,8 @@ void LocalLauncher::Adopt(const std::string& job, int attempt, const std::string
   watch_->Post(Watch::AdoptOne{job, attempt, folder});
 }
 
-void LocalLauncher::Kill(const std::string& job, int attempt) { watch_->Post(Watch::KillOne{job, attempt}); }
+void LocalLauncher::Kill(const std::string& job, int attempt, bool save_traces) {
+  watch_->Post(Watch::KillOne{job, attempt, save_traces});
+}
 
 }  // namespace plateau

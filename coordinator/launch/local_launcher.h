@@ -23,7 +23,7 @@ class LocalLauncher final : public Launcher {
 
   Result<int64_t> Start(const LaunchRequest& request) override;
   void Adopt(const std::string& job, int attempt, const std::string& folder) override;
-  void Kill(const std::string& job, int attempt) override;
+  void Kill(const std::string& job, int attempt, bool save_traces) override;
 
  private:
   class Watch;

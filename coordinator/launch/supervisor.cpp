@@ -7,33 +7,47 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <optional>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 
 #include "common/log.h"
 #include "coordinator/launch/attempt_files.h"
+#include "coordinator/launch/hang_report.h"
 
 namespace plateau {
 namespace {
 
 constexpr int64_t kEmptySessionLimitMs = 30'000;
 constexpr int64_t kKillAgainMs = 1'000;
+constexpr int64_t kTraceWaitMs = 1'000;  // for the ranks to write their stack traces
 
-// In the child, between fork and exec: only calls that are safe there.
-[[noreturn]] void BecomeMpirun(char* const* arguments, char* const* environment, int log, int null, int error_pipe) {
+// What the child between fork and exec works with.
+struct Child {
+  char* const* arguments;
+  char* const* environment;
+  int log, null;
+  int go_read, go_write;  // a byte lets it go on; the end of the pipe means that the supervisor is gone
+  int error_write;        // what exec said
+};
+
+// In the child: only calls that are safe there.
+[[noreturn]] void BecomeMpirun(const Child& child) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   ::setsid();
-  ::dup2(null, 0);
-  ::dup2(log, 1);
-  ::dup2(log, 2);
-  ::execvpe(arguments[0], arguments, environment);
+  ::dup2(child.null, 0);
+  ::dup2(child.log, 1);
+  ::dup2(child.log, 2);
+  ::close(child.go_write);
+  char go = 0;
+  if (::read(child.go_read, &go, 1) != 1) ::_exit(127);
+  ::execvpe(child.arguments[0], child.arguments, child.environment);
   const int error = errno;
-  [[maybe_unused]] const auto written = ::write(error_pipe, &error, sizeof error);
+  [[maybe_unused]] const auto written = ::write(child.error_write, &error, sizeof error);
   ::_exit(127);
 }
 
@@ -58,77 +72,129 @@ std::vector<char*> Pointers(std::vector<std::string>& texts) {
   return pointers;
 }
 
-// Starts mpirun; the error is what exec said.
-Result<int> StartMpirun(LaunchRequest& request, const std::string& marker) {
-  const std::string log_path = request.folder + "/logs/mpirun.log";
-  const int log = ::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  int ends[2];
-  if (log < 0 || null < 0 || ::pipe2(ends, O_CLOEXEC) != 0)
-    return Fail(ErrorCode::kIo, "{}: cannot open: {}", log_path, std::strerror(errno));
-  auto environment = MergedEnvironment(request, marker);
-  const auto argument_pointers = Pointers(request.arguments);
-  const auto environment_pointers = Pointers(environment);
-  const int pid = ::fork();
-  if (pid == 0) BecomeMpirun(argument_pointers.data(), environment_pointers.data(), log, null, ends[1]);
-  const int fork_error = errno;
-  ::close(ends[1]);
-  ::close(log);
-  ::close(null);
-  int error = 0;
-  const bool exec_failed = pid > 0 && ::read(ends[0], &error, sizeof error) == static_cast<ssize_t>(sizeof error);
-  ::close(ends[0]);
-  if (pid < 0) return Fail(ErrorCode::kIo, "cannot fork: {}", std::strerror(fork_error));
-  if (exec_failed) {
-    ::waitpid(pid, nullptr, 0);
-    return Fail(ErrorCode::kNotFound, "cannot start {}: {}; is it installed and on the coordinator's PATH?", request.arguments[0],
+// mpirun's process from the fork on. It becomes mpirun only in Go(): until then it ends by itself when the supervisor does, so that
+// supervisor.json can name it before anything runs.
+class Mpirun {
+ public:
+  static Result<Mpirun> Fork(LaunchRequest& request, const std::string& marker) {
+    const std::string log_path = request.folder + "/logs/mpirun.log";
+    const int log = ::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int go[2], error[2];
+    if (log < 0 || null < 0 || ::pipe2(go, O_CLOEXEC) != 0 || ::pipe2(error, O_CLOEXEC) != 0)
+      return Fail(ErrorCode::kIo, "{}: cannot open: {}", log_path, std::strerror(errno));
+    auto environment = MergedEnvironment(request, marker);
+    const auto argument_pointers = Pointers(request.arguments);
+    const auto environment_pointers = Pointers(environment);
+    const int pid = ::fork();
+    if (pid == 0) BecomeMpirun({argument_pointers.data(), environment_pointers.data(), log, null, go[0], go[1], error[1]});
+    const int fork_error = errno;
+    for (const int fd : {log, null, go[0], error[1]}) ::close(fd);
+    if (pid < 0) return Fail(ErrorCode::kIo, "cannot fork: {}", std::strerror(fork_error));
+    return Mpirun(pid, go[1], error[0]);
+  }
+
+  int pid() const { return pid_; }
+  // Lets it run; the error is what exec said.
+  Status Go(const std::string& program) {
+    const char go = 1;
+    if (::write(go_, &go, 1) != 1) return Abandon(), Fail(ErrorCode::kIo, "{} died before it started", program);
+    int error = 0;
+    if (::read(error_, &error, sizeof error) != static_cast<ssize_t>(sizeof error)) return {};  // closed by exec
+    Abandon();
+    return Fail(ErrorCode::kNotFound, "cannot start {}: {}; is it installed and on the coordinator's PATH?", program,
                 std::strerror(error));
   }
-  return pid;
-}
+  // Instead of Go(), or after it failed.
+  void Abandon() {
+    ::close(std::exchange(go_, -1));
+    ::waitpid(pid_, nullptr, 0);
+  }
+
+ private:
+  Mpirun(int pid, int go, int error) : pid_(pid), go_(go), error_(error) {}
+  int pid_, go_, error_;  // the descriptors live as long as the supervisor
+};
 
 struct Ended {
   int status = 0;     // of waitpid
-  bool told = false;  // by SIGTERM
+  bool told = false;  // to end
 };
 
-// A signal of the set; -1 when none came until `until_ms` (monotonic). Without that it waits for ever.
-int NextSignal(const sigset_t& set, std::optional<int64_t> until_ms, const Clock& clock) {
-  if (!until_ms) return ::sigwaitinfo(&set, nullptr);
-  const int64_t left_ms = std::max<int64_t>(0, *until_ms - clock.MonotonicMs());
-  const timespec left{left_ms / 1000, (left_ms % 1000) * 1'000'000};
-  return ::sigtimedwait(&set, nullptr, &left);
-}
+// Waits for mpirun's end, collects orphans, and serves orders: SIGTERM ends the attempt, SIGUSR2 does so after its traces are saved.
+class Watchman {
+ public:
+  Watchman(FileSystem& files, const Clock& clock, const LaunchRequest& request, int mpirun, const SessionMark& mark)
+      : files_(files), clock_(clock), request_(request), mpirun_(mpirun), mark_(mark) {}
 
-// Waits for mpirun's end, collecting orphans, and serves SIGTERM.
-Ended WaitForMpirun(int mpirun, int64_t grace_ms, const SessionMark& mark, const Clock& clock) {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
-  Ended ended;
-  std::optional<int64_t> kill_at_ms;
-  for (;;) {
+  Ended Wait() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR2}) sigaddset(&set, signal);
+    while (!Collect()) {
+      const int64_t left_ms = std::max<int64_t>(0, deadline_ms_ - clock_.MonotonicMs());
+      const timespec left{left_ms / 1000, (left_ms % 1000) * 1'000'000};
+      const int signal = deadline_ms_ > 0 ? ::sigtimedwait(&set, nullptr, &left) : ::sigwaitinfo(&set, nullptr);
+      // By the clock: orphans that end one after the other interrupt every wait, and must not prolong it.
+      if (deadline_ms_ > 0 && clock_.MonotonicMs() >= deadline_ms_)
+        DeadlinePassed();
+      else if (signal == SIGUSR2 && !saving_ && !ended_.told)
+        SaveTraces();
+      else if ((signal == SIGTERM || signal == SIGINT) && !ended_.told)
+        TellToEnd();
+    }
+    return ended_;
+  }
+
+ private:
+  // True when mpirun has ended.
+  bool Collect() {
     int status = 0;
     for (int pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-      if (pid == mpirun) {
-        ended.status = status;
-        return ended;
-      }
+      if (pid != mpirun_) continue;
+      ended_.status = status;
+      return true;
     }
-    const int signal = NextSignal(set, kill_at_ms, clock);
-    // By the clock: orphans that end one after the other interrupt every wait, and must not prolong the grace.
-    if (kill_at_ms && clock.MonotonicMs() >= *kill_at_ms) {
-      LogWarning("the grace is over: the session is killed");
-      for (const int pid : SessionMembers(mark)) ::kill(pid, SIGKILL);
-      kill_at_ms = clock.MonotonicMs() + kKillAgainMs;  // whoever was born meanwhile
-    } else if ((signal == SIGTERM || signal == SIGINT) && !ended.told) {
-      LogInfo("told to end: mpirun gets SIGTERM, its session SIGKILL after {} ms", grace_ms);
-      ended.told = true;
-      ::kill(mpirun, SIGTERM);
-      kill_at_ms = clock.MonotonicMs() + grace_ms;
-    }
+    return false;
   }
-}
+
+  void DeadlinePassed() {
+    if (!ended_.told) return TellToEnd();  // the ranks have had their time to write traces
+    LogWarning("the grace is over: the session is killed");
+    for (const int pid : SessionMembers(mark_)) ::kill(pid, SIGKILL);
+    deadline_ms_ = clock_.MonotonicMs() + kKillAgainMs;  // whoever was born meanwhile
+  }
+
+  void TellToEnd() {
+    LogInfo("told to end: mpirun gets SIGTERM, its session SIGKILL after {} ms", request_.grace_ms);
+    ended_.told = true;
+    ::kill(mpirun_, SIGTERM);
+    deadline_ms_ = clock_.MonotonicMs() + request_.grace_ms;
+  }
+
+  // /proc first: afterwards the ranks are busy with their traces. mpirun hands SIGUSR2 on to the ranks of every host.
+  void SaveTraces() {
+    const std::string path = request_.folder + "/logs/hang.txt";
+    LogInfo("told that the attempt hangs: what it is doing goes to {} and to the ranks' logs", path);
+    const std::string text = fmt::format(
+        "Attempt {} of job {} at {}, when the hang verdict came: its processes on this machine.\nStack traces of ranks that could "
+        "still write them are in rank-<n>.log.\n\n{}",
+        request_.attempt, request_.job, FormatUtc(clock_.NowMs()), DescribeProcesses(files_, SessionMembers(mark_)));
+    if (auto written = WriteFileAtomic(files_, path, text); !written) LogWarning("{}", written.error().message);
+    ::kill(mpirun_, SIGUSR2);
+    saving_ = true;
+    deadline_ms_ = clock_.MonotonicMs() + kTraceWaitMs;
+  }
+
+  FileSystem& files_;
+  const Clock& clock_;
+  const LaunchRequest& request_;
+  int mpirun_;
+  const SessionMark& mark_;
+  Ended ended_;
+  bool saving_ = false;
+  int64_t deadline_ms_ = 0;  // monotonic, 0 none: of the traces, then of the grace
+};
 
 ExitNotice Describe(const LaunchRequest& request, const Ended& ended) {
   ExitNotice notice{.job = request.job, .attempt = request.attempt};
@@ -159,19 +225,15 @@ Result<ExitNotice> Supervise(FileSystem& files, const Clock& clock, LaunchReques
   PLATEAU_TRY(files.MakeDirectories(request.folder + "/logs"));
   if (!request.scratch.empty()) PLATEAU_TRY(files.MakeDirectories(request.scratch));
   const std::string marker = RandomMarker(request);
-  const auto mpirun = StartMpirun(request, marker);
-  if (!mpirun) return ExitNotice{request.job, request.attempt, false, -1, 0, mpirun.error().message};
-  const auto info = ReadProcess(*mpirun);
-  const SupervisorFile self{::getpid(), *mpirun, {*mpirun, info ? info->start_ticks : 0, BootId(), marker}, clock.NowMs()};
-  Ended ended;
-  if (auto written = WriteSupervisorFile(files, request.folder, self); written) {
-    ended = WaitForMpirun(*mpirun, request.grace_ms, self.session, clock);
-  } else {
-    LogError("{}; the attempt is given up", written.error().message);
-    ended.told = true;
-    EmptySession(self.session, kEmptySessionLimitMs, false);
-    ::waitpid(*mpirun, &ended.status, 0);
+  PLATEAU_ASSIGN(Mpirun mpirun, Mpirun::Fork(request, marker));
+  const auto info = ReadProcess(mpirun.pid());
+  const SupervisorFile self{::getpid(), mpirun.pid(), {mpirun.pid(), info ? info->start_ticks : 0, BootId(), marker}, clock.NowMs()};
+  if (auto written = WriteSupervisorFile(files, request.folder, self); !written) {
+    mpirun.Abandon();
+    return Fail(std::move(written.error()));
   }
+  PLATEAU_TRY(mpirun.Go(request.arguments[0]));
+  const Ended ended = Watchman(files, clock, request, mpirun.pid(), self.session).Wait();
   ExitNotice notice = Describe(request, ended);
   const auto left = EmptySession(self.session, kEmptySessionLimitMs, true);
   if (!left.empty())

@@ -30,7 +30,7 @@ class NotingLauncher final : public Launcher {
   void Adopt(const std::string& job, int attempt, const std::string& folder) override {
     adopted.push_back(fmt::format("{}/{} {}", job, attempt, folder));
   }
-  void Kill(const std::string& job, int attempt) override { killed.push_back(fmt::format("{}/{}", job, attempt)); }
+  void Kill(const std::string& job, int attempt, bool) override { killed.push_back(fmt::format("{}/{}", job, attempt)); }
 
   bool fail = false;
   std::vector<std::string> started, adopted, killed;
@@ -240,7 +240,7 @@ TEST_F(ControlLoopTest, EveryEventIsOnTheDiskBeforeItsActionRuns) {
       return int64_t{1};
     }
     void Adopt(const std::string&, int, const std::string&) override {}
-    void Kill(const std::string&, int) override {}
+    void Kill(const std::string&, int, bool) override {}
     size_t stored_at_start = 0;
 
    private:

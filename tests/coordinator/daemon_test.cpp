@@ -240,6 +240,40 @@ TEST(Daemon, AKilledGangIsRelaunchedAndTheOldTokenIsWorthless) {
   EXPECT_EQ(GetJson(*daemon, "/v1/jobs/small-1").at("restarts"), 1);
 }
 
+TEST(Daemon, WhateverAnOldAttemptSaysIsRefusedAndChangesNothing) {
+  CoordinatorHome home;
+  const auto daemon = home.Start();
+  PostJson(*daemon, "/v1/jobs", home.Spec().dump());
+  FakeRank old(home, *daemon, "small-1", 1);
+  old.Ask(kBeat);
+  old.Ask(Report(1, 50));
+  const auto supervisor = home.WaitForJson("state/jobs/small-1/attempt-1/supervisor.json");
+  ::kill(supervisor.at("mpirun_pid").get<pid_t>(), SIGKILL);
+  FakeRank fresh(home, *daemon, "small-1", 2);
+  fresh.Ask(kBeat);
+  home.Write("runs/small-1/attempt-1/step-000000021/manifest.json", "{}");  // complete on the disk, by the zombie
+  const auto before = GetJson(*daemon, "/v1/jobs/small-1");
+  const auto events = GetJson(*daemon, "/v1/jobs/small-1/events").at("last");
+  const std::vector<WorkerMessage> messages{Heartbeat{21, "data", 9, 0},
+                                            Metrics{.step = 21, .loss = 0.5, .lr = 9},
+                                            Report(1, 50),
+                                            Report(2, 90),
+                                            CheckpointReport{.step = 21, .path = "attempt-1/step-000000021", .bytes = 2},
+                                            Finished{21, "MAX_STEPS"},
+                                            Failed{"NAN_LOSS", "not so", 21, "conv1_1", false},
+                                            Register{"key", "{}", {"node"}}};
+  ASSERT_EQ(std::variant_size_v<WorkerMessage>, 7u) << "a new kind of message belongs into this list";
+  for (const auto& message : messages)
+    EXPECT_TRUE(std::holds_alternative<Refused>(old.Ask(message))) << EncodeWorkerMessage(old.sender(), message);
+  EXPECT_EQ(GetJson(*daemon, "/v1/jobs/small-1/events").at("last"), events);
+  const auto after = GetJson(*daemon, "/v1/jobs/small-1");
+  for (const char* field : {"state", "step", "loss", "lr", "best", "checkpoint", "attempt", "restarts"})
+    EXPECT_EQ(after.at(field), before.at(field)) << field;
+  EXPECT_EQ(GetJson(*daemon, "/v1/jobs/small-1/lr-history").at("decisions").size(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(home.path("runs/small-1/current.json")));
+  EXPECT_TRUE(std::holds_alternative<HeartbeatReply>(fresh.Ask(kBeat))) << "its successor is not disturbed";
+}
+
 TEST(Daemon, ARestartedCoordinatorFindsItsJobItsWorkersAndItsDecisions) {
   CoordinatorHome home;
   home.PinPorts();

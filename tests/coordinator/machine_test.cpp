@@ -425,7 +425,7 @@ TEST(Machine, AfterARestartOfTheCoordinatorEveryRankGetsItsFullTime) {
   t.Tell(Recovered{});
   EXPECT_EQ(t.job.state, JobState::kRunning);
   EXPECT_EQ(FindAction<KillAttempt>(t.Tell(TimerFired{})), nullptr);
-  EXPECT_EQ(NextDeadline(t.job, t.limits), 10 + t.limits.start_allowance_ms);
+  EXPECT_EQ(NextDeadline(t.job, t.limits), 10 + t.limits.reconnect_allowance_ms) << "its ranks were all up before";
   t.Beat(7, "forward");
   EXPECT_EQ(t.job.workers[1].step, 7);
   EXPECT_THAT(t.history, Contains("recovered"));

@@ -139,12 +139,42 @@ TEST_F(SupervisorTest, AKillThatIsNotHeededEmptiesTheSession) {
   EXPECT_TRUE(IsAlive(escaped));
   ASSERT_TRUE(Eventually([&] { return ReadProcess(escaped)->session != ReadProcess(child)->session; }))
       << "it has a session of its own";
-  launcher_->Kill("small-1", 1);
+  launcher_->Kill("small-1", 1, false);
   const auto notice = Notice();
   EXPECT_EQ(notice.signal, SIGKILL);
   EXPECT_THAT(notice.message, HasSubstr("told to end"));
   EXPECT_FALSE(IsAlive(escaped));
   EXPECT_FALSE(IsAlive(child));
+}
+
+TEST_F(SupervisorTest, BeforeAHungAttemptIsKilledItsStateIsSaved) {
+  Start(
+      Request("trap 'echo asked > $MARK_FOLDER/traces' USR2; sleep 1000 & kill -STOP $!; echo $! > $MARK_FOLDER/stopped; "
+              "while true; do wait; done"));
+  const int stopped = PidFrom("stopped");
+  ASSERT_TRUE(Eventually([&] { return ReadProcess(stopped)->state == 'T'; }));
+  launcher_->Kill("small-1", 1, true);
+  EXPECT_THAT(Notice().message, HasSubstr("told to end"));
+  EXPECT_TRUE(files_.Exists(folder_.path() + "/traces")) << "mpirun hands SIGUSR2 on to its ranks";
+  EXPECT_FALSE(IsAlive(stopped));
+  const std::string report = files_.Read(Folder() + "/logs/hang.txt").value();
+  EXPECT_THAT(report, HasSubstr("Attempt 1 of job small-1"));
+  const size_t at = report.find(fmt::format("process {}\n", stopped));
+  ASSERT_NE(at, std::string::npos) << report;
+  const std::string of_stopped = report.substr(at, report.find("\nprocess", at) - at);
+  EXPECT_THAT(of_stopped, HasSubstr("State:\tT (stopped)"));
+  EXPECT_THAT(of_stopped, HasSubstr(fmt::format("thread {} (", stopped)));
+  EXPECT_THAT(report, HasSubstr("Name:\tbash"));
+}
+
+TEST_F(SupervisorTest, NothingRunsThatSupervisorJsonDoesNotName) {
+  const auto request = Request("touch $MARK_FOLDER/ran");
+  ASSERT_TRUE(files_.MakeDirectories(Folder() + "/supervisor.json/in-the-way").has_value());
+  Start(request);
+  const auto notice = Notice();
+  EXPECT_FALSE(notice.launched);
+  EXPECT_THAT(notice.message, HasSubstr("supervisor.json"));
+  EXPECT_FALSE(files_.Exists(folder_.path() + "/ran"));
 }
 
 TEST_F(SupervisorTest, ChildrenThatOutliveTheirMpirunAreKilledBeforeTheNotice) {
@@ -185,7 +215,7 @@ TEST_F(SupervisorTest, AnAdoptedAttemptCanBeKilled) {
   launcher_.reset();
   NewLauncher();
   launcher_->Adopt("small-1", 1, Folder());
-  launcher_->Kill("small-1", 1);
+  launcher_->Kill("small-1", 1, false);
   EXPECT_THAT(Notice().message, HasSubstr("told to end"));
   EXPECT_FALSE(IsAlive(mpirun));
 }
@@ -220,7 +250,7 @@ TEST_F(SupervisorTest, ASecondSupervisorOfTheSameAttemptLeaves) {
   PidFrom("mpirun");
   const std::string command = std::string(PLATEAU_BIN_DIR) + "/plateau-coordinator supervise --dir " + Folder() + " 2>/dev/null";
   EXPECT_NE(std::system(command.c_str()), 0);
-  launcher_->Kill("small-1", 1);
+  launcher_->Kill("small-1", 1, false);
   Notice();
 }
 

@@ -139,9 +139,19 @@ class House {
     }
     return 0;
   }
+  // The job's whole history.
+  Json Events(const std::string& id) const {
+    Json all = Json::array();
+    for (int64_t seen = 0;;) {
+      const auto page = Api().Get(JobPath(id, fmt::format("/events?after={}", seen)));
+      EXPECT_TRUE(page.has_value()) << page.error().message;
+      if (!page || (*page)["events"].empty()) return all;
+      for (const auto& event : (*page)["events"]) all.push_back(event);
+      seen = all.back()["seq"];
+    }
+  }
   bool HadEvent(const std::string& id, const std::string& type) const {
-    const Json page = *Api().Get(JobPath(id, "/events"));  // outlives the loop over it
-    for (const auto& event : page["events"])
+    for (const auto& event : Events(id))
       if (event["type"] == type) return true;
     return false;
   }

@@ -61,8 +61,10 @@ class JobUnderTest {
     Tell(StartGranted{"secret", Here(job.spec->resources.workers)});
     Tell(Launched{static_cast<int>(job.attempts.size()), 42});
   }
+  // Every rank, with progress.
   void Beat(int64_t step = 0, const std::string& phase = "start") {
-    for (int rank = 0; rank < job.spec->resources.workers; ++rank) Say(rank, Heartbeat{step, phase});
+    ++progress;
+    for (int rank = 0; rank < job.spec->resources.workers; ++rank) Say(rank, Heartbeat{step, phase, progress});
   }
   void Run() {
     Start();
@@ -76,6 +78,7 @@ class JobUnderTest {
   Job job;
   Moment now{1'000'000, 500};
   MachineLimits limits;
+  int64_t progress = 0;
   std::vector<std::string> history;  // event types
 };
 

@@ -29,6 +29,7 @@ constexpr int kLingerMs = 2000;
 constexpr int64_t kAwayAfterMs = 10'000;  // no answer for this long: the coordinator counts as away
 constexpr auto kStopCheck = std::chrono::milliseconds(200);
 constexpr int64_t kFailedWaitMs = 1000;
+constexpr int kUnsentMs = 100;  // until a message is tried again that could not leave
 
 // A message that is repeated until its answer comes.
 struct Unanswered {
@@ -96,8 +97,15 @@ class ZmqLink final : public CoordinatorLink {
 
   Result<LrDecision> Ask(const ValidationReport& report) override {
     const uint64_t request = OpenQuestion(report);
+    const int64_t patient_until_ms = clock_.MonotonicMs() + 2 * options_.repeat_ms;
+    bool told = false;
     std::unique_lock lock(mutex_);
     while (!decision_ || decision_->validation != report.number) {
+      if (!told && clock_.MonotonicMs() >= patient_until_ms) {
+        LogInfo("no decision on validation {} yet; the coordinator at {} is asked every {} ms", report.number, options_.address,
+                options_.repeat_ms);
+        told = true;
+      }
       if (stop_.raised()) {
         open_.erase(request);
         return plateau::Fail(ErrorCode::kUnavailable, "asked to stop while waiting for the decision on validation {}",
@@ -164,8 +172,8 @@ class ZmqLink final : public CoordinatorLink {
     while (true) {
       const int64_t now_ms = clock_.MonotonicMs();
       if (now_ms >= next_heartbeat_ms) {
-        SendText(HeartbeatText());
-        next_heartbeat_ms = now_ms + options_.heartbeat_ms;
+        // The first one waits for the connection, and so does one after the coordinator's return.
+        next_heartbeat_ms = now_ms + (SendText(HeartbeatText()) ? options_.heartbeat_ms : std::min(options_.heartbeat_ms, kUnsentMs));
         NoticeAbsence(now_ms);
       }
       int64_t due_ms = next_heartbeat_ms;
@@ -199,9 +207,9 @@ class ZmqLink final : public CoordinatorLink {
     if (outbox_.empty())
       answered_.notify_all();
     else
-      due_ms = std::min(due_ms, now_ms + 100);
+      due_ms = std::min(due_ms, now_ms + kUnsentMs);
     for (auto& [request, open] : open_) {
-      if (open.next_send_ms <= now_ms) open.next_send_ms = now_ms + (SendText(open.text) ? options_.repeat_ms : 100);
+      if (open.next_send_ms <= now_ms) open.next_send_ms = now_ms + (SendText(open.text) ? options_.repeat_ms : kUnsentMs);
       due_ms = std::min(due_ms, open.next_send_ms);
     }
   }

@@ -132,6 +132,7 @@ void TrainLoop::ValidateAndDecide() {
     }
   }
   parts_.collective.Broadcast({reinterpret_cast<char*>(&wire), sizeof(wire)}, 0);
+  parts_.pulse.phase = "report";
   if (wire.stopped_waiting != 0) {  // the validation is made again after a resume, and the decision then asked for again
     stopping_ = true;
     return;

@@ -1,0 +1,121 @@
+// A hang through the real programs: named within fault.hang_timeout, its traces kept, its gang relaunched to the same bits.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/gang_watch.h"
+#include "tests/support/house.h"
+#include "tests/support/outcome.h"
+#include "tests/support/polling.h"
+
+namespace plateau::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr double kHangTimeoutS = 3;
+
+class Hang : public ::testing::Test {
+ protected:
+  Json Spec(const std::string& name) const {
+    Json spec = house_.Spec(name);
+    spec["training"]["max_steps"] = 320;
+    spec["fault"]["hang_timeout"] = fmt::format("{}s", kHangTimeoutS);
+    return spec;
+  }
+  // The hang event of an attempt; null without one.
+  Json HangOf(const std::string& id, int attempt) const {
+    for (const auto& event : house_.Events(id))
+      if (event["type"] == "hang" && event["attempt"] == attempt) return event;
+    return nullptr;
+  }
+  Json AwaitHang(const std::string& id, int attempt) const {
+    house_.Await(id, [&](const Json& job) { return House::Ended(job) || !HangOf(id, attempt).is_null(); });
+    return HangOf(id, attempt);
+  }
+  std::string Log(const std::string& id, int attempt, const std::string& file) const {
+    const auto log = house_.Api().GetRaw(JobPath(id, fmt::format("/logs?attempt={}&file={}", attempt, file)));
+    EXPECT_TRUE(log.has_value() && log->status == 200) << file;
+    return log ? log->body : "";
+  }
+  House house_;
+};
+
+TEST_F(Hang, AStoppedRankIsNamedTracedAndItsGangRelaunchedToTheSameBits) {
+  const Outcome calm = Undisturbed(house_, Spec("calm"));
+  const std::string id = house_.Submit(Spec("stopped"));
+  const GangWatch watch(house_.state(), id);
+  house_.AwaitCheckpoint(id);
+  ASSERT_EQ(house_.Await(id, [](const Json& job) { return job["state"] != "STARTING"; })["state"], "RUNNING");
+  const pid_t victim = house_.PidOfRank(id, 1);
+  ASSERT_GT(victim, 0);
+  const auto stopped = std::chrono::steady_clock::now();
+  ASSERT_EQ(::kill(victim, SIGSTOP), 0);
+  const Json hang = AwaitHang(id, 1);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - stopped;
+  ASSERT_FALSE(hang.is_null()) << house_.Job(id).dump(1);
+  std::cout << hang["message"] << " after " << took.count() << " s" << std::endl;
+  EXPECT_EQ(hang["rank"], 1);
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  EXPECT_EQ(hang["host"], host);
+  EXPECT_GT(hang["step"], 20);
+  EXPECT_NE(hang["phase"], "");
+  EXPECT_GE(hang["silent_s"], kHangTimeoutS);
+  EXPECT_LT(took.count(), kHangTimeoutS + 10) << "the bound is loose for a loaded machine: quiet, it is below the timeout";
+
+  const Json job = house_.AwaitEnd(id);
+  EXPECT_EQ(job["attempts"].size(), 2u) << "it is relaunched by itself";
+  EXPECT_EQ(job["attempts"][0]["reason"], "HANG");
+  EXPECT_TRUE(OutcomeOf(house_, job) == calm);
+  ExpectNothingLeft(house_, id, watch);
+
+  const std::string report = Log(id, 1, "hang.txt");
+  const size_t at = report.find(fmt::format("process {}\n", victim));
+  ASSERT_NE(at, std::string::npos) << report;
+  EXPECT_THAT(report.substr(at, 200), HasSubstr("State:\tT (stopped)"));
+  EXPECT_THAT(report, HasSubstr("Name:\tmpirun"));
+  const std::string traces = Log(id, 1, "rank-0.log");
+  EXPECT_THAT(traces, HasSubstr("=== stack traces of process"));
+  EXPECT_THAT(traces, HasSubstr("TrainLoop")) << "functions have names";
+  EXPECT_THAT(RunPlateau("logs --list --state " + house_.state() + " " + id).out, HasSubstr("hang.txt"));
+}
+
+// Rank 0 writes metrics.jsonl into a pipe that is full and that nobody reads: its heartbeats go on, its training does not.
+TEST_F(Hang, ARankThatBlocksOnStorageIsNamedAlthoughAllSendHeartbeats) {
+  const Outcome calm = Undisturbed(house_, Spec("calm"));
+  const std::string id = house_.Submit(Spec("blocked"));
+  ASSERT_FALSE(House::Ended(house_.AwaitCheckpoint(id)));
+  const std::string folder = house_.runs() + "/" + id + "/attempt-2", pipe = folder + "/metrics.jsonl";
+  std::filesystem::create_directories(folder);
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0644), 0);
+  const int end = ::open(pipe.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(end, 0);
+  while (::write(end, "full", 4) > 0) {
+  }
+  ASSERT_EQ(::kill(house_.PidOfRank(id, 1), SIGKILL), 0);  // the second attempt finds the pipe
+  const Json hang = AwaitHang(id, 2);
+  ::close(end);
+  ASSERT_FALSE(hang.is_null()) << house_.Job(id).dump(1);
+  std::cout << hang["message"] << std::endl;
+  EXPECT_EQ(hang["rank"], 0);
+  EXPECT_EQ(hang["phase"], "report");
+  EXPECT_GE(hang["stalled_s"], kHangTimeoutS);
+  EXPECT_THAT(hang["message"].get<std::string>(), HasSubstr("keeps the other rank waiting in a collective call"));
+
+  const Json job = house_.AwaitEnd(id);
+  EXPECT_EQ(job["attempts"].size(), 3u);
+  EXPECT_TRUE(OutcomeOf(house_, job) == calm);
+  const std::string blocked = Log(id, 2, "rank-0.log"), waiting = Log(id, 2, "rank-1.log");
+  EXPECT_THAT(blocked, HasSubstr("Reporter")) << "the trace shows where it blocks";
+  EXPECT_THAT(waiting, HasSubstr("=== end of stack traces"));
+}
+
+}  // namespace
+}  // namespace plateau::test
