@@ -50,7 +50,8 @@ class StateLock {
   int fd_;
 };
 
-// What a user's own mpirun must know to register itself. Made at the first start, for its owner's eyes only.
+// What those must know who join by themselves: workers of ingests, a user's own mpirun. Made at the first start, for its owner's eyes
+// only.
 Result<std::string> JoinToken(FileSystem& files, const std::string& path) {
   if (!files.Exists(path)) {
     const mode_t before = ::umask(0077);
@@ -115,29 +116,41 @@ struct Daemon::Parts {
   std::unique_ptr<LocalLauncher> launcher;
   std::unique_ptr<AgentProber> prober;
   std::unique_ptr<CheckpointDesk> desk;
+  std::unique_ptr<IngestLoop> ingests;
   std::unique_ptr<Api> api;
   std::thread loop_thread;
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<RequestServer> requests;
 
+  Status MakeIngests(const DaemonOptions& options);
   Status OpenDoors(const DaemonOptions& options, std::span<const WebAsset> assets);
   ~Parts() {
     if (loop_thread.joinable()) {
       loop->Stop();
       loop_thread.join();
     }
+    if (ingests != nullptr) ingests->Stop();
     requests.reset();
     http.reset();
     link.reset();
     launcher.reset();
     prober.reset();
+    ingests.reset();
     desk.reset();
   }
 };
 
+Status Daemon::Parts::MakeIngests(const DaemonOptions& options) {
+  IngestLoopOptions ingest{.state_folder = options.state_folder, .worker = options.worker, .limits = options.ingest_limits};
+  ingest.kill_grace_ms = options.kill_grace_ms;
+  PLATEAU_ASSIGN(ingest.token, JoinToken(files, options.state_folder + "/join-token"));
+  ingests = std::make_unique<IngestLoop>(std::move(ingest), *store, files, clock);
+  return {};
+}
+
 // REST and ZeroMQ; they serve once http->Run is called.
 Status Daemon::Parts::OpenDoors(const DaemonOptions& options, std::span<const WebAsset> assets) {
-  api = std::make_unique<Api>(*loop, files, assets);
+  api = std::make_unique<Api>(*loop, ingests.get(), files, assets);
   const auto listen_http = [&](const std::string& address) {
     return HttpServer::Listen(
         HttpServerOptions{.address = address, .allowed_origins = options.allowed_origins},
@@ -165,14 +178,15 @@ const std::string& Daemon::http_endpoint() const { return parts_->http->endpoint
 const std::string& Daemon::link_endpoint() const { return parts_->link->endpoint(); }
 const std::string& Daemon::zmq_endpoint() const { return parts_->requests->endpoint(); }
 Service& Daemon::service() { return *parts_->loop; }
+DatasetService& Daemon::datasets() { return *parts_->ingests; }
 
 Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std::span<const WebAsset> assets) {
   auto parts = std::make_unique<Parts>();
   auto& files = parts->files;
   const std::string& state = options.state_folder;
-  for (const std::string folder : {"/jobs", "/db"}) {
+  for (const std::string folder : {"/jobs", "/datasets", "/db"}) {
     PLATEAU_TRY(files.MakeDirectories(state + folder));
-    ::chmod((state + folder).c_str(), 0700);  // both hold the attempts' tokens
+    ::chmod((state + folder).c_str(), 0700);  // they hold tokens
   }
   PLATEAU_ASSIGN(parts->lock, StateLock::Take(state));
   PLATEAU_ASSIGN(parts->store, Store::Open(state + "/db"));
@@ -197,14 +211,19 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   PLATEAU_ASSIGN(loop_options.join_token, JoinToken(files, state + "/join-token"));
   parts->loop = std::make_unique<ControlLoop>(loop_options, *parts->store, files, parts->clock);
   ControlLoop& loop = *parts->loop;
+  PLATEAU_TRY(parts->MakeIngests(options));
+  IngestLoop& ingests = *parts->ingests;
 
   const auto start_link = [&](const std::string& address) {
-    return LinkServer::Start(LinkServerOptions{.address = address}, parts->clock,
-                             [&loop](LinkMessage message) { return loop.Post(std::move(message)); });
+    return LinkServer::Start(
+        LinkServerOptions{.address = address}, parts->clock, [&loop](LinkMessage message) { return loop.Post(std::move(message)); },
+        [&ingests](IngestLinkMessage message) { return ingests.Post(std::move(message)); });
   };
   PLATEAU_ASSIGN(parts->link, ListenAgain(WithLastPort(files, state, "link", options.link), options.link, start_link));
   parts->launcher = std::make_unique<LocalLauncher>(LocalLauncherOptions{.supervisor_program = options.program}, files,
-                                                    parts->clock, [&loop](const ExitNotice& notice) { loop.Post(notice); });
+                                                    parts->clock, [&loop, &ingests](const ExitNotice& notice) {
+                                                      if (!ingests.Post(notice)) loop.Post(notice);
+                                                    });
   parts->prober = std::make_unique<AgentProber>(
       AgentProberOptions{.agent = AgentCommand(options.rsh_agent), .timeout_ms = options.probe_timeout_ms},
       [&loop](const ProbeAnswer& answer) { loop.Post(answer); });
@@ -213,6 +232,7 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   PLATEAU_TRY(parts->OpenDoors(options, assets));
   PLATEAU_TRY(loop.Recover({parts->launcher.get(), parts->link.get(), parts->desk.get(), parts->prober.get()},
                            parts->link->endpoint(), RemoteLink(parts->link->endpoint(), options.link_advertise, HostName())));
+  PLATEAU_TRY(ingests.Recover({parts->launcher.get(), parts->link.get()}, parts->link->endpoint()));
 
   const nlohmann::ordered_json endpoints{{"http", parts->http->endpoint()},
                                          {"link", parts->link->endpoint()},
@@ -220,6 +240,7 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
                                          {"pid", ::getpid()}};
   PLATEAU_TRY(WriteFileAtomic(files, state + "/endpoints.json", endpoints.dump(1) + "\n"));
   parts->loop_thread = std::thread([&loop] { loop.Run(); });
+  ingests.Start();
   parts->http->Run();
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
 }

@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "coordinator/control_loop.h"
+#include "coordinator/ingest_loop.h"
 #include "coordinator/web/assets.h"
 
 namespace plateau {
@@ -29,6 +30,7 @@ struct DaemonOptions {
   bool allow_oversubscribe = true;
   MachineLimits limits;
   int64_t kill_grace_ms = 5'000;
+  BoardLimits ingest_limits;
 };
 
 class Daemon {
@@ -42,6 +44,7 @@ class Daemon {
   const std::string& link_endpoint() const;
   const std::string& zmq_endpoint() const;
   Service& service();
+  DatasetService& datasets();
 
  private:
   struct Parts;

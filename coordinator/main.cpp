@@ -91,6 +91,10 @@ int Main(int argc, char** argv) {
   app.add_option("--worker", options.worker, "The plateau-worker program (default: beside this one)");
   app.add_option("--mpirun", options.mpirun, "The mpirun program")->capture_default_str();
   app.add_option("--cores", options.cores, "Cores offered to jobs (default: the machine's)")->check(CLI::PositiveNumber);
+  double lease_timeout_s = static_cast<double>(options.ingest_limits.lease_ms) / 1000;
+  app.add_option("--lease-timeout", lease_timeout_s, "Seconds of silence after which an ingest worker's shard is given to another")
+      ->check(CLI::Range(0.2, 86'400.0))
+      ->capture_default_str();
   app.add_flag("--no-oversubscribe", no_oversubscribe,
                "Hold jobs that need more cores than there are, instead of running them alone");
   app.add_flag("--quiet", quiet, "Only warnings and errors in the log");
@@ -102,6 +106,7 @@ int Main(int argc, char** argv) {
 
   InitLog("", quiet ? LogLevel::kWarning : LogLevel::kInfo);
   options.allow_oversubscribe = !no_oversubscribe;
+  options.ingest_limits.lease_ms = static_cast<int64_t>(lease_timeout_s * 1000);
   options.state_folder = std::filesystem::absolute(options.state_folder).lexically_normal().string();
   options.worker = std::filesystem::absolute(options.worker).lexically_normal().string();
   return Serve(options);

@@ -154,14 +154,23 @@ std::optional<ShardResult> IngestState::Load(const std::string& shard_folder) {
 }
 
 Status IngestState::Save(const std::string& shard_folder, const std::string& built, ShardResult& result) {
-  const std::string place = out_ + "/" + shard_folder, parent = place.substr(0, place.rfind('/'));
+  const std::string place = Place(shard_folder), parent = place.substr(0, place.rfind('/'));
   PLATEAU_TRY(files_.MakeDirectories(parent));
   PLATEAU_TRY(files_.RemoveAll(place));
   PLATEAU_TRY(files_.Rename(built, place));
   PLATEAU_TRY(files_.SyncDirectory(parent));
   PLATEAU_TRY(files_.SyncDirectory(out_));
+  return Note(shard_folder, result);
+}
+
+Status IngestState::Note(const std::string& shard_folder, ShardResult& result) {
   result.info.folder = shard_folder;
   return WriteFileAtomic(files_, RecordPath(shard_folder), ShardResultText(result));
+}
+
+Status IngestState::Forget(const std::string& shard_folder) {
+  const std::string path = RecordPath(shard_folder);
+  return files_.Exists(path) ? files_.Remove(path) : Status();
 }
 
 Status IngestState::Close() {

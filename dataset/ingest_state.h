@@ -32,8 +32,14 @@ class IngestState {
   std::optional<ShardResult> Load(const std::string& shard_folder);
   // The finished shard as recorded; its files are not looked at.
   Result<ShardResult> Record(const std::string& shard_folder);
+  // Removes the record of a shard that is to be built again.
+  Status Forget(const std::string& shard_folder);
+  // Where a finished shard lies.
+  std::string Place(const std::string& shard_folder) const { return out_ + "/" + shard_folder; }
   // Moves the folder `built` to its place and records it; both durable on return. `result.info.folder` is set.
   Status Save(const std::string& shard_folder, const std::string& built, ShardResult& result);
+  // Only records a shard that lies in its place.
+  Status Note(const std::string& shard_folder, ShardResult& result);
   // Removes the folder `ingest`, after the manifest was written.
   Status Close();
 

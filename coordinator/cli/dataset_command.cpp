@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "coordinator/cli/dataset_report.h"
+#include "coordinator/cli/ingest_command.h"
 #include "dataset/ingest.h"
 #include "dataset/source_spec.h"
 #include "dataset/synthesize.h"
@@ -35,10 +36,11 @@ struct IngestArguments {
   SourceSpec source;
   std::string max_rejected = "1%", resize = "none";
   IngestOptions options;
+  RemoteIngestOptions remote;
   bool json = false;
 };
 
-int RunIngest(IngestArguments arguments) {
+int RunIngest(IngestArguments arguments, CliContext& context) {
   auto limit = ParseRejectLimit(arguments.max_rejected);
   if (!limit) return Report(limit.error());
   arguments.options.max_rejected = *limit;
@@ -46,6 +48,11 @@ int RunIngest(IngestArguments arguments) {
   if (!resize) return Report(resize.error());
   arguments.options.resize = *resize;
   arguments.options.quiet = arguments.json;
+  if (arguments.remote.wanted) {
+    context.json = arguments.json;
+    OrderIngest(context, {arguments.source, arguments.options}, arguments.remote);
+    return context.exit_code;
+  }
   const auto source = OpenSource(arguments.source);
   if (!source) return Report(source.error());
   PosixFileSystem files;
@@ -82,6 +89,7 @@ constexpr const char* kIngestExamples =
     "Examples:\n"
     "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --val-labels val.txt \\\n"
     "      --synsets synset_words.txt --out /data/imagenet --jobs 16\n"
+    "  plateau dataset ingest --coordinator --workers 4 --train ... (the same; the coordinator's workers share the shards)\n"
     "  plateau dataset ingest --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar \\\n"
     "      --val-labels ILSVRC2012_validation_ground_truth.txt --devkit-synsets devkit.txt --synsets synset_words.txt \\\n"
     "      --resize 512cap --out /data/imagenet-512\n"
@@ -91,7 +99,7 @@ constexpr const char* kIngestExamples =
     "  plateau dataset ingest --layout mnist --images train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz \\\n"
     "      --test-images t10k-images-idx3-ubyte.gz --test-labels t10k-labels-idx1-ubyte.gz --out /data/mnist";
 
-void AddIngest(CLI::App& dataset, int& exit_code) {
+void AddIngest(CLI::App& dataset, CliContext& context) {
   auto arguments = std::make_shared<IngestArguments>();
   arguments->options.jobs = DefaultJobs();
   auto* verb = dataset.add_subcommand("ingest", "Turn images into a record store");
@@ -112,7 +120,11 @@ void AddIngest(CLI::App& dataset, int& exit_code) {
   verb->add_flag("--overwrite", arguments->options.overwrite, "replace a finished store in --out");
   verb->add_flag("--json", arguments->json, "print the result as one JSON object, and no progress");
   verb->footer(kIngestExamples);
-  verb->callback([arguments, &exit_code] { exit_code = RunIngest(*arguments); });
+  AddRemoteIngestOptions(*verb, context, arguments->remote);
+  verb->callback([arguments, verb, &context] {
+    if (arguments->remote.workers > 1 && verb->count("--jobs") == 0) arguments->options.jobs = 1;
+    context.exit_code = RunIngest(*arguments, context);
+  });
 }
 
 int RunInfo(const std::string& store, bool json) {
@@ -220,10 +232,12 @@ void AddSynthesize(CLI::App& dataset, int& exit_code) {
 
 }  // namespace
 
-void AddDatasetCommand(CLI::App& app, int& exit_code) {
+void AddDatasetCommand(CLI::App& app, CliContext& context) {
+  int& exit_code = context.exit_code;
   auto* dataset = app.add_subcommand("dataset", "Make, look at and check record stores");
   dataset->require_subcommand(1);
-  AddIngest(*dataset, exit_code);
+  AddIngest(*dataset, context);
+  AddIngestVerbs(*dataset, context);
   AddInfo(*dataset, exit_code);
   AddVerify(*dataset, exit_code);
   AddSynthesize(*dataset, exit_code);

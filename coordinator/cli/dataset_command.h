@@ -1,14 +1,12 @@
-// `plateau dataset ingest | info | verify | synthesize`.
+// `plateau dataset ingest | watch | list | cancel | info | verify | synthesize`.
 #pragma once
 
-namespace CLI {
-class App;
-}
+#include "coordinator/cli/context.h"
 
 namespace plateau {
 
-// Registers the subcommand `dataset` with its verbs. Their callbacks do the work and set `exit_code`; messages go to stderr,
+// Registers the subcommand `dataset` with its verbs. Their callbacks do the work and set context.exit_code; messages go to stderr,
 // results (text or --json) to stdout.
-void AddDatasetCommand(CLI::App& app, int& exit_code);
+void AddDatasetCommand(CLI::App& app, CliContext& context);
 
 }  // namespace plateau

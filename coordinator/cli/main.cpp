@@ -25,7 +25,7 @@ namespace {
 
 // Verbs that plateau-worker has; other unknown ones are handed to it as well unless they look like a slip.
 const std::vector<std::string> kWorkerVerbs{"train", "evaluate", "predict", "summary", "init",    "probe",
-                                            "bench", "export",   "import",  "doctor",  "features"};
+                                            "bench", "export",   "import",  "doctor",  "features", "ingest"};
 
 std::string ProgramFolder() {
   std::error_code code;
@@ -47,7 +47,7 @@ void AddCommands(CLI::App& app, CliContext& context) {
   AddResumeCommand(app, context);
   AddCheckpointCommand(app, context);
   AddNodeCommand(app, context);
-  AddDatasetCommand(app, context.exit_code);
+  AddDatasetCommand(app, context);
 }
 
 // Becomes `plateau-worker VERB ...`; returns only when that failed.

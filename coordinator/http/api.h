@@ -13,6 +13,8 @@
 
 namespace plateau {
 
+class DatasetService;
+
 // The one thread that the API runs in, given by the server.
 class IoThread {
  public:
@@ -26,9 +28,15 @@ inline constexpr size_t kMaxLongPolls = 1'024;  // at once; beyond it 503
 inline constexpr size_t kMaxEventsPerAnswer = 1'000;
 inline constexpr int64_t kMaxLogBytesPerAnswer = 1 << 20;
 
+// Shared by the routes of jobs and of ingests.
+int HttpStatusOf(ErrorCode code);
+ApiResponse NoRoute(const ApiRequest& request);
+ApiResponse WrongMethod(const ApiRequest& request, const std::string& allowed);
+
 class Api {
  public:
-  Api(Service& service, FileSystem& files, std::span<const WebAsset> assets);
+  // `datasets` may be null: then there are no routes of ingests.
+  Api(Service& service, DatasetService* datasets, FileSystem& files, std::span<const WebAsset> assets);
   ~Api();
   // Before the first Handle.
   void Attach(IoThread& io);

@@ -71,7 +71,7 @@ std::string SpecFieldOf(const std::string& message) {
   return field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.") == std::string::npos ? field : std::string();
 }
 
-std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, FileSystem& files) {
+std::variant<Json, ApiResponse> ReadDocument(const ApiRequest& request) {
   const auto refuse = [&](int status, const std::string& message) {
     return Problem(status, message, request.target, SpecFieldOf(message));
   };
@@ -79,13 +79,23 @@ std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, 
     return refuse(415, "content type '" + request.content_type + "' is not accepted; send application/json or application/yaml");
   }
   if (request.idempotency_key.size() > 255) return refuse(400, "Idempotency-Key is longer than 255 characters");
-  const auto force_text = request.query.find("force");
-  const bool force = force_text != request.query.end() && force_text->second != "false" && force_text->second != "0";
   auto document = ParseBody(request);
   if (!document) return refuse(400, document.error().message);
-  for (const auto& status : {CheckAbsolute(*document, "", "output"), CheckAbsolute(*document, "data", "store")})
+  return std::move(*document);
+}
+
+std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, FileSystem& files) {
+  const auto refuse = [&](int status, const std::string& message) {
+    return Problem(status, message, request.target, SpecFieldOf(message));
+  };
+  auto body = ReadDocument(request);
+  if (auto* problem = std::get_if<ApiResponse>(&body)) return std::move(*problem);
+  const Json& document = std::get<Json>(body);
+  const auto force_text = request.query.find("force");
+  const bool force = force_text != request.query.end() && force_text->second != "false" && force_text->second != "0";
+  for (const auto& status : {CheckAbsolute(document, "", "output"), CheckAbsolute(document, "data", "store")})
     if (!status) return refuse(422, status.error().message);
-  auto spec = ParseJobSpecJson(*document, kWhere, force);
+  auto spec = ParseJobSpecJson(document, kWhere, force);
   if (!spec) return refuse(422, spec.error().message);
   if (auto store = CheckStore(files, spec->data.store); !store) return refuse(422, store.error().message);
 

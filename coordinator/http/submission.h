@@ -5,11 +5,16 @@
 #include <string>
 #include <variant>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "common/file.h"
 #include "coordinator/http/api_message.h"
 #include "coordinator/job/service.h"
 
 namespace plateau {
+
+// The JSON or YAML document of a body, parsed safely. 400 syntax and a key that is too long, 415 content type.
+std::variant<nlohmann::json, ApiResponse> ReadDocument(const ApiRequest& request);
 
 // 400 syntax (with line and column), 415 content type, 422 specification (with the field).
 std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, FileSystem& files);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/clock.h"
+#include "common/ingest_messages.h"
 #include "common/messages.h"
 
 namespace plateau {
@@ -18,6 +19,12 @@ struct LinkMessage {
   int64_t heard_ms = 0;  // monotonic, when it arrived
 };
 
+struct IngestLinkMessage {
+  std::string identity;
+  IngestSender sender;
+  IngestMessage message;
+};
+
 struct LinkServerOptions {
   std::string address = "127.0.0.1:7081";  // HOST:PORT; port 0: any free one
   size_t max_replies = 65'536;             // waiting to be sent; beyond it the oldest are dropped (workers ask again)
@@ -26,15 +33,17 @@ struct LinkServerOptions {
 
 class LinkServer {
  public:
-  // `sink` is called from the link's thread; false means that it has no room, and the message is dropped.
-  // kConflict: the address is in use. kInvalidInput: it is no HOST:PORT.
+  // `sink` and `ingest_sink` (what ingest workers say) are called from the link's thread; false means that there is no room, and
+  // the message is dropped. kConflict: the address is in use. kInvalidInput: it is no HOST:PORT.
   static Result<std::unique_ptr<LinkServer>> Start(const LinkServerOptions& options, const Clock& clock,
-                                                   std::function<bool(LinkMessage)> sink);
+                                                   std::function<bool(LinkMessage)> sink,
+                                                   std::function<bool(IngestLinkMessage)> ingest_sink = {});
   ~LinkServer();  // stops the thread; unsent replies are dropped
 
   const std::string& endpoint() const;  // "tcp://127.0.0.1:7081"
   // Thread-safe, never blocks.
   void Reply(const std::string& identity, uint64_t request, const CoordinatorReply& reply);
+  void Reply(const std::string& identity, uint64_t request, const IngestReply& reply);
 
  private:
   class Door;

@@ -91,14 +91,48 @@ Status Store::Write(const Commit& commit) {
     const nlohmann::json value{{"v", 1}, {"job", commit.idempotency->job}, {"digest", commit.idempotency->digest}};
     batch.Put("idempotency/" + commit.idempotency->key, value.dump());
   }
+  PLATEAU_TRY(WriteBatch(batch, commit.sync));
+  curves_[job.id] = curve;
+  return curve.points > max_points_ ? ThinOut(job.id) : Status();
+}
+
+Status Store::WriteBatch(rocksdb::WriteBatch& batch, bool sync) {
   rocksdb::WriteOptions options;
-  options.sync = commit.sync;
+  options.sync = sync;
   auto status = database_->db->Write(options, &batch);
   if (!status.ok() && database_->db->Resume().ok())
     status = database_->db->Write(options, &batch);  // a full disk that has room again
   if (!status.ok()) return FailStore(database_->path, "write", status);
-  curves_[job.id] = curve;
-  return curve.points > max_points_ ? ThinOut(job.id) : Status();
+  return {};
+}
+
+Status Store::Put(std::span<const StoreRow> rows, bool sync) {
+  rocksdb::WriteBatch batch;
+  for (const auto& row : rows) batch.Put(row.key, row.value);
+  return WriteBatch(batch, sync);
+}
+
+Result<std::optional<std::string>> Store::Get(const std::string& key) const {
+  std::string value;
+  const auto status = database_->db->Get(rocksdb::ReadOptions(), key, &value);
+  if (status.IsNotFound()) return std::optional<std::string>();
+  if (!status.ok()) return FailStore(database_->path, "read", status);
+  return std::optional(std::move(value));
+}
+
+Result<std::vector<StoreRow>> Store::Rows(const std::string& prefix, const std::string& first, size_t limit) const {
+  std::vector<StoreRow> rows;
+  const auto status = Scan(*database_->db, prefix, first, [&](const rocksdb::Slice& key, const rocksdb::Slice& value) {
+    if (rows.size() >= limit) return false;
+    rows.push_back({key.ToString(), value.ToString()});
+    return true;
+  });
+  if (!status.ok()) return FailStore(database_->path, "read", status);
+  return rows;
+}
+
+std::string Store::Key(const std::string& kind, const std::string& id, uint64_t number) {
+  return kind + "/" + id + "/" + BigEndian(number);
 }
 
 Status Store::ThinOut(const std::string& job) {

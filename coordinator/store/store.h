@@ -6,6 +6,7 @@
 //       point/<id>/<step, 8 bytes BE>  one point of the curve, as REST shows it
 //       node/<name>                    a host, see coordinator/node/node.h
 //       idempotency/<key>              {"v","job","digest"}
+//       dataset.../...                 ingests; rows of coordinator/ingest_rows.h
 // Values are JSON texts (coordinator/job/job_record.h); RocksDB's block checksums guard them.
 #pragma once
 
@@ -19,6 +20,10 @@
 #include "common/error.h"
 #include "coordinator/job/machine.h"
 #include "coordinator/node/node.h"
+
+namespace rocksdb {
+class WriteBatch;
+}
 
 namespace plateau {
 
@@ -40,7 +45,11 @@ struct Commit {
 
 inline constexpr size_t kMaxCurvePoints = 20'000;  // beyond it every second point is dropped, the newest thousand excepted
 
-// Write is for one thread; the readers may be called from any.
+struct StoreRow {
+  std::string key, value;
+};
+
+// Write is for one thread; everything else may be called from any.
 class Store {
  public:
   static Result<std::unique_ptr<Store>> Open(const std::string& path, size_t max_points = kMaxCurvePoints);
@@ -57,6 +66,14 @@ class Store {
   Result<std::vector<std::string>> Events(const std::string& job, int64_t after, size_t limit) const;
   Result<std::vector<std::string>> Points(const std::string& job, int64_t after_step) const;
 
+  // Rows of other rooms, under prefixes of their own. Put: all or nothing; `sync` as in Commit.
+  Status Put(std::span<const StoreRow> rows, bool sync);
+  Result<std::optional<std::string>> Get(const std::string& key) const;
+  // Rows whose keys start with `prefix`, from the key `first` on, in order, at most `limit`.
+  Result<std::vector<StoreRow>> Rows(const std::string& prefix, const std::string& first, size_t limit) const;
+  // "<kind>/<id>/<number, 8 bytes BE>"; the first two parts alone are the prefix of all numbers.
+  static std::string Key(const std::string& kind, const std::string& id, uint64_t number);
+
  private:
   struct Database;
   struct CurveState {
@@ -65,6 +82,7 @@ class Store {
   };
   explicit Store(std::unique_ptr<Database> database, size_t max_points);
   Status ThinOut(const std::string& job);
+  Status WriteBatch(rocksdb::WriteBatch& batch, bool sync);
 
   std::unique_ptr<Database> database_;
   size_t max_points_;

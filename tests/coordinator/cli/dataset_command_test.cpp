@@ -24,13 +24,16 @@ struct Outcome {
 Outcome Plateau(std::vector<std::string> arguments) {
   CLI::App app("plateau");
   Outcome outcome;
-  AddDatasetCommand(app, outcome.exit_code);
+  const SystemClock clock;
+  CliContext context(clock);
+  AddDatasetCommand(app, context);
   arguments.insert(arguments.begin(), "dataset");
   std::reverse(arguments.begin(), arguments.end());
   ::testing::internal::CaptureStdout();
   ::testing::internal::CaptureStderr();
   try {
     app.parse(arguments);
+    outcome.exit_code = context.exit_code;
   } catch (const CLI::ParseError& error) {
     outcome.exit_code = app.exit(error) == 0 ? 0 : 2;
   }
