@@ -94,7 +94,7 @@ void IngestLoop::Act(const Dataset& dataset, const DatasetAction& action, const 
   } else if (const auto* launch = std::get_if<LaunchIngestWorker>(&action)) {
     Launch(dataset, *launch);
   } else if (const auto* kill = std::get_if<KillIngestWorker>(&action)) {
-    if (hands_.launcher != nullptr) hands_.launcher->Kill(IngestLaunchName(dataset.id, kill->slot), kill->attempt);
+    if (hands_.launcher != nullptr) hands_.launcher->Kill(IngestLaunchName(dataset.id, kill->slot), kill->attempt, false);
   } else if (std::holds_alternative<PlanStore>(action)) {
     Desk(dataset).Post(PlanStore{});
   } else if (std::holds_alternative<ReopenStore>(action)) {
