@@ -103,7 +103,9 @@ TEST_F(IngestThroughPrograms, WorkersASupervisorAndTheCoordinatorAreKilledAndThe
   for (const auto& event : events["events"]) {
     if (event["type"] == "committed") commits[event["shard"]] += 1;
     if (event["type"] == "worker_exited") exits[event.value("message", "")] += 1;
-    if (event["type"] == "lease_granted") EXPECT_TRUE(leases.insert(event["lease"].get<int64_t>()).second) << event.dump();
+    if (event["type"] == "lease_granted") {
+      EXPECT_TRUE(leases.insert(event["lease"].get<int64_t>()).second) << event.dump();
+    }
   }
   EXPECT_EQ(commits.size(), ingest["shards"].get<size_t>());
   for (const auto& [shard, times] : commits) EXPECT_EQ(times, 1) << shard;
