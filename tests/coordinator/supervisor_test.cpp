@@ -96,7 +96,7 @@ TEST_F(SupervisorTest, TheExitCodeArrivesAndStaysOnTheDisk) {
 TEST_F(SupervisorTest, OrphansThatEndOneAfterTheOtherDoNotProlongTheGrace) {
   Start(Request("trap '' TERM; echo $$ > $MARK_FOLDER/pid; while :; do (sleep 0.05 &); sleep 0.05; done"));
   PidFrom("pid");
-  launcher_->Kill("small-1", 1);
+  launcher_->Kill("small-1", 1, false);
   const ExitNotice notice = Notice();
   EXPECT_EQ(notice.signal, SIGKILL);
   EXPECT_THAT(notice.message, HasSubstr("after it was told to end")) << "its supervisor had to be killed";
@@ -124,7 +124,7 @@ TEST_F(SupervisorTest, AKillAsksFirst) {
   request.grace_ms = 60'000;  // whoever leaves when asked is never killed, however slow
   Start(request);
   PidFrom("ready");
-  launcher_->Kill("small-1", 1);
+  launcher_->Kill("small-1", 1, false);
   const auto notice = Notice();
   EXPECT_EQ(notice.exit_code, 4);
   EXPECT_EQ(notice.signal, 0);
