@@ -12,7 +12,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kOrderVersion = 1;
 constexpr int kMaxWorkers = 1024, kMaxThreads = 1024;
-constexpr int64_t kMaxShards = 100'000;
+constexpr int64_t kMaxShards = 10'000;
 
 void ReadMaxRejected(SpecReader& reader, RejectLimit& limit) {
   const auto* value = reader.Value("max_rejected");

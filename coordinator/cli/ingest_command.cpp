@@ -39,7 +39,10 @@ Result<std::string> ResolveIngest(const ApiClient& client, const std::string& te
   PLATEAU_ASSIGN(const Json list, client.Get("/v1/datasets"));
   std::vector<std::string> ids;
   for (const auto& item : list.value("datasets", Json::array())) ids.push_back(item.value("id", ""));
-  return MatchJob(text, ids);
+  auto id = MatchJob(text, ids);
+  if (!id && id.error().code == ErrorCode::kNotFound)
+    return Fail(ErrorCode::kNotFound, "there is no ingest \"{}\"; `plateau dataset list` lists them", text);
+  return id;
 }
 
 // One loop: wait for news, read the ingest, draw.

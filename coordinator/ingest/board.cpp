@@ -64,7 +64,7 @@ std::string Dataset::LeaseFolder(int64_t lease) const {
 
 void BoardTurn::On(const Submitted&) {
   dataset().state = DatasetState::kPlanning;
-  dataset().reason = "PLANNING";
+  Tell("PLANNING", "the source is being listed");
   dataset().created_ms = now_.unix_ms;
   Record("submitted", fmt::format("ingest into {} ordered", dataset().order->options.out));
   Do(PlanStore{});
