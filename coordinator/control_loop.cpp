@@ -66,8 +66,9 @@ void ControlLoop::Stop() {
 }
 
 void ControlLoop::Turn() {
+  const int64_t taken_ms = clock_.MonotonicMs();
   HandleAll(Take());
-  FireTimers();
+  FireTimers(taken_ms);
   ProbeNodes();
   Schedule();
   HandleAll({});
@@ -185,8 +186,9 @@ void ControlLoop::Handle(CommandRequest& request) {
   request.answer(Find(request.job));
 }
 
-void ControlLoop::FireTimers() {
-  const int64_t now_ms = clock_.MonotonicMs();
+// As of the moment when the queue was taken: what came while it was worked off (a disk may be slow) has not been heard yet, and a
+// rank must not count as silent for it.
+void ControlLoop::FireTimers(int64_t now_ms) {
   const auto due = std::partition(retries_.begin(), retries_.end(), [now_ms](const auto& one) { return one.first > now_ms; });
   std::vector<std::pair<int64_t, JobNews>> ready(std::make_move_iterator(due), std::make_move_iterator(retries_.end()));
   retries_.erase(due, retries_.end());
@@ -196,7 +198,7 @@ void ControlLoop::FireTimers() {
     if (!deadline_ms || *deadline_ms > now_ms) continue;
     if (const auto retry = timer_retries_.find(job->id); retry != timer_retries_.end() && retry->second > now_ms) continue;
     timer_retries_.erase(job->id);
-    auto applied = Apply(job->id, TimerFired{}, Now());
+    auto applied = Apply(job->id, TimerFired{}, {clock_.NowMs(), now_ms});
     if (applied) continue;
     LogError("job {}: {}; tried again in {} ms", job->id, applied.error().message, kStoreRetryMs);
     timer_retries_[job->id] = now_ms + kStoreRetryMs;

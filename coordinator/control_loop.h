@@ -132,7 +132,7 @@ class ControlLoop final : public Service, public NodeService {
   void Handle(CommandRequest& request);
   void Handle(NodeRequest& request);
   void Handle(ProbeAnswer& answer);
-  void FireTimers();
+  void FireTimers(int64_t now_ms);
   void Schedule();
   Result<std::string> ClaimJobId(const JobSpec& spec);
   // registration.cpp: an error is answered with Refused.

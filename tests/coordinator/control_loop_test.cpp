@@ -78,6 +78,10 @@ class ControlLoopTest : public ::testing::Test {
     return answer;
   }
   void Say(const std::string& id, int rank, const WorkerMessage& message) {
+    Post(id, rank, message);
+    loop_->Turn();
+  }
+  void Post(const std::string& id, int rank, const WorkerMessage& message) {
     const auto job = loop_->Find(id);
     LinkMessage heard;
     heard.identity = "peer";
@@ -88,7 +92,6 @@ class ControlLoopTest : public ::testing::Test {
     heard.sender.token = job->Current()->token;
     heard.sender.rank = rank;
     loop_->Post(std::move(heard));
-    loop_->Turn();
   }
   void Exit(const std::string& id, int code) {
     loop_->Post(
@@ -109,6 +112,23 @@ class ControlLoopTest : public ::testing::Test {
   std::unique_ptr<Store> store_;
   std::unique_ptr<ControlLoop> loop_;
 };
+
+TEST_F(ControlLoopTest, ASlowDiskOfTheCoordinatorDoesNotMakeItsRanksSilent) {
+  ASSERT_TRUE(Submit({.spec = Spec()}).has_value());
+  for (const int rank : {0, 1}) Say("small-1", rank, Heartbeat{1, "data"});
+  clock_.AdvanceMs(9'000);  // of a hang timeout of 10 s
+  loop_->OnEvent([&](const std::string& id) {  // while a validation is being stored five seconds pass, and both ranks are heard
+    clock_.AdvanceMs(5'000);
+    for (const int rank : {0, 1}) Post(id, rank, Heartbeat{2, "data"});
+  });
+  Say("small-1", 0, Validation(1, 500));
+  loop_->OnEvent({});
+  loop_->Turn();
+  EXPECT_THAT(launcher_.killed, IsEmpty());
+  EXPECT_EQ(State("small-1"), JobState::kRunning);
+  Wait(10'000);
+  EXPECT_THAT(launcher_.killed, ElementsAre("small-1/1")) << "silence is still seen";
+}
 
 TEST_F(ControlLoopTest, ASubmittedJobIsLaunchedWithASecretTokenAndItsSpec) {
   const auto answer = Submit({.spec = Spec()});
