@@ -34,14 +34,14 @@ class KillMatrix : public ::testing::Test {
  protected:
   Json Spec(const std::string& name) const {
     Json spec = house_.Spec(name);
-    spec["training"]["max_steps"] = 400;
+    spec["training"]["max_steps"] = 280;
     spec["fault"]["max_restarts"] = 20;
     return spec;
   }
   int Random(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
   // Somewhere inside an epoch, with epochs before and behind it. No event marks such a moment, so the last part is a sleep.
   void AwaitRandomMoment(const std::string& id) {
-    const int epoch = Random(3, 30), delay_ms = Random(0, 60);
+    const int epoch = Random(3, 20), delay_ms = Random(0, 60);
     const Json job = house_.Await(id, [&](const Json& one) { return House::Ended(one) || one["step"] >= epoch * kStepsPerEpoch; });
     ASSERT_FALSE(House::Ended(job)) << job.dump(1);
     std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));

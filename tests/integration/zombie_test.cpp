@@ -40,7 +40,7 @@ TEST(Zombie, AnOldAttemptThatWakesUpIsRefusedAndChangesNothing) {
   PosixFileSystem files;
   Json spec = house.Spec("zombie");
   spec["resources"]["workers"] = 1;
-  spec["fault"]["hang_timeout"] = "3s";
+  spec["fault"]["hang_timeout"] = "5s";
   const std::string id = house.Submit(spec);
   const std::string attempt = fmt::format("{}/jobs/{}/attempt-1", house.state(), id), run = house.runs() + "/" + id;
   ASSERT_TRUE(Eventually([&] { return files.Exists(attempt + "/supervisor.json"); }));
