@@ -78,8 +78,11 @@ void IngestLoop::Turn() {
 void IngestLoop::WaitForWork() {
   std::optional<int64_t> wake_ms;
   const auto consider = [&wake_ms](int64_t at_ms) { wake_ms = wake_ms ? std::min(*wake_ms, at_ms) : at_ms; };
-  for (const auto& [id, dataset] : datasets_)
-    if (const auto at_ms = NextDeadline(*dataset)) consider(*at_ms);
+  for (const auto& [id, dataset] : datasets_) {
+    const auto retry = timer_retries_.find(id);
+    const int64_t not_before_ms = retry == timer_retries_.end() ? 0 : retry->second;
+    if (const auto at_ms = NextDeadline(*dataset)) consider(std::max(*at_ms, not_before_ms));
+  }
   for (const auto& [at_ms, news] : retries_) consider(at_ms);
   std::unique_lock lock(queue_mutex_);
   const auto ready = [this] { return stopping_ || !queue_.empty(); };
@@ -195,9 +198,11 @@ void IngestLoop::FireTimers() {
   for (const auto& dataset : AllDatasets()) {
     const auto deadline_ms = NextDeadline(*dataset);
     if (!deadline_ms || *deadline_ms > now_ms) continue;
+    if (const auto retry = timer_retries_.find(dataset->id); retry != timer_retries_.end() && retry->second > now_ms) continue;
+    timer_retries_.erase(dataset->id);
     if (auto applied = Apply(dataset->id, TimerFired{}, Now()); !applied) {
       LogError("ingest {}: {}; tried again in {} ms", dataset->id, applied.error().message, kStoreRetryMs);
-      retries_.emplace_back(now_ms + kStoreRetryMs, News{dataset->id, TimerFired{}});
+      timer_retries_[dataset->id] = now_ms + kStoreRetryMs;
     }
   }
 }

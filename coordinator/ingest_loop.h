@@ -134,6 +134,7 @@ class IngestLoop final : public DatasetService {
 
   // The loop's own.
   std::vector<std::pair<int64_t, News>> retries_;                 // monotonic ms, event
+  std::map<std::string, int64_t> timer_retries_;                  // ingest whose timer could not be stored: monotonic ms
   std::map<std::string, Waiter> waiters_;                         // by worker
   std::map<std::pair<std::string, int64_t>, Peer> built_askers_;  // (ingest, lease)
   std::map<std::string, std::unique_ptr<IngestDesk>> desks_;

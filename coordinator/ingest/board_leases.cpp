@@ -136,6 +136,7 @@ void BoardTurn::Said(const IngestSender& sender, const BuildFailed& message) {
   const std::string what = fmt::format("{} on {}: {}", task->folder, sender.host, message.message);
   Free(number, "build_failed", what);
   CountFailure(number, what);
+  FailWithoutHope();
 }
 
 void BoardTurn::Said(const IngestSender& sender, const ReturnLease& message) {
@@ -143,6 +144,7 @@ void BoardTurn::Said(const IngestSender& sender, const ReturnLease& message) {
   if (task != nullptr && task->state == TaskState::kLeased)
     Free(static_cast<size_t>(task - dataset().tasks.data()), "lease_returned", "its worker leaves");
   Answer(LeaseOver{message.lease, "it was given back"});
+  FailWithoutHope();
 }
 
 void BoardTurn::On(const ShardPlaced& placed) {
@@ -168,6 +170,7 @@ void BoardTurn::On(const ShardMisplaced& misplaced) {
   Do(AnswerBuilt{misplaced.lease, LeaseOver{misplaced.lease, misplaced.message}});
   Free(misplaced.task, "commit_failed", misplaced.message);
   if (dataset().state == DatasetState::kRunning) CountFailure(misplaced.task, misplaced.message);
+  FailWithoutHope();
 }
 
 void BoardTurn::CountFailure(size_t task, const std::string& message) {

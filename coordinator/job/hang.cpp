@@ -19,7 +19,7 @@ int64_t SilentAtMs(const Job& job, const WorkerView& worker, const MachineLimits
 
 // Rank 0 waits for a decision or for the acknowledgement of its end: that is the coordinator's time, not a hang.
 bool WaitsForCoordinator(const WorkerView& worker) {
-  return worker.collective == 0 && (worker.phase == "wait-decision" || worker.phase == "done");
+  return worker.rank == 0 && worker.collective == 0 && (worker.phase == "wait-decision" || worker.phase == "done");
 }
 
 // When an attempt counts as stalled unless a rank moves before.

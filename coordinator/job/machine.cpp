@@ -39,7 +39,8 @@ void Turn::Kill() {
   if (IsExternal()) return EndExternal("its ranks are refused from now on");
   job().kill_sent = true;
   job().stop_deadline_ms = 0;
-  Do(KillAttempt{job().Current()->number, job().Current()->reason == "HANG"});
+  const std::string& reason = job().Current()->reason;
+  Do(KillAttempt{job().Current()->number, reason == "HANG" || reason == "LOST_HOST"});
 }
 
 void Turn::ArmWorkers() {
@@ -58,6 +59,8 @@ void Turn::Sweep(bool attempt_runs) {
   if (job().attempts.empty()) return;
   SweepAttempts sweep{job().Current()->number + (attempt_runs ? 0 : 1), {}};
   for (const auto& checkpoint : job().checkpoints) sweep.keep.push_back(checkpoint.path);
+  // Until current.json shows the newest one it may name a checkpoint that is to be removed.
+  if (job().publish_pending) sweep.keep.insert(sweep.keep.end(), job().removals_pending.begin(), job().removals_pending.end());
   Do(std::move(sweep));
 }
 
@@ -102,6 +105,7 @@ void Turn::On(const StartGranted& event) {
   ArmTimeLimit(0);
   if (attempt.external) return Sweep(true);
   Record("starting", fmt::format("attempt {} starts {}", attempt.number, DescribeShares(attempt.shares)));
+  if (job().publish_pending) Publish();
   Sweep(true);
   Do(LaunchAttempt{attempt.number});
 }
@@ -149,6 +153,7 @@ void Turn::EndAttempt(const std::string& reason, const std::string& message, int
   job().curve.images_per_s = 0;
   Record("attempt_ended", fmt::format("attempt {} ended: {}", attempt.number, attempt.message),
          {{"reason", attempt.reason}, {"exit_code", int64_t{exit_code}}});
+  if (job().publish_pending) Publish();  // no rank is left to report it again
   Sweep(false);
 }
 

@@ -171,6 +171,11 @@ void LocalLauncher::Watch::Serve(const AdoptOne& order) {
   const Key key{order.job, order.attempt};
   if (auto exit = ReadExitFile(files_, order.folder)) return notice_(*exit);
   auto lock = AttemptLock::Try(order.folder);
+  if (!lock && lock.error().code != ErrorCode::kNotFound) {  // it may live: asked again
+    if (order.tries == 0) LogError("job {}: {}; tried again", order.job, lock.error().message);
+    adopting_[key] = {order.job, order.attempt, order.folder, order.tries + 1};
+    return;
+  }
   if (!lock) {
     return notice_(
         ExitNotice{order.job, order.attempt, false, -1, 0, "the attempt had not been launched when the coordinator stopped"});

@@ -40,6 +40,7 @@ struct Running {
   pid_t pid = 0;
   int pidfd = -1;
   int output = -1;  // what it prints, both streams; not blocking
+  bool output_ended = false;  // it closed both streams and may run on
   std::string text;
   int64_t end_ms = 0;  // monotonic
 };
@@ -101,7 +102,7 @@ class AgentProber::Watch {
       int64_t end_ms = -1;
       for (const auto& one : running_) {
         waits.push_back({one.pidfd, POLLIN, 0});
-        waits.push_back({one.output, POLLIN, 0});
+        waits.push_back({one.output_ended ? -1 : one.output, POLLIN, 0});
         end_ms = end_ms < 0 ? one.end_ms : std::min(end_ms, one.end_ms);
       }
       const int64_t wait_ms = end_ms < 0 ? -1 : std::max<int64_t>(0, end_ms - clock_.MonotonicMs());
@@ -183,8 +184,10 @@ class AgentProber::Watch {
 
   static void ReadOutput(Running& one) {
     char buffer[4096];
-    for (ssize_t n; (n = ::read(one.output, buffer, sizeof buffer)) > 0;)
+    ssize_t n = 0;
+    while ((n = ::read(one.output, buffer, sizeof buffer)) > 0)
       if (one.text.size() < kMaxOutputBytes) one.text.append(buffer, static_cast<size_t>(n));
+    one.output_ended = n == 0;
   }
 
   // The exit status. Closes what belongs to the probe.

@@ -332,6 +332,20 @@ TEST(IngestBoard, WhenEveryWorkerKeepsDyingTheIngestFailsAndSaysSo) {
   EXPECT_THAT(board.dataset.message, HasSubstr("code 127"));
 }
 
+TEST(IngestBoard, TheLastLeaseGivenBackWithNobodyLeftFailsTheIngest) {
+  BoardUnderTest board(1, 1);
+  const int64_t lease = board.Ask("by-hand");
+  for (int i = 0; i < 20; ++i) {
+    board.Tell(IngestWorkerExited{1, board.dataset.slots[0].attempt, "plateau-worker exited with code 127"});
+    board.Wait(board.limits.longest_restart_delay_ms);
+    board.Say("by-hand", RenewLease{"set-1", lease, 1, 0});
+    board.Tell(TimerFired{});
+  }
+  EXPECT_EQ(board.dataset.state, DatasetState::kRunning) << "a worker started by hand still builds";
+  board.Say("by-hand", ReturnLease{"set-1", lease});
+  EXPECT_EQ(board.dataset.reason, "WORKERS_LOST");
+}
+
 // Random workers, deaths, restarts and repeated messages: every shard is committed exactly once, and no number is given twice.
 TEST(IngestBoard, RandomHistoriesCommitEveryShardOnce) {
   for (uint64_t seed = 1; seed <= 200; ++seed) {

@@ -359,6 +359,20 @@ TEST(Machine, WhatOldAttemptsLeftIsSweptAndNeverTheCurrentAttempt) {
   EXPECT_EQ(FindAction<SweepAttempts>(ended)->below, 2) << "no process of attempt 1 is left";
 }
 
+// current.json may still name a checkpoint that the newest one has retired.
+TEST(Machine, AnUnpublishedCheckpointIsPublishedAtTheEndAndNothingItReplacesIsSweptBefore) {
+  JobUnderTest t;
+  t.Run();
+  t.job.publish_pending = true;
+  t.job.checkpoints = {{.step = 9, .path = "attempt-1/step-000000009"}};
+  t.job.removals_pending = {"attempt-1/step-000000005"};
+  const auto ended = t.Exit(137);
+  ASSERT_NE(FindAction<PublishCheckpoint>(ended), nullptr);
+  EXPECT_EQ(FindAction<PublishCheckpoint>(ended)->checkpoint.path, "attempt-1/step-000000009");
+  ASSERT_NE(FindAction<SweepAttempts>(ended), nullptr);
+  EXPECT_THAT(FindAction<SweepAttempts>(ended)->keep, ElementsAre("attempt-1/step-000000009", "attempt-1/step-000000005"));
+}
+
 TEST(Machine, AStopRacingWithTheNaturalEndCompletes) {
   JobUnderTest t;
   t.Run();

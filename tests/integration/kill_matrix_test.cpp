@@ -66,7 +66,7 @@ class KillMatrix : public ::testing::Test {
     const Json job = house_.AwaitEnd(id);
     EXPECT_TRUE(OutcomeOf(house_, job) == calm) << "other bits or decisions than the undisturbed run";
     ExpectNothingLeft(house_, id, watch);
-    EXPECT_EQ(watch.AttemptsSeen().size(), job["attempts"].size());
+    EXPECT_LE(watch.AttemptsSeen().size(), job["attempts"].size()) << "an attempt may die before its first process is seen";
     return job;
   }
   void Kill9(pid_t pid) {

@@ -43,7 +43,13 @@ Result<SavePause> CheckpointSaver::Save(CheckpointState state, int64_t order) {
   writing_step_ = state.train.step;
   writing_ = std::async(std::launch::async, [this, state = std::move(state), order] {
     StepAside();
-    Status written = WriteAndPublish(state, false, order);
+    Status written = [&]() -> Status {
+      try {
+        return WriteAndPublish(state, false, order);
+      } catch (const std::exception& fault) {  // memory, a socket: the loop must hear of it
+        return Fail(ErrorCode::kInternal, "the checkpoint of step {} was not written: {}", state.train.step, fault.what());
+      }
+    }();
     if (!written) failed_.store(true);
     return written;
   });

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <filesystem>
 
@@ -57,6 +58,16 @@ Result<std::string> RegisteredSpec(const std::string& text, int ranks) {
   return JobSpecToJson(spec).dump();
 }
 
+// False when nothing came, also when a signal cut the wait short.
+bool Polled(zmq::pollitem_t& item, int64_t wait_ms) {
+  try {
+    return zmq::poll(&item, 1, std::chrono::milliseconds(wait_ms)) > 0;
+  } catch (const zmq::error_t& fault) {
+    if (fault.num() != EINTR) throw;
+    return false;
+  }
+}
+
 // Asks until an answer comes.
 Result<CoordinatorReply> Ask(const JoinOptions& options, const Sender& sender, const Register& message) {
   const std::string text = EncodeWorkerMessage(sender, message);
@@ -73,7 +84,7 @@ Result<CoordinatorReply> Ask(const JoinOptions& options, const Sender& sender, c
       for (int64_t now_ms = clock.MonotonicMs(); now_ms < again_ms; now_ms = clock.MonotonicMs()) {
         zmq::pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};
         zmq::message_t answer;
-        if (zmq::poll(&item, 1, std::chrono::milliseconds(again_ms - now_ms)) == 0 || !socket.recv(answer)) continue;
+        if (!Polled(item, again_ms - now_ms) || !socket.recv(answer)) continue;
         PLATEAU_ASSIGN(auto reply, DecodeReply(answer.to_string_view()));
         if (reply.first == sender.request || reply.first == 0) return std::move(reply.second);
       }
