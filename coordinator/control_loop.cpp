@@ -47,6 +47,7 @@ Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint, s
 }
 
 void ControlLoop::Run() {
+  Turn();  // what recovery left due, waiting jobs above all, has no event of its own
   for (;;) {
     WaitForWork();
     {

@@ -54,6 +54,7 @@ void IngestLoop::Stop() {
 }
 
 void IngestLoop::Run() {
+  Turn();  // what recovery left due has no event of its own
   for (;;) {
     WaitForWork();
     {

@@ -351,6 +351,20 @@ TEST(Daemon, AnAttemptThatEndedWhileNobodyLookedIsAccountedFor) {
   EXPECT_EQ(GetJson(*daemon, "/v1/jobs/small-1").at("attempts")[0].at("exit_code"), 1);
 }
 
+// Nothing happens to a waiting job but its turn: no rank speaks, no process ends.
+TEST(Daemon, AWaitingJobIsStartedByTheNextCoordinatorToo) {
+  CoordinatorHome home;
+  home.Script("mpirun", "exit 9");
+  home.options.limits.first_restart_delay_ms = 3'600'000;
+  auto daemon = home.Start();
+  PostJson(*daemon, "/v1/jobs", home.Spec().dump());
+  ASSERT_TRUE(Eventually([&] { return GetJson(*daemon, "/v1/jobs/small-1").value("reason", "") == "RESTARTING"; }));
+  daemon.reset();
+  daemon = home.Start();
+  ASSERT_NE(daemon, nullptr);
+  EXPECT_TRUE(Eventually([&] { return GetJson(*daemon, "/v1/jobs/small-1")["attempts"].size() == 2; }));
+}
+
 TEST(Daemon, TwoCoordinatorsOnOneStateAreRefused) {
   CoordinatorHome home;
   const auto daemon = home.Start();
