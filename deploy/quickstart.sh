@@ -8,7 +8,7 @@
 #                   or train/ and val/ with a folder for each class. The full recipe; it takes as long as the set needs.
 #   --dir FOLDER    where everything goes (default: a new folder below ${TMPDIR:-/tmp}); kept afterwards
 #   --epochs N      at most N epochs
-#   --no-build      the programs are built already
+#   --no-build      the programs are built already (in build/release/bin, or in the folder that $PLATEAU_BIN names)
 # Exit code: 0 when every step did what it should.
 set -euo pipefail
 caller=$PWD
@@ -38,7 +38,7 @@ done
 [[ -z $dir || $dir == /* ]] || dir=$caller/$dir
 [[ -z $epochs || $epochs =~ ^[1-9][0-9]*$ ]] || usage
 
-bin=$PWD/build/release/bin
+bin=${PLATEAU_BIN:-$PWD/build/release/bin}
 plateau=$bin/plateau
 step() { printf '\n==> %s\n' "$*"; }
 fail() {
