@@ -19,6 +19,12 @@ using nlohmann::json;
 
 constexpr double kHuge = 1e12;
 
+std::string Absolute(const std::string& path) {
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error).lexically_normal().string();
+  return error ? path : absolute.size() > 1 && absolute.back() == '/' ? absolute.substr(0, absolute.size() - 1) : absolute;
+}
+
 // "1ep", "500it", "30m".
 Result<Interval> ParseInterval(const json& value, const std::string& field) {
   const auto refuse = [&] {
@@ -46,6 +52,31 @@ void ReadInterval(SpecReader& reader, const char* field, const std::string& wher
   }
 }
 
+// "conv1_1", ["conv1_1", "fc6"], "all" or "vgg-first4-fc3".
+void ReadLayers(SpecReader& reader, std::vector<std::string>& layers) {
+  const auto* value = reader.Value("layers");
+  if (value == nullptr) return;
+  const json list = value->is_array() ? *value : json::array({*value});
+  const auto named = [](const json& name) { return name.is_string() && !name.get<std::string>().empty(); };
+  if (list.empty() || !std::all_of(list.begin(), list.end(), named))
+    return reader.Refuse("layers", value->dump() + " is neither all, nor vgg-first4-fc3, nor a list of layer names");
+  layers = list.get<std::vector<std::string>>();
+  for (const char* group : {"all", "vgg-first4-fc3"})
+    if (layers.size() > 1 && std::find(layers.begin(), layers.end(), group) != layers.end())
+      reader.Refuse("layers", fmt::format("\"{}\" stands for a group of layers and goes alone, without other names", group));
+}
+
+Status ReadInitFrom(SpecReader reader, JobSpec::InitFrom& from) {
+  reader.Text("job", from.job);
+  reader.Text("checkpoint", from.checkpoint);
+  if (from.job.empty() == from.checkpoint.empty())
+    reader.Refuse("job", "give exactly one of job (a job's name or id) and checkpoint (a folder)");
+  ReadLayers(reader, from.layers);
+  reader.Choice("on_mismatch", {"refuse", "skip"}, from.on_mismatch);
+  from.checkpoint = from.checkpoint.empty() ? "" : Absolute(from.checkpoint);
+  return reader.Finish();
+}
+
 Status ReadModel(SpecReader reader, JobSpec& spec) {
   reader.Text("network", spec.model.network, true);
   if (!spec.model.network.empty()) {
@@ -57,13 +88,15 @@ Status ReadModel(SpecReader reader, JobSpec& spec) {
     }
   }
   reader.Real("width", 0.001, 16, spec.model.width);
+  if (const auto* from = reader.Value("init_from"); from != nullptr && !from->is_null())
+    reader.Adopt(ReadInitFrom(reader.Section("init_from"), spec.model.init_from.emplace()));
   return reader.Finish();
 }
 
 Status ReadData(SpecReader reader, JobSpec& spec) {
   auto& data = spec.data;
   reader.Text("store", data.store, true);
-  reader.Integer("crop", 32, 4096, data.crop);
+  reader.Integer("crop", 8, 4096, data.crop);
   data.train_scale_low = data.train_scale_high = std::max(256, data.crop);
   if (const auto* scale = reader.Value("train_scale")) {
     const json pair = scale->is_array() ? *scale : json::array({*scale, *scale});
@@ -194,16 +227,13 @@ Status CheckName(SpecReader& root, const std::string& name) {
   return {};
 }
 
-std::string Absolute(const std::string& path) {
-  std::error_code error;
-  const auto absolute = std::filesystem::absolute(path, error).lexically_normal().string();
-  return error ? path : absolute.size() > 1 && absolute.back() == '/' ? absolute.substr(0, absolute.size() - 1) : absolute;
-}
-
 }  // namespace
 
 const std::vector<std::string>& KnownNetworks() {
-  static const std::vector<std::string> kNames{"vgg-a", "vgg-d"};
+  static const std::vector<std::string> kNames{"vgg-a",     "vgg-a-lrn", "vgg-b",     "vgg-c",      "vgg-d",     "vgg-e",
+                                               "vgg-a-bn",  "vgg-b-bn",  "vgg-d-bn",  "vgg-e-bn",   "lenet",     "alexnet",
+                                               "zfnet",     "googlenet", "resnet-18", "resnet-34",  "resnet-50", "resnet-101",
+                                               "resnet-152"};
   return kNames;
 }
 
@@ -241,6 +271,22 @@ Result<JobSpec> LoadJobSpec(const std::string& path, bool force) {
   return ParseJobSpecText(text, path, force);
 }
 
+namespace {
+
+nlohmann::ordered_json ModelToJson(const JobSpec::Model& model) {
+  using Json = nlohmann::ordered_json;
+  Json out{{"network", model.network}, {"width", model.width}};
+  if (!model.init_from) return out;
+  const JobSpec::InitFrom& from = *model.init_from;
+  Json init = from.job.empty() ? Json{{"checkpoint", from.checkpoint}} : Json{{"job", from.job}};
+  init["layers"] = from.layers.size() == 1 ? Json(from.layers[0]) : Json(from.layers);
+  init["on_mismatch"] = from.on_mismatch;
+  out["init_from"] = std::move(init);
+  return out;
+}
+
+}  // namespace
+
 nlohmann::ordered_json JobSpecToJson(const JobSpec& spec) {
   using Json = nlohmann::ordered_json;
   const auto& d = spec.data;
@@ -259,7 +305,7 @@ nlohmann::ordered_json JobSpecToJson(const JobSpec& spec) {
       {"kind", spec.kind},
       {"name", spec.name},
       {"output", spec.output},
-      {"model", {{"network", spec.model.network}, {"width", spec.model.width}}},
+      {"model", ModelToJson(spec.model)},
       {"data", {{"store", d.store}, {"train_scale", scale}, {"crop", d.crop},
                 {"normalize", d.normalize == Normalize::kMean ? "mean" : "mean_std"}, {"augment", {{"flip", d.flip}, {"colour", d.colour}}}}},
       {"training", training},

@@ -40,9 +40,20 @@ struct JobSpec {
   std::string name;
   std::string output;  // checkpoints, logs and metrics go to <output>/<job>; absolute after parsing
 
+  // Weights taken from a trained model before the first step; momentum starts at zero. Exactly one of job and checkpoint is given:
+  // the coordinator turns a job into its checkpoint before it launches the workers.
+  struct InitFrom {
+    std::string job;                          // "vgg-a-7", or a job of the same pipeline
+    std::string checkpoint;                   // folder of a checkpoint or of a run; absolute after parsing
+    std::vector<std::string> layers{"all"};   // names of layers, or one of "all" and "vgg-first4-fc3" (recipe.md, Initialisation)
+    std::string on_mismatch = "refuse";       // "refuse" or "skip" layers whose shapes differ
+    bool operator==(const InitFrom&) const = default;
+  };
+
   struct Model {
     std::string network;   // "vgg-a", "vgg-d", ... checked against worker's table by the worker, and here by name
     double width = 1.0;
+    std::optional<InitFrom> init_from;  // absent: fresh weights
   } model;
 
   struct Data {

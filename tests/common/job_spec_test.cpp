@@ -48,6 +48,33 @@ TEST(JobSpec, TheExampleParses) {
   EXPECT_DOUBLE_EQ(spec->fault.hang_timeout_s, 120);
 }
 
+TEST(JobSpec, AWarmStartNamesItsSourceAndItsLayers) {
+  const auto with = [](const std::string& from) {
+    return Replace(kExample, "width: 0.5}", "width: 0.5, init_from: " + from + "}");
+  };
+  const auto spec = ParseJobSpecText(with("{job: vgg-a-7, layers: vgg-first4-fc3}"), "job.yaml");
+  ASSERT_TRUE(spec) << spec.error().message;
+  ASSERT_TRUE(spec->model.init_from);
+  EXPECT_EQ(spec->model.init_from->job, "vgg-a-7");
+  EXPECT_EQ(spec->model.init_from->layers, std::vector<std::string>{"vgg-first4-fc3"});
+  EXPECT_EQ(spec->model.init_from->on_mismatch, "refuse");
+  const auto listed = ParseJobSpecText(with("{checkpoint: /runs/a, layers: [conv1_1, fc6], on_mismatch: skip}"), "job.yaml");
+  ASSERT_TRUE(listed) << listed.error().message;
+  const auto again = ParseJobSpecJson(nlohmann::json(JobSpecToJson(*listed)), "again");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->model.init_from, listed->model.init_from);
+  EXPECT_EQ(again->model.init_from->layers, (std::vector<std::string>{"conv1_1", "fc6"}));
+  EXPECT_EQ(ParseJobSpecText(with("{checkpoint: runs/a}"), "job.yaml")->model.init_from->checkpoint.front(), '/');
+  EXPECT_FALSE(ParseJobSpecText(kExample, "job.yaml")->model.init_from);
+
+  EXPECT_THAT(ErrorOf(with("{layers: all}")), HasSubstr("model.init_from.job: give exactly one of job"));
+  EXPECT_THAT(ErrorOf(with("{job: a, checkpoint: b}")), HasSubstr("model.init_from.job: give exactly one of job"));
+  EXPECT_THAT(ErrorOf(with("{job: a, layers: []}")), HasSubstr("model.init_from.layers"));
+  EXPECT_THAT(ErrorOf(with("{job: a, layers: [all, fc6]}")), HasSubstr("\"all\" stands for a group"));
+  EXPECT_THAT(ErrorOf(with("{job: a, on_mismatch: ignore}")), HasSubstr("model.init_from.on_mismatch"));
+  EXPECT_THAT(ErrorOf(with("{job: a, layer: fc6}")), HasSubstr("layers"));
+}
+
 TEST(JobSpec, TheFullFormGivesTheSameSpec) {
   const auto spec = ParseJobSpecText(Replace(Replace(kExample, "train_scale: 64", "train_scale: [64, 80]"), "init: he", "init: gaussian(0.02)"), "job.yaml");
   ASSERT_TRUE(spec) << spec.error().message;
