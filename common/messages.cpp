@@ -32,7 +32,10 @@ struct Encoder {
     json.update({{"type", "checkpoint"}, {"step", m.step}, {"validation", m.validation}, {"metric", Number(m.metric)},
                  {"path", m.path}, {"bytes", m.bytes}, {"final", m.final}, {"order", m.order}, {"lineage", m.lineage}});
   }
-  void operator()(const Finished& m) { json.update({{"type", "finished"}, {"step", m.step}, {"reason", m.reason}}); }
+  void operator()(const Finished& m) {
+    json.update({{"type", "finished"}, {"step", m.step}, {"reason", m.reason}});
+    if (!m.result.empty()) json["result"] = Json::parse(m.result);
+  }
   void operator()(const Failed& m) {
     json.update({{"type", "failed"}, {"reason", m.reason}, {"message", m.message}, {"step", m.step}, {"layer", m.layer},
                  {"retry", m.retry}});
@@ -53,7 +56,7 @@ WorkerMessage DecodeBody(const std::string& type, const Json& json) {
   if (type == "checkpoint")
     return CheckpointReport{json.at("step"), json.at("validation"), ToNumber(json.at("metric")), json.at("path"), json.at("bytes"),
                             json.at("final"), json.at("order"), json.at("lineage")};
-  if (type == "finished") return Finished{json.at("step"), json.at("reason")};
+  if (type == "finished") return Finished{json.at("step"), json.at("reason"), json.contains("result") ? json.at("result").dump() : ""};
   if (type == "failed")
     return Failed{json.at("reason"), json.at("message"), json.at("step"), json.at("layer"), json.at("retry")};
   if (type == "register") return Register{json.at("key"), json.at("spec").dump(), json.at("hosts").get<std::vector<std::string>>()};

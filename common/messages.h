@@ -74,10 +74,11 @@ struct CheckpointReport {
   int lineage = 0;             // the attempt that began this line of training (state.json)
 };
 
-// Rank 0, when training ended by itself; answered by Published (an acknowledgement).
+// Rank 0, when the work ended by itself; answered by Published (an acknowledgement).
 struct Finished {
   int64_t step = 0;
-  std::string reason;          // "MAX_EPOCHS", "MAX_STEPS", "PLATEAU", "STOPPED" (a stop command was obeyed)
+  std::string reason;          // "MAX_EPOCHS", "MAX_STEPS", "PLATEAU", "EVALUATED", "STOPPED" (a stop command was obeyed)
+  std::string result = {};     // EVALUATED: result.json's document (worker/EVALUATE.md) as text; else empty
 };
 
 // Any rank, before it leaves with an error. Not answered.

@@ -32,6 +32,8 @@ TEST(Messages, WorkerMessagesRoundTrip) {
   EXPECT_EQ(RoundTrip(CheckpointReport{156, 1, 0.949, "attempt-1/step-000000156", 12, true, 3}).order, 3);
   EXPECT_EQ(RoundTrip(CheckpointReport{.step = 156, .lineage = 2}).lineage, 2);
   EXPECT_EQ(RoundTrip(Finished{10, "PLATEAU"}).reason, "PLATEAU");
+  EXPECT_EQ(RoundTrip(Finished{10, "PLATEAU"}).result, "");
+  EXPECT_EQ(RoundTrip(Finished{0, "EVALUATED", R"({"images":10})"}).result, R"({"images":10})");
   EXPECT_FALSE(RoundTrip(Failed{"NAN_LOSS", "m", 7, "conv1_1", false}).retry);
   const Register joined = RoundTrip(Register{"k1", R"({"name":"a"})", {"node-a", "node-b"}});
   EXPECT_EQ(joined.key, "k1");
