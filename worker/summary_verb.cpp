@@ -47,6 +47,11 @@ const char* KindName(LayerKind kind) {
     case LayerKind::kConvolution: return "convolution";
     case LayerKind::kMaxPool: return "max_pool";
     case LayerKind::kFullyConnected: return "fully_connected";
+    case LayerKind::kAveragePool: return "average_pool";
+    case LayerKind::kLrn: return "lrn";
+    case LayerKind::kBatchNorm: return "batch_norm";
+    case LayerKind::kConcat: return "concat";
+    case LayerKind::kAdd: return "add";
   }
   return "";
 }

@@ -50,7 +50,7 @@ inline std::vector<ParameterInfo> ChainInfos(int layers) {
   std::vector<ParameterInfo> infos;
   for (int layer = 0; layer < layers; ++layer) {
     infos.push_back({.name = "fc" + std::to_string(layer) + ".weight", .shape = {10, (layer + 1) * 10}, .layer = layer});
-    infos.push_back({.name = "fc" + std::to_string(layer) + ".bias", .shape = {10}, .layer = layer, .is_bias = true});
+    infos.push_back({.name = "fc" + std::to_string(layer) + ".bias", .shape = {10}, .layer = layer, .role = ParameterRole::kBias});
   }
   return infos;
 }

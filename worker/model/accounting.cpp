@@ -10,13 +10,14 @@ Result<std::vector<LayerCost>> CountCosts(const Network& network, int height, in
   for (size_t i = 0; i < network.layers.size(); ++i) {
     const LayerDef& layer = network.layers[i];
     const LayerShape out = (*shapes)[i];
-    const LayerShape in = layer.inputs[0] < 0 ? LayerShape{network.channels, height, width} : (*shapes)[layer.inputs[0]];
+    const LayerShape in = InputShape(network, *shapes, height, width, static_cast<int>(i));
     const int64_t area = int64_t{out.height} * out.width;
     LayerCost cost{.output = out, .output_bytes = out.channels * area * int64_t{sizeof(float)}};
-    if (layer.kind != LayerKind::kMaxPool) {
-      const bool conv = layer.kind == LayerKind::kConvolution;
+    const bool conv = layer.kind == LayerKind::kConvolution;
+    if (layer.kind == LayerKind::kBatchNorm) cost.params = 2 * int64_t{in.channels};
+    if (conv || layer.kind == LayerKind::kFullyConnected) {
       const int64_t products = int64_t{in.channels} * (conv ? int64_t{layer.kernel} * layer.kernel : int64_t{in.height} * in.width);
-      cost.params = (products + 1) * out.channels;
+      cost.params = (products + (layer.bias ? 1 : 0)) * out.channels;
       cost.macs = products * out.channels * area;
     }
     costs.push_back(cost);

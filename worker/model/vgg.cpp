@@ -1,21 +1,12 @@
 // Table 1 of the VGG paper, and the network built from one of its columns.
 #include "worker/model/vgg.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include <fmt/format.h>
 
 namespace plateau {
 namespace {
 
 constexpr int kFullyConnectedUnits = 4096;  // fc6 and fc7 at width 1
-constexpr int kChannelStep = 16;            // vector width of the engines: no channel count leaves a block half full
-
-int Scaled(int paper, double width) {
-  return std::max(kChannelStep, kChannelStep * static_cast<int>(std::lround(width * paper / kChannelStep)));
-}
-
 LayerDef Convolution(std::string name, int input, int channels, int kernel) {
   return {.kind = LayerKind::kConvolution,
           .name = std::move(name),
@@ -57,12 +48,12 @@ Network MakeVgg(const VggConfiguration& configuration, const NetworkOptions& opt
   for (size_t block = 0; block < configuration.blocks.size(); ++block) {
     for (size_t i = 0; i < configuration.blocks[block].size(); ++i) {
       const VggConv& conv = configuration.blocks[block][i];
-      layers.push_back(
-          Convolution(fmt::format("conv{}_{}", block + 1, i + 1), last(), Scaled(conv.channels, options.width), conv.kernel));
+      layers.push_back(Convolution(fmt::format("conv{}_{}", block + 1, i + 1), last(), ScaledChannels(conv.channels, options.width),
+                                   conv.kernel));
     }
     layers.push_back(Pool(fmt::format("pool{}", block + 1), last()));
   }
-  const int units = Scaled(kFullyConnectedUnits, options.width);
+  const int units = ScaledChannels(kFullyConnectedUnits, options.width);
   layers.push_back(FullyConnected("fc6", last(), units, true, options.dropout));
   layers.push_back(FullyConnected("fc7", last(), units, true, options.dropout));
   layers.push_back(FullyConnected("fc8", last(), options.classes, false, 0));

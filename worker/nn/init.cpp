@@ -23,7 +23,7 @@ void NormalPair(uint32_t first, uint32_t second, double sigma, float* out) {
 }  // namespace
 
 double InitSigma(const InitScheme& scheme, const ParameterInfo& info) {
-  if (info.is_bias) return 0;
+  if (info.role != ParameterRole::kWeight) return 0;
   switch (scheme.kind) {
     case InitScheme::Kind::kHe: return std::sqrt(2.0 / static_cast<double>(info.fan_in));
     case InitScheme::Kind::kGlorot: return std::sqrt(2.0 / static_cast<double>(info.fan_in + info.fan_out));
@@ -36,7 +36,8 @@ void InitCanonical(const InitScheme& scheme, const ParameterInfo& info, int para
   PLATEAU_CHECK(static_cast<int64_t>(canonical.size()) == info.CanonicalCount(), "{}: {} values", info.name, canonical.size());
   const double sigma = InitSigma(scheme, info);
   if (sigma == 0) {
-    std::fill(canonical.begin(), canonical.end(), 0.0F);
+    const bool one = info.role == ParameterRole::kScale || info.role == ParameterRole::kRunningVariance;
+    std::fill(canonical.begin(), canonical.end(), one ? 1.0F : 0.0F);
     return;
   }
   const RandomStream stream(seed, RandomPurpose::kInit, 0, static_cast<uint64_t>(parameter));

@@ -10,18 +10,25 @@
 
 namespace plateau {
 
-// One learned tensor. Canonical shapes: convolution weight [out, in, height, width]; fully connected weight [out, in] with `in` in
-// C,H,W order of the map before it; bias [out].
+enum class ParameterRole { kWeight, kBias, kScale, kShift, kRunningMean, kRunningVariance };
+
+// One tensor of a checkpoint. Canonical shapes: convolution weight [out, in, height, width]; fully connected weight [out, in] with
+// `in` in C,H,W order of the map before it; everything else [channels]. Batch norm has a scale ("bn1.weight"), a shift ("bn1.bias")
+// and the running averages ("bn1.running_mean", "bn1.running_var"), which no gradient moves.
 struct ParameterInfo {
   std::string name;            // "conv1_1.weight", "fc6.bias"
   std::vector<int64_t> shape;  // canonical
   int layer = 0;               // index in Network::layers, forward order
-  bool is_bias = false;        // exempt from decay when weight_decay_bias is false
+  ParameterRole role = ParameterRole::kWeight;
   int64_t fan_in = 0, fan_out = 0;
+  // Moved by SGD. A running average is not: its gradient and momentum stay zero, training plans overwrite its value.
+  bool learned() const { return role != ParameterRole::kRunningMean && role != ParameterRole::kRunningVariance; }
+  // Exempt from decay when weight_decay_bias is false: biases and batch norm's parameters.
+  bool decays_as_bias() const { return role != ParameterRole::kWeight; }
   int64_t CanonicalCount() const;
 };
 
-// Every learned tensor in forward order, a layer's weight before its bias. `shapes` as InferShapes gives them for the training
+// Every tensor in forward order, a layer's in the order of ParameterRole. `shapes` as InferShapes gives them for the training
 // crop.
 std::vector<ParameterInfo> ListParameters(const Network& network, const std::vector<LayerShape>& shapes);
 
@@ -41,7 +48,8 @@ class ParameterStore {
   virtual void FromCanonical(int parameter, std::span<const float> canonical, std::span<float> native) = 0;
   // As ToCanonical, for whole rows (indices of the first dimension) from `first_row` on, as many as `canonical` holds. Any thread;
   // uses no other.
-  virtual void RowsToCanonical(int parameter, std::span<const float> native, int64_t first_row, std::span<float> canonical) const = 0;
+  virtual void RowsToCanonical(int parameter, std::span<const float> native, int64_t first_row,
+                               std::span<float> canonical) const = 0;
   // Tells plans that weights changed (they may hold derived copies, such as another layout).
   virtual void WeightsChanged() = 0;
 };

@@ -45,7 +45,7 @@ bool SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g,
 int Sgd::Update(const GradientReducer& reducer, double lr) {
   int first_bad = -1;
   for (int p = 0; p < parameters_.count(); ++p) {
-    const bool decays = options_.decay_biases || !parameters_.info(p).is_bias;
+    const bool decays = options_.decay_biases || !parameters_.info(p).decays_as_bias();
     const bool finite = SgdUpdate(parameters_.weight(p), parameters_.momentum(p), reducer.gradient(p), static_cast<float>(lr),
                                   static_cast<float>(options_.momentum), decays ? static_cast<float>(options_.weight_decay) : 0.0F,
                                   options_.threads);

@@ -52,7 +52,7 @@ inline std::unique_ptr<Engine> MakeEngine(const Network& network, const EngineOp
   // Biases too, so that a wrong bias cannot hide behind zero.
   ParameterStore& store = (*engine)->parameters();
   for (int p = 0; p < store.count(); ++p) {
-    if (!store.info(p).is_bias) continue;
+    if (store.info(p).role != ParameterRole::kBias) continue;
     std::vector<float> values(static_cast<size_t>(store.info(p).CanonicalCount()));
     for (size_t i = 0; i < values.size(); ++i) values[i] = 0.02F * static_cast<float>(static_cast<int>(i % 7) - 3);
     store.FromCanonical(p, values, store.weight(p));

@@ -68,7 +68,7 @@ class Layers : public testing::Test {
   CpuParameterStore MakeStore(const memory::desc& weights, std::vector<int64_t> shape, int channel_block = 1, int64_t area = 1) {
     const int64_t outputs = shape[0];
     std::vector<ParameterInfo> infos = {{.name = "w", .shape = std::move(shape)},
-                                        {.name = "b", .shape = {outputs}, .is_bias = true}};
+                                        {.name = "b", .shape = {outputs}, .role = ParameterRole::kBias}};
     const memory::desc bias({outputs}, memory::data_type::f32, memory::format_tag::x);
     return {engine_, 2, std::move(infos), {{weights, channel_block, area}, {bias, 1, 1}}};
   }

@@ -40,7 +40,7 @@ TEST(Init, EverySchemeHasZeroMeanAndItsOwnVariance) {
 
 TEST(Init, BiasesAreZero) {
   ParameterInfo bias = Weight({10}, 9, 9);
-  bias.is_bias = true;
+  bias.role = ParameterRole::kBias;
   EXPECT_EQ(Draw({InitScheme::Kind::kGaussian, 1}, bias, 1, 1), std::vector<float>(10, 0.0F));
 }
 

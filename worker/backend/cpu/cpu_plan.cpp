@@ -125,7 +125,7 @@ bool CpuPlan::InputsFinite(const LaneBatch& lane) const {
   bool finite = AllFinite(lane.images.data(), lane.images.size(), threads);
   for (int parameter = 0; parameter < context_.parameters->count(); ++parameter) {
     const ParameterInfo& info = context_.parameters->info(parameter);
-    if (!info.is_bias && info.layer > 0) continue;
+    if (info.role == ParameterRole::kWeight && info.layer > 0) continue;
     const auto values = context_.parameters->weight(parameter);
     finite = finite && AllFinite(values.data(), values.size(), threads);
   }

@@ -44,6 +44,7 @@ void CpuPlan::BuildLayers(const std::vector<LayerShape>& shapes) {
         node.layer =
             std::make_unique<FcLayer>(context_.engine, store, weight, weight + 1, MakeFcSetup(context_, layer, options_, shapes));
         break;
+      default: throw dnnl::error(dnnl_unimplemented, "a kind of layer that the CPU engine does not have");
     }
     input = node.layer->output();
     node.output_count = input.get_size() / sizeof(float);

@@ -89,6 +89,7 @@ std::vector<NativeFormat> NativeFormats(const CpuContext& context, const std::ve
         input = {{plan.batch, def.out_channels}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::nc};
         break;
       }
+      default: throw dnnl::error(dnnl_unimplemented, "a kind of layer that the CPU engine does not have");
     }
   }
   return formats;
