@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,9 +52,13 @@ struct BoardTask {
   std::string folder;   // "train/00003"
   uint64_t images = 0;  // to look at
   TaskState state = TaskState::kPending;
-  ShardLease lease;  // the current one, or the one that was committed
-  int failures = 0;
+  ShardLease lease;                                   // the current one, or the one that was committed
+  int failures = 0;                                   // on the host where it failed most often
   uint64_t records = 0, rejected = 0, converted = 0;  // once committed
+
+  // In memory only: how often building failed on which host. A host with a bad disk is not given the same shard again while
+  // others ask.
+  std::map<std::string, int> failed_on;
 };
 
 struct BoardSplit {
@@ -89,6 +94,8 @@ struct Dataset {
   std::vector<BoardTask> tasks;  // in rows of their own
   std::vector<WorkerSlot> slots;
 
+  // In memory only: when each host last said anything, monotonic ms.
+  std::map<std::string, int64_t> heard_hosts;
   // In memory only: (monotonic ms, images handled), newest last, for the rate.
   std::deque<std::pair<int64_t, uint64_t>> progress;
 
@@ -103,7 +110,7 @@ struct Dataset {
 
 struct BoardLimits {
   int64_t lease_ms = 20'000;             // silence after which a lease is over
-  int max_task_failures = 3;             // of one shard, then the ingest fails
+  int max_task_failures = 3;             // of one shard on one host, then the ingest fails
   int max_worker_restarts = 5;           // of one slot
   int64_t first_restart_delay_ms = 500;  // doubled with each restart of the slot
   int64_t longest_restart_delay_ms = 32'000;

@@ -21,7 +21,16 @@ std::vector<std::pair<std::string, EventValue>> LeaseFields(const BoardTask& tas
 }  // namespace
 
 void BoardTurn::On(const IngestSaid& said) {
+  dataset().heard_hosts[said.sender.host] = now_.monotonic_ms;
   std::visit([&](const auto& message) { Said(said.sender, message); }, said.message);
+}
+
+// A host that failed at this shard leaves it to a host that has not and that was heard lately.
+bool BoardTurn::MayTry(const BoardTask& task, const std::string& host) const {
+  if (!task.failed_on.contains(host)) return true;
+  return std::none_of(out_.dataset.heard_hosts.begin(), out_.dataset.heard_hosts.end(), [&](const auto& other) {
+    return !task.failed_on.contains(other.first) && now_.monotonic_ms - other.second < limits_.lease_ms;
+  });
 }
 
 // A message of a launched worker whose slot has gone on without it.
@@ -40,7 +49,9 @@ void BoardTurn::Said(const IngestSender& sender, const AskTask&) {
   for (size_t i = 0; i < tasks.size(); ++i)  // a thread builds one shard at a time: it has forgotten what it held
     if (tasks[i].state == TaskState::kLeased && tasks[i].lease.worker == sender.worker)
       Free(i, "lease_returned", "its worker asked for another shard");
-  const auto free = std::find_if(tasks.begin(), tasks.end(), [](const auto& task) { return task.state == TaskState::kPending; });
+  const auto free = std::find_if(tasks.begin(), tasks.end(), [&](const auto& task) {
+    return task.state == TaskState::kPending && MayTry(task, sender.host);
+  });
   if (free == tasks.end()) {
     out_.no_work = true;
     return;
@@ -135,7 +146,7 @@ void BoardTurn::Said(const IngestSender& sender, const BuildFailed& message) {
   const auto number = static_cast<size_t>(task - dataset().tasks.data());
   const std::string what = fmt::format("{} on {}: {}", task->folder, sender.host, message.message);
   Free(number, "build_failed", what);
-  CountFailure(number, what);
+  CountFailure(number, sender.host, what);
   FailWithoutHope();
 }
 
@@ -168,14 +179,15 @@ void BoardTurn::On(const ShardMisplaced& misplaced) {
   BoardTask& task = dataset().tasks.at(misplaced.task);
   if (task.state != TaskState::kCommitting || task.lease.number != misplaced.lease) return;
   Do(AnswerBuilt{misplaced.lease, LeaseOver{misplaced.lease, misplaced.message}});
+  const std::string host = task.lease.host;
   Free(misplaced.task, "commit_failed", misplaced.message);
-  if (dataset().state == DatasetState::kRunning) CountFailure(misplaced.task, misplaced.message);
+  if (dataset().state == DatasetState::kRunning) CountFailure(misplaced.task, host, misplaced.message);
   FailWithoutHope();
 }
 
-void BoardTurn::CountFailure(size_t task, const std::string& message) {
+void BoardTurn::CountFailure(size_t task, const std::string& host, const std::string& message) {
   BoardTask& failed = dataset().tasks[task];
-  failed.failures += 1;
+  failed.failures = std::max(failed.failures, ++failed.failed_on[host]);
   if (failed.failures < limits_.max_task_failures) return;
   End(DatasetState::kFailed, "IO",
       fmt::format("{}; it failed {} times; mend the cause and order the same ingest again: it goes on from the finished shards",

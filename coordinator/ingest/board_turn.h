@@ -57,7 +57,8 @@ class BoardTurn {
   void KillWorkers();
   bool IsOldAttempt(const IngestSender& sender);
   TaskGranted Grant(size_t task) const;
-  void CountFailure(size_t task, const std::string& message);
+  bool MayTry(const BoardTask& task, const std::string& host) const;
+  void CountFailure(size_t task, const std::string& host, const std::string& message);
 
   void Said(const IngestSender& sender, const AskTask& message);
   void Said(const IngestSender& sender, const RenewLease& message);

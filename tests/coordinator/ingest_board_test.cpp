@@ -291,6 +291,36 @@ TEST(IngestBoard, ARepeatedFailureOfOneShardFailsTheIngest) {
   EXPECT_THAT(board.dataset.message, HasSubstr("Input/output error"));
 }
 
+TEST(IngestBoard, AHostThatCannotBuildLeavesItsShardsToTheOthers) {
+  BoardUnderTest board(0, 4);
+  const auto ask_on = [&](const std::string& host) {
+    IngestSender sender = board.From("w@" + host);
+    sender.host = host;
+    const auto outcome = board.Tell(IngestSaid{sender, AskTask{}});
+    const auto* answer = Find<AnswerIngest>(outcome);
+    const auto* granted = answer == nullptr ? nullptr : std::get_if<TaskGranted>(&answer->reply);
+    return granted == nullptr ? int64_t{0} : granted->lease;
+  };
+  const auto fail_on = [&](const std::string& host, int64_t lease) {
+    IngestSender sender = board.From("w@" + host);
+    sender.host = host;
+    board.Tell(IngestSaid{sender, BuildFailed{"set-1", lease, "no such folder"}});
+  };
+  const int64_t good = ask_on("good");
+  for (int i = 0; i < 3; ++i) fail_on("bad", ask_on("bad"));
+  EXPECT_EQ(ask_on("bad"), 0) << "it failed at every shard that is free";
+  EXPECT_EQ(board.dataset.state, DatasetState::kRunning);
+  EXPECT_GT(ask_on("good"), good);
+
+  board.Wait(board.limits.lease_ms);  // the good host is gone: better to try again than to wait for ever
+  for (int i = 0; i < 2; ++i) {
+    const int64_t lease = ask_on("bad");
+    ASSERT_GT(lease, 0);
+    fail_on("bad", lease);
+  }
+  EXPECT_EQ(board.dataset.state, DatasetState::kFailed) << "the third time on one host";
+}
+
 TEST(IngestBoard, AFailedCommitGivesTheShardOutAgain) {
   BoardUnderTest board(0, 1);
   board.Ask("a");
@@ -384,7 +414,7 @@ TEST(IngestBoard, RandomHistoriesCommitEveryShardOnce) {
           const PlaceShard place = placing[draw(placing.size())];
           outcome = draw(5) == 0 ? board.Tell(ShardMisplaced{place.task, place.lease, "full"})
                                  : board.Tell(ShardPlaced{place.task, place.lease, 100, 0, 0});
-          for (auto& task : board.dataset.tasks) task.failures = 0;
+          for (auto& task : board.dataset.tasks) task.failures = 0, task.failed_on.clear();
       }
       for (const auto& action : outcome.actions)
         if (const auto* place = std::get_if<PlaceShard>(&action)) placing.push_back(*place);
