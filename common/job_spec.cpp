@@ -2,80 +2,17 @@
 #include "common/job_spec.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
-#include <filesystem>
 
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
-#include "common/spec_reader.h"
+#include "common/spec_sections.h"
 #include "common/text.h"
 
 namespace plateau {
 namespace {
 
 using nlohmann::json;
-
-constexpr double kHuge = 1e12;
-
-std::string Absolute(const std::string& path) {
-  std::error_code error;
-  const auto absolute = std::filesystem::absolute(path, error).lexically_normal().string();
-  return error ? path : absolute.size() > 1 && absolute.back() == '/' ? absolute.substr(0, absolute.size() - 1) : absolute;
-}
-
-// "1ep", "500it", "30m".
-Result<Interval> ParseInterval(const json& value, const std::string& field) {
-  const auto refuse = [&] {
-    return Fail(ErrorCode::kInvalidInput, "{}: {} is not an interval; write epochs (1ep), iterations (500it) or a time (30m, 90s, 2h)", field,
-                value.dump());
-  };
-  if (!value.is_string()) return refuse();
-  const std::string text = value.get<std::string>();
-  double amount = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), amount);
-  if (error != std::errc() || !(amount > 0) || !std::isfinite(amount)) return refuse();
-  const std::string unit(rest, text.data() + text.size());
-  if (unit == "ep") return Interval{Interval::Unit::kEpochs, amount};
-  if (unit == "it") return std::floor(amount) == amount ? Result<Interval>(Interval{Interval::Unit::kIterations, amount}) : refuse();
-  auto seconds = ParseDuration(text, field);
-  if (!seconds) return refuse();
-  return Interval{Interval::Unit::kSeconds, *seconds};
-}
-
-void ReadInterval(SpecReader& reader, const char* field, const std::string& where, Interval& out) {
-  if (const auto* value = reader.Value(field)) {
-    auto interval = ParseInterval(*value, where + "." + field);
-    if (interval) out = *interval;
-    else reader.Refuse(field, interval.error().message.substr(interval.error().message.find(": ") + 2));
-  }
-}
-
-// "conv1_1", ["conv1_1", "fc6"], "all" or "vgg-first4-fc3".
-void ReadLayers(SpecReader& reader, std::vector<std::string>& layers) {
-  const auto* value = reader.Value("layers");
-  if (value == nullptr) return;
-  const json list = value->is_array() ? *value : json::array({*value});
-  const auto named = [](const json& name) { return name.is_string() && !name.get<std::string>().empty(); };
-  if (list.empty() || !std::all_of(list.begin(), list.end(), named))
-    return reader.Refuse("layers", value->dump() + " is neither all, nor vgg-first4-fc3, nor a list of layer names");
-  layers = list.get<std::vector<std::string>>();
-  for (const char* group : {"all", "vgg-first4-fc3"})
-    if (layers.size() > 1 && std::find(layers.begin(), layers.end(), group) != layers.end())
-      reader.Refuse("layers", fmt::format("\"{}\" stands for a group of layers and goes alone, without other names", group));
-}
-
-Status ReadInitFrom(SpecReader reader, JobSpec::InitFrom& from) {
-  reader.Text("job", from.job);
-  reader.Text("checkpoint", from.checkpoint);
-  if (from.job.empty() == from.checkpoint.empty())
-    reader.Refuse("job", "give exactly one of job (a job's name or id) and checkpoint (a folder)");
-  ReadLayers(reader, from.layers);
-  reader.Choice("on_mismatch", {"refuse", "skip"}, from.on_mismatch);
-  from.checkpoint = from.checkpoint.empty() ? "" : Absolute(from.checkpoint);
-  return reader.Finish();
-}
 
 Status ReadModel(SpecReader reader, JobSpec& spec) {
   reader.Text("network", spec.model.network, true);
@@ -88,8 +25,11 @@ Status ReadModel(SpecReader reader, JobSpec& spec) {
     }
   }
   reader.Real("width", 0.001, 16, spec.model.width);
-  if (const auto* from = reader.Value("init_from"); from != nullptr && !from->is_null())
-    reader.Adopt(ReadInitFrom(reader.Section("init_from"), spec.model.init_from.emplace()));
+  if (reader.Value("init_from") != nullptr) {
+    auto from = ReadInitFrom(reader.Section("init_from"));
+    if (!from) reader.Adopt(Fail(std::move(from.error())));
+    else spec.model.init_from = std::move(*from);
+  }
   return reader.Finish();
 }
 
@@ -147,21 +87,6 @@ Status ReadTraining(SpecReader reader, JobSpec& spec, bool force) {
   return reader.Finish();
 }
 
-Status ReadLr(SpecReader reader, JobSpec& spec) {
-  auto& lr = spec.lr;
-  reader.Real("initial", 1e-12, 1e6, lr.initial);
-  std::string policy = "plateau";
-  reader.Choice("policy", {"plateau", "constant"}, policy);
-  lr.kind = policy == "plateau" ? LrKind::kPlateau : LrKind::kConstant;
-  reader.Choice("metric", {"val_top1_error", "val_top5_error", "val_loss"}, spec.lr_metric);
-  reader.Real("factor", 1e-6, 0.999999, lr.factor);
-  reader.Integer("patience", 0, 1000000, lr.patience);
-  reader.Real("threshold", 0, 0.999999, lr.threshold);
-  reader.Integer("cooldown", 0, 1000000, lr.cooldown);
-  reader.Integer("max_decays", 0, 1000, lr.max_decays);
-  return reader.Finish();
-}
-
 Status ReadValidation(SpecReader reader, JobSpec& spec) {
   ReadInterval(reader, "every", "validation", spec.validation.every);
   spec.validation.scale = std::max((spec.data.train_scale_low + spec.data.train_scale_high) / 2, spec.data.crop);
@@ -185,7 +110,7 @@ Status ReadResources(SpecReader reader, JobSpec& spec) {
     else if (*seconds < 1) reader.Refuse("time_limit", limit->dump() + " is shorter than 1s");
     else resources.time_limit_s = *seconds;
   }
-  if (resources.workers > spec.training.global_batch)
+  if (spec.kind == "train" && resources.workers > spec.training.global_batch)
     reader.Refuse("workers", fmt::format("{} workers cannot share a global batch of {}; use at most {} workers", resources.workers,
                                          spec.training.global_batch, spec.training.global_batch));
   resources.min_workers = resources.workers;
@@ -198,12 +123,14 @@ Status ReadResources(SpecReader reader, JobSpec& spec) {
   return reader.Finish();
 }
 
-Status ReadRest(SpecReader& root, JobSpec& spec) {
-  SpecReader checkpoint = root.Section("checkpoint");
+Status ReadCheckpoint(SpecReader checkpoint, JobSpec& spec) {
   ReadInterval(checkpoint, "every", "checkpoint", spec.checkpoint.every);
   checkpoint.Integer("keep_last", 1, 1000000, spec.checkpoint.keep_last);
   checkpoint.Integer("keep_best", 0, 1000000, spec.checkpoint.keep_best);
-  PLATEAU_TRY(checkpoint.Finish());
+  return checkpoint.Finish();
+}
+
+Status ReadRest(SpecReader& root, JobSpec& spec) {
   SpecReader fault = root.Section("fault");
   fault.Integer("max_restarts", 0, 1000000, spec.fault.max_restarts);
   if (const auto* timeout = fault.Value("hang_timeout")) {
@@ -241,22 +168,34 @@ Result<JobSpec> ParseJobSpecJson(const json& value, const std::string& where, bo
   JobSpec spec;
   SpecReader root(&value, where, "");
   root.Integer("version", 1, 1, spec.version, true);
-  root.Choice("kind", {"train"}, spec.kind);
+  if (value.is_object() && value.contains("kind") && value.at("kind") == "pipeline")
+    root.Refuse("kind", "a pipeline is many jobs; submit it to a coordinator with `plateau submit`");
+  root.Choice("kind", {"train", "evaluate"}, spec.kind);
   root.Text("name", spec.name, true);
   if (!spec.name.empty()) PLATEAU_TRY(CheckName(root, spec.name));
   root.Text("output", spec.output, true);
-  for (const char* section : {"model", "data", "training", "lr", "validation", "resources", "checkpoint", "fault", "reproducibility"})
-    root.Value(section);
+  const bool evaluates = spec.kind == "evaluate";
+  const std::vector<const char*> sections =
+      evaluates ? std::vector<const char*>{"evaluate"}
+                : std::vector<const char*>{"model", "data", "training", "lr", "validation", "checkpoint"};
+  for (const char* section : sections) root.Value(section);
+  for (const char* section : {"resources", "fault", "reproducibility", "depends_on"}) root.Value(section);
   PLATEAU_TRY(root.Finish());
-  PLATEAU_TRY(ReadModel(root.Section("model"), spec));
-  PLATEAU_TRY(ReadData(root.Section("data"), spec));
-  PLATEAU_TRY(ReadTraining(root.Section("training"), spec, force));
-  PLATEAU_TRY(ReadLr(root.Section("lr"), spec));
-  PLATEAU_TRY(ReadValidation(root.Section("validation"), spec));
+  spec.output = Absolute(spec.output);
+  PLATEAU_ASSIGN(spec.depends_on, ReadDependencies(root));
+  if (evaluates) {
+    PLATEAU_ASSIGN(spec.evaluate, ReadEvaluation(root.Section("evaluate")));
+  } else {
+    PLATEAU_TRY(ReadModel(root.Section("model"), spec));
+    PLATEAU_TRY(ReadData(root.Section("data"), spec));
+    PLATEAU_TRY(ReadTraining(root.Section("training"), spec, force));
+    PLATEAU_TRY(ReadLr(root.Section("lr"), spec));
+    PLATEAU_TRY(ReadValidation(root.Section("validation"), spec));
+    PLATEAU_TRY(ReadCheckpoint(root.Section("checkpoint"), spec));
+    spec.data.store = Absolute(spec.data.store);
+  }
   PLATEAU_TRY(ReadResources(root.Section("resources"), spec));
   PLATEAU_TRY(ReadRest(root, spec));
-  spec.output = Absolute(spec.output);
-  spec.data.store = Absolute(spec.data.store);
   return spec;
 }
 
@@ -269,95 +208,6 @@ Result<JobSpec> LoadJobSpec(const std::string& path, bool force) {
   PosixFileSystem files;
   PLATEAU_ASSIGN(const std::string text, files.Read(path));
   return ParseJobSpecText(text, path, force);
-}
-
-namespace {
-
-nlohmann::ordered_json ModelToJson(const JobSpec::Model& model) {
-  using Json = nlohmann::ordered_json;
-  Json out{{"network", model.network}, {"width", model.width}};
-  if (!model.init_from) return out;
-  const JobSpec::InitFrom& from = *model.init_from;
-  Json init = from.job.empty() ? Json{{"checkpoint", from.checkpoint}} : Json{{"job", from.job}};
-  init["layers"] = from.layers.size() == 1 ? Json(from.layers[0]) : Json(from.layers);
-  init["on_mismatch"] = from.on_mismatch;
-  out["init_from"] = std::move(init);
-  return out;
-}
-
-}  // namespace
-
-nlohmann::ordered_json JobSpecToJson(const JobSpec& spec) {
-  using Json = nlohmann::ordered_json;
-  const auto& d = spec.data;
-  const auto& t = spec.training;
-  const Json scale = d.train_scale_low == d.train_scale_high ? Json(d.train_scale_low) : Json{d.train_scale_low, d.train_scale_high};
-  Json training{{"global_batch", t.global_batch}, {"max_epochs", t.max_epochs}};
-  if (t.max_steps) training["max_steps"] = *t.max_steps;
-  training.update({{"momentum", t.momentum}, {"weight_decay", t.weight_decay}, {"weight_decay_bias", t.weight_decay_bias},
-                   {"dropout", t.dropout}, {"init", InitSchemeText(t.init)}, {"micro_batch", t.micro_batch > 0 ? Json(t.micro_batch) : Json("auto")}});
-  Json resources{{"workers", spec.resources.workers}, {"min_workers", spec.resources.min_workers}};
-  const char* device = spec.resources.device == DeviceKind::kCpu ? "cpu" : spec.resources.device == DeviceKind::kCuda ? "cuda" : "auto";
-  resources.update({{"device", device}, {"threads_per_worker", spec.resources.threads_per_worker}, {"priority", spec.resources.priority}});
-  if (spec.resources.time_limit_s > 0) resources["time_limit"] = fmt::format("{}s", spec.resources.time_limit_s);
-  return Json{
-      {"version", spec.version},
-      {"kind", spec.kind},
-      {"name", spec.name},
-      {"output", spec.output},
-      {"model", ModelToJson(spec.model)},
-      {"data", {{"store", d.store}, {"train_scale", scale}, {"crop", d.crop},
-                {"normalize", d.normalize == Normalize::kMean ? "mean" : "mean_std"}, {"augment", {{"flip", d.flip}, {"colour", d.colour}}}}},
-      {"training", training},
-      {"lr", {{"initial", spec.lr.initial}, {"policy", LrKindName(spec.lr.kind)}, {"metric", spec.lr_metric}, {"factor", spec.lr.factor},
-              {"patience", spec.lr.patience}, {"threshold", spec.lr.threshold}, {"cooldown", spec.lr.cooldown}, {"max_decays", spec.lr.max_decays}}},
-      {"validation", {{"every", IntervalText(spec.validation.every)}, {"scale", spec.validation.scale}}},
-      {"resources", resources},
-      {"checkpoint", {{"every", IntervalText(spec.checkpoint.every)}, {"keep_last", spec.checkpoint.keep_last}, {"keep_best", spec.checkpoint.keep_best}}},
-      {"fault", {{"max_restarts", spec.fault.max_restarts}, {"hang_timeout", fmt::format("{}s", spec.fault.hang_timeout_s)}}},
-      {"reproducibility", {{"seed", spec.reproducibility.seed}, {"mode", spec.reproducibility.mode}}}};
-}
-
-Result<double> ParseDuration(std::string_view text, const std::string& field) {
-  double amount = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), amount);
-  const std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
-  const double factor = unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
-  if (error != std::errc() || factor == 0 || !(amount > 0) || amount * factor > kHuge)
-    return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" is not a duration; write a number and a unit: 90s, 30m, 2h or 1.5d", field, text);
-  return amount * factor;
-}
-
-std::string IntervalText(const Interval& interval) {
-  switch (interval.unit) {
-    case Interval::Unit::kEpochs: return fmt::format("{}ep", interval.amount);
-    case Interval::Unit::kIterations: return fmt::format("{}it", static_cast<int64_t>(interval.amount));
-    case Interval::Unit::kSeconds: return fmt::format("{}s", interval.amount);
-  }
-  return "1ep";
-}
-
-std::string InitSchemeText(const InitScheme& init) {
-  switch (init.kind) {
-    case InitScheme::Kind::kHe: return "he";
-    case InitScheme::Kind::kGlorot: return "glorot";
-    case InitScheme::Kind::kGaussian: return fmt::format("gaussian({})", init.sigma);
-  }
-  return "he";
-}
-
-Result<InitScheme> ParseInitScheme(std::string_view text, const std::string& field) {
-  if (text == "he") return InitScheme{InitScheme::Kind::kHe};
-  if (text == "glorot") return InitScheme{InitScheme::Kind::kGlorot};
-  if (text == "gaussian") return InitScheme{InitScheme::Kind::kGaussian};
-  constexpr std::string_view kFront = "gaussian(";
-  if (text.starts_with(kFront) && text.ends_with(")")) {
-    double sigma = 0;
-    const char* end = text.data() + text.size() - 1;
-    const auto [rest, error] = std::from_chars(text.data() + kFront.size(), end, sigma);
-    if (error == std::errc() && rest == end && sigma > 0 && sigma < 100) return InitScheme{InitScheme::Kind::kGaussian, sigma};
-  }
-  return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" is not an initialisation; use he, glorot or gaussian(0.01)", field, text);
 }
 
 }  // namespace plateau

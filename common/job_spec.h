@@ -10,20 +10,13 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "common/error.h"
+#include "common/interval.h"
 #include "common/lr_plateau.h"
 
 namespace plateau {
 
 enum class Normalize { kMean, kMeanStd };  // recipe: RGB minus mean; also divided by the standard deviation
 enum class DeviceKind { kAuto, kCpu, kCuda };
-
-// "every: 1ep", "500it", "30m": exactly one unit.
-struct Interval {
-  enum class Unit { kEpochs, kIterations, kSeconds };
-  Unit unit = Unit::kEpochs;
-  double amount = 1;  // iterations are whole numbers
-  bool operator==(const Interval&) const = default;
-};
 
 // gaussian(sigma): N(0, sigma^2); glorot: N(0, 2/(fan_in+fan_out)); he: N(0, 2/fan_in); biases 0 (recipe.md, Initialisation).
 struct InitScheme {
@@ -33,20 +26,50 @@ struct InitScheme {
   bool operator==(const InitScheme&) const = default;
 };
 
+// Which of a job's checkpoints another one takes: the newest that was published, or the best by its lr.metric.
+enum class CheckpointPick { kFinal, kBest };
+
+// How images are tested (recipe.md, Testing).
+enum class EvaluationMode { kDense, kMultiCrop, kBoth, kCenter };
+
+// kind: evaluate. Exactly one of job and checkpoint is given; the coordinator turns a job into its checkpoint before it launches.
+struct Evaluation {
+  std::string job;
+  std::string checkpoint;  // a checkpoint's folder; absolute after parsing
+  CheckpointPick pick = CheckpointPick::kFinal;  // with job
+  std::string store;
+  std::string split = "val";
+  std::vector<int> scales{256};  // shortest sides Q, ascending; posteriors are averaged over them
+  EvaluationMode mode = EvaluationMode::kDense;
+  bool flip = true;         // also the mirror images
+  bool posteriors = false;  // writes each image's posteriors beside the result
+  bool per_class = false;   // confusion matrix and accuracy of each class
+  int batch = 0;            // images or crops computed at once by a rank; 0: chosen by the worker
+};
+
+// A job starts when all of its dependencies are met: the other job is COMPLETED; has ended, however; is FAILED.
+enum class DependencyCondition { kCompleted, kEnded, kFailed };
+struct Dependency {
+  std::string job;  // id
+  DependencyCondition condition = DependencyCondition::kCompleted;
+  bool operator==(const Dependency&) const = default;
+};
+
 // A validated specification with every default filled in. A value; units last in names.
 struct JobSpec {
   int version = 1;
-  std::string kind = "train";
+  std::string kind = "train";  // "train", "evaluate"
   std::string name;
   std::string output;  // checkpoints, logs and metrics go to <output>/<job>; absolute after parsing
 
   // Weights taken from a trained model before the first step; momentum starts at zero. Exactly one of job and checkpoint is given:
   // the coordinator turns a job into its checkpoint before it launches the workers.
   struct InitFrom {
-    std::string job;                          // "vgg-a-7", or a job of the same pipeline
-    std::string checkpoint;                   // folder of a checkpoint or of a run; absolute after parsing
-    std::vector<std::string> layers{"all"};   // names of layers, or one of "all" and "vgg-first4-fc3" (recipe.md, Initialisation)
-    std::string on_mismatch = "refuse";       // "refuse" or "skip" layers whose shapes differ
+    std::string job;                               // id of a job, which is waited for as a dependency; in a pipeline one of its names
+    std::string checkpoint;                        // folder of a checkpoint or of a run; absolute after parsing
+    CheckpointPick pick = CheckpointPick::kFinal;  // with job
+    std::vector<std::string> layers{"all"};        // names of layers, or one of "all" and "vgg-first4-fc3" (recipe.md, Initialisation)
+    std::string on_mismatch = "refuse";            // "refuse" or "skip" layers whose shapes differ
     bool operator==(const InitFrom&) const = default;
   };
 
@@ -110,6 +133,9 @@ struct JobSpec {
     uint64_t seed = 1;
     std::string mode = "exact";
   } reproducibility;
+
+  Evaluation evaluate;                 // kind: evaluate; it has none of model, data, training, lr, validation, checkpoint
+  std::vector<Dependency> depends_on;  // those of init_from.job and evaluate.job need not be here
 };
 
 // Parses YAML (JSON is a subset) or a JSON value. Errors name the file or "request body", the field path ("training.momentum"),
@@ -130,6 +156,14 @@ Status SetField(nlohmann::ordered_json& document, const std::string& dotted, con
 // "90s", "30m", "2h", "1.5d" -> seconds. The error lists the units.
 Result<double> ParseDuration(std::string_view text, const std::string& field);
 std::string IntervalText(const Interval& interval);
+const char* EvaluationModeName(EvaluationMode mode);            // "dense", "multicrop", "both", "center"
+Result<EvaluationMode> ParseEvaluationMode(const std::string& text, const std::string& field);
+const char* CheckpointPickName(CheckpointPick pick);            // "final", "best"
+const char* DependencyConditionName(DependencyCondition condition);  // "completed", "ended", "failed"
+// depends_on, and the jobs whose checkpoints are taken; each job once.
+std::vector<Dependency> AllDependencies(const JobSpec& spec);
+// Steps of the whole run over a training split of `images`: enough for max_epochs, or max_steps when that is sooner.
+RunLength LengthOf(const JobSpec& spec, int64_t images);
 std::string InitSchemeText(const InitScheme& init);  // "he", "glorot", "gaussian(0.01)"
 Result<InitScheme> ParseInitScheme(std::string_view text, const std::string& field);
 

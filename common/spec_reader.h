@@ -35,6 +35,7 @@ class SpecReader {
   void Adopt(const Status& status);
   // Call last: refuses fields that were never asked for.
   Status Finish();
+  const std::string& where() const { return where_; }
 
  private:
   std::string Path(const std::string& field) const { return path_.empty() ? field : path_ + "." + field; }

@@ -90,7 +90,7 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"epoch", job.curve.epoch},
             {"max_epochs", job.spec->training.max_epochs},
             {"loss", job.curve.step > 0 ? Number(job.curve.loss) : Json(nullptr)},
-            {"lr", job.lr.lr},
+            {"lr", VariesByStep(job.spec->lr) && job.curve.step > 0 ? Number(job.curve.lr) : Json(job.lr.lr)},
             {"images_per_s", Number(job.curve.images_per_s)},
             {"best", BestJson(job)},
             {"attempt", job.attempts.size()},
@@ -118,6 +118,14 @@ std::string Joined(std::span<const std::string> texts) {
   return joined;
 }
 
+// The rate of the step that follows a validation. The report's epoch says how many images the split has.
+double RateAfter(const Job& job, const DecidedValidation& one) {
+  if (!(one.report.epoch > 0)) return one.decision.lr;
+  const double batch = static_cast<double>(job.spec->training.global_batch);
+  const auto images = static_cast<int64_t>(std::llround(static_cast<double>(one.report.step) * batch / one.report.epoch));
+  return RateAt(job.spec->lr, one.decision.lr, LengthOf(*job.spec, images), one.report.step);
+}
+
 }  // namespace
 
 std::string JobViewText(const Job& job, Moment now, bool summary) { return Dump(JobJson(job, now, summary)); }
@@ -129,7 +137,8 @@ std::string JobListText(std::span<const std::shared_ptr<const Job>> jobs, Moment
 }
 
 std::string LrHistoryText(const Job& job) {
-  const auto& policy = job.spec->lr;
+  auto policy = JobSpecToJson(*job.spec).value("lr", Json::object());
+  policy.erase("metric");
   Json decisions = Json::array();
   for (const auto& one : job.validations) {
     const auto& d = one->decision;
@@ -139,18 +148,12 @@ std::string LrHistoryText(const Job& job) {
                          {"value", Number(one->value)},
                          {"action", LrActionName(d.action)},
                          {"lr", d.lr},
+                         {"rate", RateAfter(job, *one)},
                          {"improved", d.improved},
                          {"reason", d.reason},
                          {"time", Time(one->time_ms)}});
   }
-  return Dump({{"policy",
-                {{"policy", LrKindName(policy.kind)},
-                 {"initial", policy.initial},
-                 {"factor", policy.factor},
-                 {"patience", policy.patience},
-                 {"threshold", policy.threshold},
-                 {"cooldown", policy.cooldown},
-                 {"max_decays", policy.max_decays}}},
+  return Dump({{"policy", policy},
                {"metric", job.spec->lr_metric},
                {"decisions", decisions}});
 }

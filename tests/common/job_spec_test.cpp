@@ -190,5 +190,98 @@ TEST(JobSpec, IntervalsKnowThreeUnits) {
   }
 }
 
+// The specification of `text`, and again of its full form, which must not differ.
+JobSpec Twice(const std::string& text) {
+  const auto spec = ParseJobSpecText(text, "job.yaml");
+  EXPECT_TRUE(spec) << (spec ? "" : spec.error().message);
+  if (!spec) return {};
+  const auto again = ParseJobSpecJson(nlohmann::json(JobSpecToJson(*spec)), "again");
+  EXPECT_TRUE(again) << (again ? "" : again.error().message);
+  if (!again) return {};
+  EXPECT_EQ(JobSpecToJson(*again).dump(), JobSpecToJson(*spec).dump());
+  return *again;
+}
+
+TEST(JobSpec, EachPolicyHasItsFields) {
+  const auto with = [](const std::string& lr) { return Replace(kExample, "policy: plateau", lr); };
+  const JobSpec step = Twice(with("policy: step, every: 10ep"));
+  EXPECT_EQ(step.lr.kind, LrKind::kStep);
+  EXPECT_EQ(step.lr.every, (Interval{Interval::Unit::kEpochs, 10}));
+  const JobSpec poly = Twice(with("policy: poly, power: 0.5, final: 0.001"));
+  EXPECT_EQ(poly.lr.power, 0.5);
+  EXPECT_EQ(poly.lr.final, 0.001);
+  const JobSpec cosine = Twice(with("policy: cosine, warmup: 500it, warmup_from: 0.1"));
+  EXPECT_EQ(cosine.lr.kind, LrKind::kCosine);
+  EXPECT_EQ(cosine.lr.warmup, (Interval{Interval::Unit::kIterations, 500}));
+  EXPECT_EQ(cosine.lr.warmup_from, 0.1);
+  EXPECT_EQ(Twice(with("policy: constant, warmup: 2ep")).lr.warmup->amount, 2);
+  EXPECT_THAT(ErrorOf(with("policy: plateau, power: 2")), HasSubstr("lr.power: belongs to policy poly, and this one is plateau"));
+  EXPECT_THAT(ErrorOf(with("policy: cosine, every: 1ep")), HasSubstr("lr.every: belongs to policy step"));
+  EXPECT_THAT(ErrorOf(with("policy: poly, final: 1")), HasSubstr("lr.final: 1 is more than lr.initial"));
+  EXPECT_THAT(ErrorOf(with("policy: step, every: 30m")), HasSubstr("lr.every: 1800s is a time"));
+  EXPECT_THAT(ErrorOf(with("policy: plateau, warmup_from: 0.1")), HasSubstr("there is no lr.warmup"));
+  EXPECT_THAT(ErrorOf(with("policy: cosin")), HasSubstr("did you mean cosine?"));
+}
+
+TEST(JobSpec, AWarmStartFromAJobIsADependency) {
+  const auto with = [](const std::string& from) { return Replace(kExample, "width: 0.5", "width: 0.5, init_from: " + from); };
+  EXPECT_THAT(AllDependencies(Twice(with("{job: a-1, layers: vgg-first4-fc3}"))), ::testing::ElementsAre(Dependency{"a-1"}));
+  EXPECT_THAT(AllDependencies(Twice(with("{checkpoint: /runs/a}"))), ::testing::IsEmpty());
+  EXPECT_EQ(Twice(with("{job: a-1, pick: best}")).model.init_from->pick, CheckpointPick::kBest);
+  EXPECT_THAT(ErrorOf(with("{checkpoint: /runs/a, pick: best}")), HasSubstr("model.init_from.pick: belongs to job"));
+}
+
+constexpr const char* kEvaluate = R"(
+version: 1
+kind: evaluate
+name: test-d
+output: /shared/runs
+evaluate: {job: d-1, store: /data/tin20, scales: [288, 224, 256], mode: both, posteriors: true}
+resources: {workers: 4}
+)";
+
+TEST(JobSpec, AnEvaluationHasASectionOfItsOwn) {
+  const JobSpec spec = Twice(kEvaluate);
+  EXPECT_EQ(spec.kind, "evaluate");
+  EXPECT_EQ(spec.evaluate.job, "d-1");
+  EXPECT_THAT(spec.evaluate.scales, ::testing::ElementsAre(224, 256, 288)) << "ascending";
+  EXPECT_EQ(spec.evaluate.mode, EvaluationMode::kBoth);
+  EXPECT_TRUE(spec.evaluate.flip);
+  EXPECT_TRUE(spec.evaluate.posteriors);
+  EXPECT_EQ(spec.evaluate.split, "val");
+  EXPECT_THAT(AllDependencies(spec), ::testing::ElementsAre(Dependency{"d-1"}));
+  EXPECT_EQ(Twice(Replace(kEvaluate, "[288, 224, 256]", "256")).evaluate.scales, std::vector<int>{256});
+  EXPECT_FALSE(JobSpecToJson(spec).contains("training"));
+  EXPECT_THAT(ErrorOf(std::string(kEvaluate) + "training: {max_epochs: 3}\n"), HasSubstr("unknown field \"training\""));
+  EXPECT_THAT(ErrorOf(Replace(kEvaluate, "mode: both", "mode: multi-crop")), HasSubstr("did you mean multicrop?"));
+  EXPECT_THAT(ErrorOf(Replace(kEvaluate, "[288, 224, 256]", "[256, 256]")), HasSubstr("evaluate.scales: [256,256] holds a scale twice"));
+  EXPECT_THAT(ErrorOf(Replace(kEvaluate, "[288, 224, 256]", "[0]")), HasSubstr("evaluate.scales"));
+  EXPECT_THAT(ErrorOf(Replace(kEvaluate, "job: d-1, ", "")), HasSubstr("evaluate.job: give exactly one of job"));
+  EXPECT_THAT(ErrorOf(Replace(kEvaluate, "store: /data/tin20, ", "")), HasSubstr("evaluate.store: missing"));
+}
+
+TEST(JobSpec, DependenciesNameJobsAndConditions) {
+  const std::string base = kExample;
+  const JobSpec spec = Twice(base + "depends_on: [a-1, {job: b-2, condition: ended}, {job: c-3, condition: failed}]\n");
+  EXPECT_THAT(spec.depends_on, ::testing::ElementsAre(Dependency{"a-1"}, Dependency{"b-2", DependencyCondition::kEnded},
+                                                      Dependency{"c-3", DependencyCondition::kFailed}));
+  EXPECT_THAT(ErrorOf(base + "depends_on: a-1\n"), HasSubstr("depends_on: \"a-1\" is not a list"));
+  EXPECT_THAT(ErrorOf(base + "depends_on: [{job: a-1, condition: complete}]\n"), HasSubstr("did you mean completed?"));
+  EXPECT_THAT(ErrorOf(base + "depends_on: [{jobb: a-1}]\n"), HasSubstr("depends_on[0]"));
+  EXPECT_THAT(ErrorOf(base + "depends_on: [a-1, {job: a-1}]\n"), HasSubstr("stands twice"));
+}
+
+TEST(JobSpec, APipelineIsForTheCoordinator) {
+  EXPECT_THAT(ErrorOf(Replace(kExample, "kind: train", "kind: pipeline")), HasSubstr("submit it to a coordinator"));
+}
+
+TEST(JobSpec, TheLengthOfARunIsInSteps) {
+  JobSpec spec = Twice(kExample);
+  spec.training.max_epochs = 3;
+  EXPECT_EQ(LengthOf(spec, 100).total_steps, 5) << "300 images in batches of 64";
+  spec.training.max_steps = 4;
+  EXPECT_EQ(LengthOf(spec, 100).total_steps, 4);
+}
+
 }  // namespace
 }  // namespace plateau

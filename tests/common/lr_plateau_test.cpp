@@ -85,5 +85,63 @@ TEST(LrPlateau, FoldingOneByOneEqualsTheReplay) {
   }
 }
 
+constexpr RunLength kTenEpochs{.images = 1'000, .global_batch = 10, .total_steps = 1'000};
+
+TEST(LrSchedule, PlateauAndConstantKeepTheBaseRate) {
+  for (const LrKind kind : {LrKind::kPlateau, LrKind::kConstant}) {
+    const LrPolicy policy{.kind = kind};
+    for (const int64_t step : {0, 1, 999, 5'000}) EXPECT_EQ(RateAt(policy, 0.003, kTenEpochs, step), 0.003);
+    EXPECT_FALSE(VariesByStep(policy));
+  }
+}
+
+TEST(LrSchedule, StepFallsAtEachMultiple) {
+  const LrPolicy policy{.kind = LrKind::kStep, .factor = 0.5, .every = {Interval::Unit::kEpochs, 3}};
+  EXPECT_DOUBLE_EQ(RateAt(policy, 0.8, kTenEpochs, 299), 0.8);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 0.8, kTenEpochs, 300), 0.4);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 0.8, kTenEpochs, 900), 0.1);
+  const LrPolicy iterations{.kind = LrKind::kStep, .factor = 0.1, .every = {Interval::Unit::kIterations, 7}};
+  EXPECT_DOUBLE_EQ(RateAt(iterations, 1, kTenEpochs, 6), 1);
+  EXPECT_DOUBLE_EQ(RateAt(iterations, 1, kTenEpochs, 7), 0.1);
+}
+
+TEST(LrSchedule, PolyFallsToTheFinalRate) {
+  const LrPolicy policy{.kind = LrKind::kPoly, .power = 2, .final = 0.1};
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1.1, kTenEpochs, 0), 1.1);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1.1, kTenEpochs, 500), 0.1 + 1.0 * 0.25);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1.1, kTenEpochs, 1'000), 0.1);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1.1, kTenEpochs, 2'000), 0.1) << "beyond the end it stays there";
+}
+
+TEST(LrSchedule, CosineHalvesInTheMiddle) {
+  const LrPolicy policy{.kind = LrKind::kCosine};
+  EXPECT_DOUBLE_EQ(RateAt(policy, 0.2, kTenEpochs, 0), 0.2);
+  EXPECT_NEAR(RateAt(policy, 0.2, kTenEpochs, 500), 0.1, 1e-15);
+  EXPECT_NEAR(RateAt(policy, 0.2, kTenEpochs, 250), 0.2 * (1 + std::sqrt(0.5)) / 2, 1e-15);
+  EXPECT_NEAR(RateAt(policy, 0.2, kTenEpochs, 1'000), 0, 1e-15);
+}
+
+TEST(LrSchedule, AWarmUpRisesToTheRateOfThePolicy) {
+  const LrPolicy policy{.kind = LrKind::kPlateau, .warmup = Interval{Interval::Unit::kIterations, 4}, .warmup_from = 0.2};
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1, kTenEpochs, 0), 0.2 + 0.8 / 4);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1, kTenEpochs, 1), 0.2 + 0.8 / 2);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1, kTenEpochs, 3), 1);
+  EXPECT_DOUBLE_EQ(RateAt(policy, 1, kTenEpochs, 100), 1);
+  EXPECT_TRUE(VariesByStep(policy));
+  const LrPolicy cosine{.kind = LrKind::kCosine, .warmup = Interval{Interval::Unit::kEpochs, 1}};
+  EXPECT_DOUBLE_EQ(RateAt(cosine, 1, kTenEpochs, 49), 0.5 * RateAt({.kind = LrKind::kCosine}, 1, kTenEpochs, 49));
+}
+
+TEST(LrSchedule, ItsValidationsDecideNothing) {
+  for (const LrKind kind : {LrKind::kConstant, LrKind::kStep, LrKind::kPoly, LrKind::kCosine}) {
+    const LrPolicy policy{.kind = kind, .initial = 0.5, .patience = 0};
+    for (const auto& decision : ReplayLr(policy, std::vector<double>{1, 2, 3, 4, 5, 6})) {
+      EXPECT_EQ(decision.action, LrAction::kKeep) << LrKindName(kind);
+      EXPECT_EQ(decision.lr, 0.5);
+    }
+  }
+  EXPECT_NE(ReplayLr({.kind = LrKind::kPoly}, std::vector<double>{1, 2})[1].reason.find("poly schedule"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace plateau

@@ -42,7 +42,7 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
           {.scale = options.spec.validation.scale, .decode_threads = options.decode_threads, .progress = &parts.pulse.progress},
           parts.collective),
       checkpointed_step_(options.unpublished ? -1 : state_.step) {
-  if (state_.step < options_.total_steps && !state_.lr.stopped)
+  if (state_.step < options_.length.total_steps && !state_.lr.stopped)
     state_.end_reason.clear();  // an ended run that was given more to do
   const int64_t now_ms = parts_.clock.MonotonicMs();
   begun_ms_ = now_ms;
@@ -63,7 +63,7 @@ tl::expected<std::string, TrainFault> TrainLoop::Run() {
 }
 
 TrainLoop::Outcome TrainLoop::Boundary() {
-  const bool ended = state_.step >= options_.total_steps;
+  const bool ended = state_.step >= options_.length.total_steps;
   const bool validated = state_.last_validation_step == state_.step && state_.step > 0;
   stopping_ = last_.stop > 0;
   if (!validated && !stopping_ && (ended || Due(options_.spec.validation.every, state_.last_validation_step, last_.validate > 0)))
@@ -73,7 +73,7 @@ TrainLoop::Outcome TrainLoop::Boundary() {
   else if (stopping_)
     end_ = "STOPPED";
   else if (ended)
-    end_ = options_.spec.training.max_steps == options_.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
+    end_ = options_.spec.training.max_steps == options_.length.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
   const bool final = !end_.empty() && end_ != "STOPPED";
   const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
   const bool due = !end_.empty() || checkpointed_step_ < 0 || last_.checkpoint > 0 ||
@@ -91,7 +91,8 @@ TrainLoop::Outcome TrainLoop::Step(Pipeline& pipeline) {
   if (!next) throw Failure(next.error().code, next.error().message);
   std::unique_ptr<Batch> batch = std::move(*next);
   const double data_wait_s = Seconds(parts_.clock.MonotonicMs() - begin_ms);
-  const StepResult result = TrainStep(step_parts_, *batch, static_cast<uint64_t>(state_.step), state_.lr.lr, Votes());
+  const double rate = RateAt(options_.spec.lr, state_.lr.lr, options_.length, state_.step);
+  const StepResult result = TrainStep(step_parts_, *batch, static_cast<uint64_t>(state_.step), rate, Votes());
   last_ = result.totals;
   if (last_.nonfinite > 0) return tl::unexpected(NonFiniteLoss(*batch));
   if (result.nonfinite_parameter >= 0) return tl::unexpected(NonFiniteWeights(result.nonfinite_parameter));
@@ -102,7 +103,7 @@ TrainLoop::Outcome TrainLoop::Step(Pipeline& pipeline) {
   ++state_.step;
   parts_.pulse.step = state_.step;
   parts_.pulse.phase = "report";
-  if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Step(state_.step, state_.lr.lr, last_, data_wait_s);
+  if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Step(state_.step, rate, last_, data_wait_s);
   if (last_.fault > 0)
     return tl::unexpected(CheckpointFault(parts_.rank_zero != nullptr ? parts_.rank_zero->saver.Wait() : Status()));
   return {};

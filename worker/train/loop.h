@@ -24,7 +24,7 @@ struct LoopOptions {
   JobSpec spec;
   RunIdentity identity;
   LaneShape shape;  // of this rank
-  int64_t total_steps = 0;
+  RunLength length;
   int decode_threads = 1;
   bool unpublished = false;  // the state to go on from is not the published checkpoint: it is written and published at once
   double stop_after_s = 0;  // of this run, then as if a stop had been asked for; 0: never

@@ -86,7 +86,7 @@ void LogBeginning(const Rank& rank, const PreparedRun& run, const AttemptFolder&
           spec.training.global_batch, rank.collective.world_size(), run.loop.shape.lanes, run.loop.shape.lane_rows,
           run.engine->description());
   LogInfo("{} training images, step {} of {}, lr {:g}; checkpoints go to {}", run.loop.identity.images, state.step,
-          run.loop.total_steps, state.lr.lr, folder.path());
+          run.loop.length.total_steps, RateAt(spec.lr, state.lr.lr, run.loop.length, state.step), folder.path());
   for (const std::string& line : run.training->algorithms()) LogDebug("{}", line);
 }
 
@@ -109,7 +109,7 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
                                                  spec.resources.threads_per_worker, rank.pulse);
   zero.reporter = std::make_unique<Reporter>(ReporterOptions{.metrics_path = folder.path() + "/metrics.jsonl",
                                                              .first_step = state.step,
-                                                             .total_steps = run.loop.total_steps,
+                                                             .total_steps = run.loop.length.total_steps,
                                                              .images_per_epoch = run.loop.identity.images,
                                                              .global_batch = spec.training.global_batch,
                                                              .metric = spec.lr_metric,

@@ -76,6 +76,8 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
 }  // namespace
 
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse) {
+  if (spec.kind != "train")
+    return Fail(ErrorCode::kInvalidInput, "kind: {} is not trained; give the specification to `plateau-worker {}`", spec.kind, spec.kind);
   if (world_size > spec.training.global_batch)
     return Fail(ErrorCode::kInvalidInput, "training.global_batch: {} images cannot be split over {} ranks; start at most {} ranks",
                 spec.training.global_batch, world_size, spec.training.global_batch);
@@ -106,14 +108,8 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
   PLATEAU_ASSIGN(run.validation, run.engine->Compile({.batch = validation_rows, .height = crop, .width = crop, .training = false}));
   run.loop.spec = spec;
   run.loop.identity = MakeIdentity(spec, manifest, run, world_size);
-  run.loop.total_steps = TotalSteps(spec, run.loop.identity.images);
+  run.loop.length = LengthOf(spec, run.loop.identity.images);
   return run;
-}
-
-int64_t TotalSteps(const JobSpec& spec, int64_t images) {
-  const int64_t batch = spec.training.global_batch;
-  const int64_t steps = (images * spec.training.max_epochs + batch - 1) / batch;
-  return spec.training.max_steps ? std::min(steps, *spec.training.max_steps) : steps;
 }
 
 }  // namespace plateau

@@ -27,7 +27,4 @@ struct PreparedRun {
 // no validation split, unknown network, more ranks than rows of a batch, a device that is not there. `pulse` outlives the run.
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse);
 
-// Steps of the whole run: enough for max_epochs, or max_steps when that is sooner.
-int64_t TotalSteps(const JobSpec& spec, int64_t images);
-
 }  // namespace plateau
