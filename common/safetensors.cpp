@@ -1,7 +1,11 @@
 // Writes and reads safetensors files.
 #include "common/safetensors.h"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -16,9 +20,12 @@ constexpr size_t kPieceBytes = 8 << 20;
 
 const std::pair<TensorType, const char*> kTypes[] = {{TensorType::kF32, "F32"},
                                                      {TensorType::kF64, "F64"},
+                                                     {TensorType::kF16, "F16"},
+                                                     {TensorType::kBF16, "BF16"},
                                                      {TensorType::kI64, "I64"},
                                                      {TensorType::kI32, "I32"},
-                                                     {TensorType::kU8, "U8"}};
+                                                     {TensorType::kU8, "U8"},
+                                                     {TensorType::kBool, "BOOL"}};
 
 uint64_t ElementCount(std::span<const int64_t> shape) {
   uint64_t count = 1;
@@ -26,7 +33,52 @@ uint64_t ElementCount(std::span<const int64_t> shape) {
   return count;
 }
 
+// Bytes that the shape and type say, or nothing when no file can be that large.
+std::optional<uint64_t> ClaimedBytes(std::span<const int64_t> shape, TensorType type) {
+  uint64_t bytes = TensorTypeBytes(type);
+  for (const int64_t side : shape)
+    if (side < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(side), &bytes)) return std::nullopt;
+  return bytes;
+}
+
+float FromHalf(uint16_t half) {
+  const uint32_t sign = uint32_t{half & 0x8000U} << 16, exponent = half >> 10 & 0x1FU, fraction = half & 0x3FFU;
+  if (exponent == 0) {
+    const float value = std::ldexp(static_cast<float>(fraction), -24);
+    return sign != 0 ? -value : value;
+  }
+  return std::bit_cast<float>(sign | (exponent == 31 ? 0xFFU : exponent + 112) << 23 | fraction << 13);
+}
+
+template <typename Stored, typename Convert>
+void ConvertAll(std::string_view bytes, std::vector<float>& out, const Convert& convert) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    Stored stored;
+    std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
+    out[i] = convert(stored);
+  }
+}
+
 std::string ShapeText(std::span<const int64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
+
+// As the format asks: the tensors' bytes follow each other without holes or overlaps and fill the file.
+Status CheckTiling(const std::map<std::string, TensorView>& tensors, const char* body, uint64_t body_bytes, const std::string& path) {
+  std::vector<std::pair<uint64_t, const std::map<std::string, TensorView>::value_type*>> order;
+  for (const auto& entry : tensors) order.emplace_back(static_cast<uint64_t>(entry.second.bytes.data() - body), &entry);
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first, a.second->second.bytes.size()) < std::pair(b.first, b.second->second.bytes.size());
+  });
+  uint64_t at = 0;
+  for (const auto& [begin, entry] : order) {
+    if (begin != at)
+      return Fail(ErrorCode::kCorrupt, "{}: not a valid safetensors file: tensor {} begins at byte {} behind the header, the one before "
+                  "it ends at {}; use another copy of the file", path, entry->first, begin, at);
+    at += entry->second.bytes.size();
+  }
+  if (at == body_bytes) return {};
+  return Fail(ErrorCode::kCorrupt, "{}: not a valid safetensors file: its tensors end at byte {} behind the header, the file at {}; use "
+              "another copy of the file", path, at, body_bytes);
+}
 
 }  // namespace
 
@@ -42,7 +94,10 @@ size_t TensorTypeBytes(TensorType type) {
     case TensorType::kI32: return 4;
     case TensorType::kF64:
     case TensorType::kI64: return 8;
-    case TensorType::kU8: return 1;
+    case TensorType::kF16:
+    case TensorType::kBF16: return 2;
+    case TensorType::kU8:
+    case TensorType::kBool: return 1;
   }
   return 0;
 }
@@ -114,23 +169,27 @@ Result<SafetensorsFile> SafetensorsFile::Parse(std::string bytes, const std::str
       bool known = false;
       for (const auto& [candidate, text] : kTypes)
         if (type == text) view.type = candidate, known = true;
-      if (!known) return Fail(ErrorCode::kUnsupported, "{}: tensor {} has dtype {}; known are F32, F64, I64, I32, U8", path, name, type);
+      if (!known)
+        return Fail(ErrorCode::kUnsupported, "{}: tensor {} has dtype {}; known are F32, F64, F16, BF16, I64, I32, U8 and BOOL", path,
+                    name, type);
       view.shape = entry.at("shape").get<std::vector<int64_t>>();
       const uint64_t begin = entry.at("data_offsets").at(0), end = entry.at("data_offsets").at(1);
-      for (const int64_t side : view.shape)
-        if (side < 0) return corrupt(fmt::format("tensor {} has shape {}", name, ShapeText(view.shape)));
-      if (begin > end || end > body || end - begin != ElementCount(view.shape) * TensorTypeBytes(view.type))
-        return corrupt(fmt::format("tensor {} of shape {} claims bytes {} to {} of {}", name, ShapeText(view.shape), begin, end, body));
+      const auto claimed = ClaimedBytes(view.shape, view.type);
+      if (!claimed) return corrupt(fmt::format("tensor {} has the impossible shape {}", name, ShapeText(view.shape)));
+      if (begin > end || end > body || end - begin != *claimed)
+        return corrupt(fmt::format("tensor {} of {} {} needs {} bytes and claims bytes {} to {} of the {} behind the header", name, type,
+                                   ShapeText(view.shape), *claimed, begin, end, body));
       view.bytes = std::string_view(file.bytes_.data() + 8 + length + begin, end - begin);
       file.tensors_.emplace(name, std::move(view));
     } catch (const nlohmann::json::exception& error) {
       return corrupt(fmt::format("tensor {}: {}", name, error.what()));
     }
   }
+  PLATEAU_TRY(CheckTiling(file.tensors_, file.bytes_.data() + 8 + length, body, path));
   return file;
 }
 
-Result<std::span<const float>> SafetensorsFile::Floats(const std::string& name, std::span<const int64_t> shape) const {
+Result<const TensorView*> SafetensorsFile::Find(const std::string& name, std::span<const int64_t> shape) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     std::vector<std::string> names;
@@ -139,11 +198,42 @@ Result<std::span<const float>> SafetensorsFile::Floats(const std::string& name, 
     return Fail(ErrorCode::kNotFound, "{}: tensor {} is missing{}", path_, name, nearest.empty() ? "" : " (nearest: " + nearest + ")");
   }
   const TensorView& view = found->second;
-  if (view.type != TensorType::kF32 || !std::equal(view.shape.begin(), view.shape.end(), shape.begin(), shape.end()))
-    return Fail(ErrorCode::kInvalidInput, "{}: tensor {} is {} {}, expected F32 {}; it belongs to another network, width or class count",
+  if (!std::equal(view.shape.begin(), view.shape.end(), shape.begin(), shape.end()))
+    return Fail(ErrorCode::kInvalidInput, "{}: tensor {} is {} {}, expected {}; it belongs to another network, width, crop or class count",
                 path_, name, TensorTypeName(view.type), ShapeText(view.shape), ShapeText(shape));
-  PLATEAU_CHECK(reinterpret_cast<uintptr_t>(view.bytes.data()) % alignof(float) == 0, "tensor {} is not aligned", name);
-  return std::span<const float>(reinterpret_cast<const float*>(view.bytes.data()), view.bytes.size() / sizeof(float));
+  return &view;
+}
+
+Result<std::span<const float>> SafetensorsFile::Floats(const std::string& name, std::span<const int64_t> shape) const {
+  PLATEAU_ASSIGN(const TensorView* view, Find(name, shape));
+  if (view->type != TensorType::kF32)
+    return Fail(ErrorCode::kInvalidInput, "{}: tensor {} is {}, expected F32; convert the file with plateau import", path_, name,
+                TensorTypeName(view->type));
+  if (reinterpret_cast<uintptr_t>(view->bytes.data()) % alignof(float) != 0)
+    return Fail(ErrorCode::kInvalidInput, "{}: tensor {} begins at an odd place of the file; convert the file with plateau import",
+                path_, name);
+  return std::span<const float>(reinterpret_cast<const float*>(view->bytes.data()), view->bytes.size() / sizeof(float));
+}
+
+Result<std::vector<float>> SafetensorsFile::ConvertedFloats(const std::string& name, std::span<const int64_t> shape) const {
+  PLATEAU_ASSIGN(const TensorView* view, Find(name, shape));
+  std::vector<float> values(view->bytes.size() / TensorTypeBytes(view->type));
+  switch (view->type) {
+    case TensorType::kF32: ConvertAll<float>(view->bytes, values, [](float v) { return v; }); break;
+    case TensorType::kF64: ConvertAll<double>(view->bytes, values, [](double v) { return static_cast<float>(v); }); break;
+    case TensorType::kF16: ConvertAll<uint16_t>(view->bytes, values, FromHalf); break;
+    case TensorType::kBF16:
+      ConvertAll<uint16_t>(view->bytes, values, [](uint16_t v) { return std::bit_cast<float>(uint32_t{v} << 16); });
+      break;
+    default:
+      return Fail(ErrorCode::kInvalidInput, "{}: tensor {} is {}; weights are F32, F64, F16 or BF16", path_, name,
+                  TensorTypeName(view->type));
+  }
+  const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+  if (bad != values.end())
+    return Fail(ErrorCode::kNumeric, "{}: tensor {} holds {} at position {}; use weights of a run that did not diverge", path_, name,
+                *bad, bad - values.begin());
+  return values;
 }
 
 }  // namespace plateau

@@ -13,7 +13,7 @@
 
 namespace plateau {
 
-enum class TensorType { kF32, kF64, kI64, kI32, kU8 };
+enum class TensorType { kF32, kF64, kF16, kBF16, kI64, kI32, kU8, kBool };
 
 struct TensorView {
   TensorType type = TensorType::kF32;
@@ -43,13 +43,20 @@ Status WriteSafetensors(WritableFile& file, std::span<const NamedTensor> tensors
 class SafetensorsFile {
  public:
   static Result<SafetensorsFile> Load(FileSystem& files, const std::string& path);
+  // Refuses tensors that lie outside the file, overlap or leave bytes unused: kCorrupt names them and their offsets.
   static Result<SafetensorsFile> Parse(std::string bytes, const std::string& path);
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // kNotFound names the nearest tensor; kInvalidInput when type or shape differ.
   Result<std::span<const float>> Floats(const std::string& name, std::span<const int64_t> shape) const;
+  // The same as a copy in float32, from F32, F64, F16 or BF16, wherever the tensor lies in the file. kNumeric names the first value
+  // that is NaN or infinite (a float64 beyond float32's range is).
+  Result<std::vector<float>> ConvertedFloats(const std::string& name, std::span<const int64_t> shape) const;
+  const std::string& path() const { return path_; }
 
  private:
+  Result<const TensorView*> Find(const std::string& name, std::span<const int64_t> shape) const;
+
   std::vector<char> bytes_;   // a vector, so that moving the object keeps the views valid
   std::string path_;
   std::map<std::string, TensorView> tensors_;
