@@ -130,7 +130,7 @@ Result<BenchResult> RunBench(const BenchOptions& options) {
   }
   BenchResult result = Summarise(**engine, **plan, std::move(samples));
   result.checkpoint = std::move(checkpoint);
-  result.train_flops = TrainFlops(*costs);
+  result.train_flops = TrainFlops(*network, *costs);
   result.first_loss = first_loss;
   result.last_loss = last_loss;
   result.gemm_gflops = MeasureGemmGflops(options.threads);

@@ -16,7 +16,7 @@ namespace {
 struct InitFlags {
   std::string network, out, scheme = "he", names = "canonical";
   double width = 1;
-  int classes = 1000, crop = 224;
+  int classes = 0, crop = 0, channels = 0;  // 0: the network's own
   uint64_t seed = 1;
 };
 
@@ -25,9 +25,15 @@ Status RunInit(const InitFlags& flags) {
   if (!scheme) return Fail(scheme.error());
   const auto style = ParseNameStyle(flags.names);
   if (!style) return Fail(style.error());
-  const auto network = MakeNetwork(flags.network, {.width = flags.width, .classes = flags.classes});
+  NetworkOptions options = PaperOptions(flags.network);
+  options.width = flags.width;
+  if (flags.classes != 0) options.classes = flags.classes;
+  if (flags.channels != 0) options.channels = flags.channels;
+  const auto network = MakeNetwork(flags.network, options);
   if (!network) return Fail(network.error());
-  const auto shapes = InferShapes(*network, flags.crop, flags.crop);
+  PLATEAU_TRY(CheckNameStyle(*network, *style));
+  const int crop = flags.crop != 0 ? flags.crop : network->input_side;
+  const auto shapes = InferShapes(*network, crop, crop);
   if (!shapes) return Fail(shapes.error());
 
   const auto infos = ListParameters(*network, *shapes);
@@ -44,12 +50,12 @@ Status RunInit(const InitFlags& flags) {
   PLATEAU_TRY(WriteSafetensorsFile(files, flags.out, tensors,
                                    {{"network", network->name},
                                     {"width", fmt::format("{}", flags.width)},
-                                    {"classes", fmt::format("{}", flags.classes)},
-                                    {"crop", fmt::format("{}", flags.crop)},
+                                    {"classes", fmt::format("{}", network->classes)},
+                                    {"crop", fmt::format("{}", crop)},
                                     {"init", InitSchemeText(*scheme)},
                                     {"seed", fmt::format("{}", flags.seed)}}));
-  fmt::print("{}: {} width {} crop {}, {} classes: {} tensors, {} parameters, {} from seed {}\n", flags.out, network->name,
-             flags.width, flags.crop, flags.classes, tensors.size(), total, InitSchemeText(*scheme), flags.seed);
+  fmt::print("{}: {} width {} crop {}, {} classes: {} tensors, {} values, {} from seed {}\n", flags.out, network->name,
+             flags.width, crop, network->classes, tensors.size(), total, InitSchemeText(*scheme), flags.seed);
   return {};
 }
 
@@ -62,10 +68,11 @@ void AddInitVerb(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  plateau-worker init vgg-a --out w.safetensors\n"
       "  plateau-worker init --network vgg-a --classes 7 --crop 56 --width 0.5 --seed 1 --init glorot --out w.safetensors");
-  verb->add_option("network,--network", flags->network, "vgg-a, vgg-d")->required();
+  verb->add_option("network,--network", flags->network, "such as vgg-d; plateau summary --help lists them")->required();
   verb->add_option("--out", flags->out, "file to write")->required();
-  verb->add_option("--classes", flags->classes, "number of classes")->capture_default_str();
-  verb->add_option("--crop", flags->crop, "side of the input; fixes the shape of fc6")->capture_default_str();
+  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)");
+  verb->add_option("--crop", flags->crop, "side of the input, fixes the shape of fc6; default: the network's own");
+  verb->add_option("--channels", flags->channels, "of the input; default: the network's own (lenet 1, else 3)");
   verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
       ->capture_default_str();
   verb->add_option("--seed", flags->seed, "same seed, same weights, on any machine")->capture_default_str();

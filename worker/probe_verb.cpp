@@ -21,7 +21,7 @@ struct ProbeFlags {
   double dropout = 0;
   uint64_t seed = 1;
   int threads = 0;
-  int make_input = 0, classes = 1000, crop = 224;
+  int make_input = 0, classes = 1000, crop = 224, channels = 3;
 };
 
 struct ProbeInput {
@@ -40,15 +40,16 @@ Result<ConvAlgorithm> ParseAlgorithm(const std::string& text) {
 
 // Standard normal images and uniform labels.
 Status MakeInput(const ProbeFlags& flags) {
-  if (flags.classes < 1 || flags.crop < 1) return Fail(ErrorCode::kInvalidInput, "--classes and --crop must be at least 1");
-  std::vector<float> images(static_cast<size_t>(flags.make_input) * 3 * flags.crop * flags.crop);
+  if (flags.classes < 1 || flags.crop < 1 || flags.channels < 1)
+    return Fail(ErrorCode::kInvalidInput, "--classes, --crop and --channels must be at least 1");
+  std::vector<float> images(static_cast<size_t>(flags.make_input) * flags.channels * flags.crop * flags.crop);
   std::vector<int64_t> labels(static_cast<size_t>(flags.make_input));
   RandomStream stream(flags.seed, RandomPurpose::kSynthetic, 0, 0);
   for (auto& label : labels) label = stream.NextBelow(static_cast<uint32_t>(flags.classes));
   for (auto& value : images) value = static_cast<float>(stream.NextNormal());
   const TensorView label_view{
       TensorType::kI64, {flags.make_input}, {reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(int64_t)}};
-  const std::vector<NamedTensor> tensors = {{"images", FloatTensor(images, {flags.make_input, 3, flags.crop, flags.crop})},
+  const std::vector<NamedTensor> tensors = {{"images", FloatTensor(images, {flags.make_input, flags.channels, flags.crop, flags.crop})},
                                             {"labels", label_view}};
   PosixFileSystem files;
   PLATEAU_TRY(WriteSafetensorsFile(files, flags.out, tensors, {{"seed", fmt::format("{}", flags.seed)}}));
@@ -87,6 +88,7 @@ Status WriteOutput(const ProbeFlags& flags, NameStyle style, Engine& engine, con
                                       {"loss", FloatTensor({&loss, 1}, {1})}};
   std::vector<std::vector<float>> gradients(static_cast<size_t>(store.count()));
   for (int p = 0; p < store.count(); ++p) {
+    if (!store.info(p).learned()) continue;
     gradients[p].resize(static_cast<size_t>(store.info(p).CanonicalCount()));
     store.ToCanonical(p, store.gradient(p), gradients[p]);
     tensors.push_back(
@@ -110,9 +112,11 @@ Status RunProbe(const ProbeFlags& flags) {
   PosixFileSystem files;
   const auto weights = SafetensorsFile::Load(files, flags.weights);
   if (!weights) return Fail(weights.error());
-  auto network = NetworkOfWeights(flags.network, *weights, flags.weights, *style, flags.dropout);
+  auto network = NetworkOfWeights(flags.network, *weights, *style, flags.dropout);
   if (!network) return Fail(network.error());
-  network->channels = input->channels;
+  if (network->channels != input->channels)
+    return Fail(ErrorCode::kInvalidInput, "{}: images have {} channels, the weights in {} are for {}", flags.input, input->channels,
+                flags.weights, network->channels);
   const auto engine = CreateCpuEngine(*network, {.threads = flags.threads > 0 ? flags.threads : omp_get_num_procs(),
                                                  .seed = flags.seed,
                                                  .crop = input->side,
@@ -150,11 +154,11 @@ void AddProbeVerb(CLI::App& app, int& exit_code) {
       "  plateau-worker probe --make-input 4 --crop 224 --out in.safetensors\n"
       "  plateau-worker probe --network vgg-a --weights w.safetensors --input in.safetensors --out out.safetensors --algorithm "
       "direct");
-  verb->add_option("network,--network", flags->network, "vgg-a, vgg-d; widths and classes come from the weights");
+  verb->add_option("network,--network", flags->network, "such as vgg-d; widths and classes come from the weights");
   verb->add_option("--weights", flags->weights, "safetensors file");
   verb->add_option("--input", flags->input, "safetensors file");
   verb->add_option("--out", flags->out, "file to write")->required();
-  verb->add_option("--dropout", flags->dropout, "rate after fc6 and fc7")->capture_default_str();
+  verb->add_option("--dropout", flags->dropout, "rate of VGG, AlexNet and ZFNet; other networks scale theirs by it, 0.5 leaves them")->capture_default_str();
   verb->add_option("--seed", flags->seed, "of the dropout masks, or of --make-input")->capture_default_str();
   verb->add_option("--algorithm", flags->algorithm, "auto (as in training; also called train), direct, winograd")
       ->capture_default_str();
@@ -164,6 +168,7 @@ void AddProbeVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out");
   verb->add_option("--classes", flags->classes, "of --make-input")->capture_default_str();
   verb->add_option("--crop", flags->crop, "of --make-input")->capture_default_str();
+  verb->add_option("--channels", flags->channels, "of --make-input")->capture_default_str();
   verb->callback([flags, &exit_code] {
     Status status;
     try {

@@ -1,22 +1,27 @@
 // The summary verb.
 #include "worker/summary_verb.h"
 
+#include <charconv>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "common/text.h"
-#include "worker/model/accounting.h"
+#include "worker/summary_print.h"
 
 namespace plateau {
 namespace {
 
+constexpr int kLargestSide = 65536;
+
 struct SummaryFlags {
-  std::string network, input = "3x224x224";
+  std::string network, input;
+  std::vector<std::string> compare;
   double width = 1;
-  int classes = 1000, batch = 1;
+  int classes = 0, batch = 1;
   bool json = false;
 };
 
@@ -30,94 +35,46 @@ Result<InputSize> ParseInput(const std::string& text) {
   int* fields[] = {&size.channels, &size.height, &size.width};
   bool good = parts.size() == 3;
   for (size_t i = 0; good && i < 3; ++i) {
-    try {
-      size_t used = 0;
-      *fields[i] = std::stoi(parts[i], &used);
-      good = used == parts[i].size() && *fields[i] > 0;
-    } catch (const std::exception&) {
-      good = false;
-    }
+    const auto [end, error] = std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), *fields[i]);
+    good = error == std::errc() && end == parts[i].data() + parts[i].size() && *fields[i] > 0 && *fields[i] <= kLargestSide;
   }
   if (!good) return Fail(ErrorCode::kInvalidInput, "--input {}: not channels x height x width, such as 3x224x224", text);
   return size;
 }
 
-const char* KindName(LayerKind kind) {
-  switch (kind) {
-    case LayerKind::kConvolution: return "convolution";
-    case LayerKind::kMaxPool: return "max_pool";
-    case LayerKind::kFullyConnected: return "fully_connected";
-    case LayerKind::kAveragePool: return "average_pool";
-    case LayerKind::kLrn: return "lrn";
-    case LayerKind::kBatchNorm: return "batch_norm";
-    case LayerKind::kConcat: return "concat";
-    case LayerKind::kAdd: return "add";
+Result<NetworkSummary> Summarise(const std::string& name, const SummaryFlags& flags) {
+  NetworkOptions options = PaperOptions(name);
+  options.width = flags.width;
+  if (flags.classes != 0) options.classes = flags.classes;
+  std::optional<InputSize> size;
+  if (!flags.input.empty()) {
+    PLATEAU_ASSIGN(size, ParseInput(flags.input));
+    options.channels = size->channels;
   }
-  return "";
-}
-
-LayerCost Total(const std::vector<LayerCost>& costs) {
-  LayerCost total;
-  for (const LayerCost& cost : costs) {
-    total.params += cost.params;
-    total.macs += cost.macs;
-    total.output_bytes += cost.output_bytes;
-  }
-  return total;
-}
-
-void PrintJson(const SummaryFlags& flags, const InputSize& size, const Network& network, const std::vector<LayerCost>& costs) {
-  nlohmann::ordered_json document = {{"network", network.name},
-                                     {"width", flags.width},
-                                     {"classes", flags.classes},
-                                     {"batch", flags.batch},
-                                     {"input", {size.channels, size.height, size.width}}};
-  for (size_t i = 0; i < costs.size(); ++i) {
-    document["layers"].push_back({{"name", network.layers[i].name},
-                                  {"kind", KindName(network.layers[i].kind)},
-                                  {"output", {costs[i].output.channels, costs[i].output.height, costs[i].output.width}},
-                                  {"output_bytes", costs[i].output_bytes * flags.batch},
-                                  {"params", costs[i].params},
-                                  {"macs", costs[i].macs}});
-  }
-  const LayerCost total = Total(costs);
-  document["totals"] = {{"params", total.params},
-                        {"macs", total.macs},
-                        {"output_bytes", total.output_bytes * flags.batch},
-                        {"train_flop_per_image", static_cast<int64_t>(TrainFlops(costs))}};
-  fmt::print("{}\n", document.dump(2));
-}
-
-void PrintTable(const SummaryFlags& flags, const InputSize& size, const Network& network, const std::vector<LayerCost>& costs) {
-  fmt::print("{} width {}, {} classes, input {}x{}x{}, batch {}\n", network.name, flags.width, flags.classes, size.channels,
-             size.height, size.width, flags.batch);
-  fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", "layer", "output", "memory", "parameters", "multiply-adds");
-  for (size_t i = 0; i < costs.size(); ++i) {
-    const LayerShape& out = costs[i].output;
-    fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", network.layers[i].name,
-               fmt::format("{}x{}x{}", out.channels, out.height, out.width),
-               HumanBytes(static_cast<uint64_t>(costs[i].output_bytes) * static_cast<uint64_t>(flags.batch)), costs[i].params,
-               costs[i].macs);
-  }
-  const LayerCost total = Total(costs);
-  fmt::print("{:<10}{:>16}{:>14}{:>14}{:>18}\n", "total", "",
-             HumanBytes(static_cast<uint64_t>(total.output_bytes) * static_cast<uint64_t>(flags.batch)), total.params, total.macs);
-  fmt::print("memory: float32 outputs of the batch; multiply-adds: one image forward; one trained image: {:.2f} GFLOP\n",
-             TrainFlops(costs) / 1e9);
+  NetworkSummary summary{.batch = flags.batch};
+  PLATEAU_ASSIGN(summary.network, MakeNetwork(name, options));
+  summary.height = size ? size->height : summary.network.input_side;
+  summary.width = size ? size->width : summary.network.input_side;
+  PLATEAU_ASSIGN(summary.costs, CountCosts(summary.network, summary.height, summary.width));
+  return summary;
 }
 
 Status RunSummary(const SummaryFlags& flags) {
-  const auto size = ParseInput(flags.input);
-  if (!size) return Fail(size.error());
   if (flags.batch < 1) return Fail(ErrorCode::kInvalidInput, "--batch {}: at least 1 is needed", flags.batch);
-  const auto network = MakeNetwork(flags.network, {.width = flags.width, .classes = flags.classes, .channels = size->channels});
-  if (!network) return Fail(network.error());
-  const auto costs = CountCosts(*network, size->height, size->width);
-  if (!costs) return Fail(costs.error());
+  if (flags.network.empty() && flags.compare.empty())
+    return Fail(ErrorCode::kInvalidInput, "name a network, or several with --compare; known are {}", JoinNames(NetworkNames()));
+  std::vector<std::string> names = flags.compare;
+  if (!flags.network.empty()) names.insert(names.begin(), flags.network);
+  std::vector<NetworkSummary> summaries;
+  for (const std::string& name : names) {
+    PLATEAU_ASSIGN(summaries.emplace_back(), Summarise(name, flags));
+  }
   if (flags.json) {
-    PrintJson(flags, *size, *network, *costs);
+    nlohmann::ordered_json document = nlohmann::ordered_json::array();
+    for (const NetworkSummary& summary : summaries) document.push_back(SummaryJson(summary));
+    fmt::print("{}\n", (summaries.size() == 1 ? document[0] : document).dump(2));
   } else {
-    PrintTable(flags, *size, *network, *costs);
+    fmt::print("{}", summaries.size() == 1 ? SummaryText(summaries[0]) : ComparisonText(summaries));
   }
   return {};
 }
@@ -126,22 +83,27 @@ Status RunSummary(const SummaryFlags& flags) {
 
 void AddSummaryVerb(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<SummaryFlags>();
-  CLI::App* verb = app.add_subcommand("summary", "Print a network's layers: output shape, memory, parameters, multiply-adds");
+  CLI::App* verb = app.add_subcommand("summary", "Print a network's layers: output shape, memory, parameters, multiply-adds, field");
   verb->footer(
       "Examples:\n"
-      "  plateau-worker summary vgg-d\n"
-      "  plateau-worker summary vgg-a --width 0.5 --input 3x56x56 --classes 20 --batch 64 --json");
-  verb->add_option("network,--network", flags->network, "vgg-a, vgg-d")->required();
-  verb->add_option("--input", flags->input, "channels x height x width")->capture_default_str();
-  verb->add_option("--classes", flags->classes, "number of classes")->capture_default_str();
+      "  plateau summary vgg-d\n"
+      "  plateau summary alexnet --input 3x224x224 --json\n"
+      "  plateau summary vgg-a --width 0.5 --input 3x56x56 --classes 20 --batch 64\n"
+      "  plateau summary --compare vgg-d alexnet\n"
+      "Networks: " +
+      JoinNames(NetworkNames()));
+  verb->add_option("network,--network", flags->network, "such as vgg-d; all are listed below");
+  verb->add_option("--compare", flags->compare, "networks to put beside each other")->expected(1, 20);
+  verb->add_option("--input", flags->input, "channels x height x width; default: the network's own, such as 3x224x224");
+  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)");
   verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
       ->capture_default_str();
-  verb->add_option("--batch", flags->batch, "images that the memory column counts")->capture_default_str();
+  verb->add_option("--batch", flags->batch, "images that the memory figures count")->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {
     const auto status = RunSummary(*flags);
     if (status) return;
-    fmt::print(stderr, "plateau-worker summary: {}\n", status.error().message);
+    fmt::print(stderr, "plateau summary: {}\n", status.error().message);
     exit_code = ExitCode(status.error().code);
   });
 }

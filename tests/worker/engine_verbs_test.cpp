@@ -145,7 +145,7 @@ TEST_F(EngineVerbs, BadInputIsRefusedWithTheReason) {
       {"init vgg-a --init uniform --out " + Path("x"), "uniform"},
       {"init vgg-a --crop 32 --width 0.0625 --out /nonexistent-folder/x", "/nonexistent-folder/x"},
       {Probe(" --algorithm fast"), "fast"},
-      {"probe --network vgg-d --weights " + Path("w") + " --input " + Path("in") + " --out " + Path("out"), "conv1_2.bias"},
+      {"probe --network vgg-d --weights " + Path("w") + " --input " + Path("in") + " --out " + Path("out"), "no tensor 'conv1_2.weight'; the file looks like vgg-a"},
       {"probe --network vgg-a --weights " + Path("none") + " --input " + Path("in") + " --out " + Path("out"), Path("none")},
       {"probe --network vgg-a --weights " + Path("in") + " --input " + Path("w") + " --out " + Path("out"), "images"},
       {"summary vgg-a --input 3x31x224", "pool5"},
@@ -172,6 +172,37 @@ TEST_F(EngineVerbs, SummaryAddsUp) {
   EXPECT_EQ(document["layers"][0]["output"], (std::vector<int>{64, 224, 224}));
   EXPECT_EQ(document["layers"][0]["output_bytes"], 2 * 4 * 64 * 224 * 224);
   EXPECT_NE(RunVerb("summary vgg-d").out.find("138357544"), std::string::npos);
+}
+
+TEST_F(EngineVerbs, SummaryTakesANetworksOwnInputAndClasses) {
+  const auto lenet = nlohmann::json::parse(RunVerb("summary lenet --json").out);
+  EXPECT_EQ(lenet["input"], (std::vector<int>{1, 28, 28}));
+  EXPECT_EQ(lenet["params"], 61706);
+  const auto alexnet = nlohmann::json::parse(RunVerb("summary alexnet --json").out);
+  EXPECT_EQ(alexnet["layers"][0]["memory_kb"], 784.0);
+  EXPECT_EQ(alexnet["layers"][0]["params"], 23296);
+  EXPECT_EQ(alexnet["layers"][0]["macs_with_bias"], 73056256);
+  EXPECT_EQ(nlohmann::json::parse(RunVerb("summary alexnet --input 3x224x224 --json").out)["macs"], 714188480);
+  const auto googlenet = nlohmann::json::parse(RunVerb("summary googlenet --json").out);
+  EXPECT_EQ(googlenet["params"], 6998552);
+  EXPECT_EQ(googlenet["aux_params"], (std::vector<int>{3188840, 3190888}));
+  double macs = 0;
+  for (const auto& share : googlenet["shares"]) macs += share["macs"].get<double>();
+  EXPECT_NEAR(macs, 1, 1e-12);
+  const std::string text = RunVerb("summary googlenet").out;
+  for (const char* word : {"inception_4a/5x5_reduce", "auxiliary classifier 2: 3190888", "fp32", "bf16", "share of"})
+    EXPECT_NE(text.find(word), std::string::npos) << word;
+}
+
+TEST_F(EngineVerbs, SummaryComparesNetworks) {
+  const auto ran = RunVerb("summary --compare vgg-d alexnet");
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  for (const char* word : {"15470264320 (21.58x)", "716767232", "138357544 (2.26x)", "3x227x227"})
+    EXPECT_NE(ran.out.find(word), std::string::npos) << word << "\n" << ran.out;
+  const auto json = nlohmann::json::parse(RunVerb("summary --compare vgg-d alexnet --json").out);
+  EXPECT_EQ(json.at(1)["network"], "alexnet");
+  EXPECT_EQ(RunVerb("summary").exit_code, 2);
+  EXPECT_NE(RunVerb("summary --compare vgg-d alexnot").err.find("did you mean alexnet"), std::string::npos);
 }
 
 TEST_F(EngineVerbs, BenchTimesStepsThatLearnAndNamesItsUnits) {

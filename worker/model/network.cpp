@@ -3,15 +3,42 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "common/check.h"
 #include "common/text.h"
+#include "worker/model/alexnet.h"
+#include "worker/model/googlenet.h"
+#include "worker/model/lenet.h"
+#include "worker/model/resnet.h"
 #include "worker/model/vgg.h"
+#include "worker/model/zfnet.h"
 
 namespace plateau {
 namespace {
 
 constexpr int kChannelStep = 16;  // vector width of the engines: no channel count leaves a block half full
+
+struct KnownNetwork {
+  std::string name;
+  std::function<Network(const NetworkOptions&)> make;
+};
+
+const std::vector<KnownNetwork>& Table() {
+  static const std::vector<KnownNetwork> table = [] {
+    std::vector<KnownNetwork> list;
+    for (const VggConfiguration& vgg : VggConfigurations())
+      list.push_back({vgg.name, [&vgg](const NetworkOptions& options) { return MakeVgg(vgg, options); }});
+    list.push_back({"lenet", MakeLeNet});
+    list.push_back({"alexnet", MakeAlexNet});
+    list.push_back({"zfnet", MakeZfNet});
+    list.push_back({"googlenet", MakeGoogLeNet});
+    for (const ResNetConfiguration& resnet : ResNetConfigurations())
+      list.push_back({resnet.name, [&resnet](const NetworkOptions& options) { return MakeResNet(resnet, options); }});
+    return list;
+  }();
+  return table;
+}
 
 }  // namespace
 
@@ -24,18 +51,22 @@ Result<Network> MakeNetwork(const std::string& name, const NetworkOptions& optio
   if (!(options.dropout >= 0 && options.dropout < 1)) {
     return Fail(ErrorCode::kInvalidInput, "{}: dropout {} is not in [0, 1)", name, options.dropout);
   }
-  for (const auto& configuration : VggConfigurations()) {
-    if (configuration.name == name) return MakeVgg(configuration, options);
-  }
+  for (const KnownNetwork& known : Table())
+    if (known.name == name) return known.make(options);
   const std::string nearest = NearestName(name, NetworkNames());
   const std::string hint = nearest.empty() ? std::string() : fmt::format("did you mean {}? ", nearest);
   return Fail(ErrorCode::kInvalidInput, "unknown network '{}': {}known are {}", name, hint, JoinNames(NetworkNames()));
 }
 
+NetworkOptions PaperOptions(const std::string& name) {
+  if (name == "lenet") return {.classes = 10, .channels = 1};
+  return {};
+}
+
 const std::vector<std::string>& NetworkNames() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
-    for (const auto& configuration : VggConfigurations()) list.push_back(configuration.name);
+    for (const KnownNetwork& known : Table()) list.push_back(known.name);
     return list;
   }();
   return names;

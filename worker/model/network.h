@@ -63,6 +63,8 @@ int ScaledChannels(int paper, double width);
 // The table of a known network. Unknown names get the nearest known one in the error.
 Result<Network> MakeNetwork(const std::string& name, const NetworkOptions& options);
 const std::vector<std::string>& NetworkNames();
+// The options of the paper's own training: lenet has 10 classes and one input channel, all others the defaults above.
+NetworkOptions PaperOptions(const std::string& name);
 
 // Output of every layer for an input of channels x height x width. Refuses inputs that shrink to nothing, naming the layer.
 struct LayerShape {

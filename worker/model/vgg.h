@@ -18,8 +18,11 @@ struct VggConv {
 struct VggConfiguration {
   std::string name;  // "vgg-a"
   std::vector<std::vector<VggConv>> blocks;
+  bool lrn = false;         // A-LRN: local response normalisation after the ReLU of conv1_1
+  bool batch_norm = false;  // torchvision's variants: after every convolution, before its ReLU; biases stay
 };
 
+// The paper's columns, then those with batch norm.
 const std::vector<VggConfiguration>& VggConfigurations();
 Network MakeVgg(const VggConfiguration& configuration, const NetworkOptions& options);
 
