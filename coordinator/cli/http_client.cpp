@@ -74,6 +74,12 @@ class Exchange {
       return Fail(ErrorCode::kUnavailable, "{}: no answer in time; is the coordinator overloaded or stopped?", endpoint_.Url());
     if (code == http::error::end_of_stream || code == asio::error::connection_reset || code == asio::error::eof)
       return Fail(ErrorCode::kUnavailable, "{}: the coordinator closed the connection; is it being stopped?", endpoint_.Url());
+    if (code == asio::error::host_not_found || code == asio::error::host_not_found_try_again)
+      return Fail(ErrorCode::kUnavailable, "{}: there is no host {}; give the coordinator's with --endpoint or $PLATEAU_ENDPOINT",
+                  endpoint_.Url(), endpoint_.host);
+    if (code == http::error::bad_version)
+      return Fail(ErrorCode::kUnavailable, "{}: what listens there does not speak HTTP; for ZeroMQ write tcp://{}:{}",
+                  endpoint_.Url(), endpoint_.host, endpoint_.port);
     return Fail(ErrorCode::kUnavailable, "{}: cannot {}: {}", endpoint_.Url(), what, code.message());
   }
 

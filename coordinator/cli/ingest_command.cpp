@@ -179,20 +179,23 @@ void Watch(CliContext& context, const std::string& text) {
 }  // namespace
 
 void AddRemoteIngestOptions(CLI::App& verb, CliContext& context, RemoteIngestOptions& options) {
-  verb.add_option_function<std::vector<std::string>>(
-          "--coordinator",
-          [&options](const std::vector<std::string>& given) {
-            options.wanted = true;
-            if (!given.empty()) options.address = given[0];
-          },
-          "order it from a coordinator, whose workers share the work (with a value: its address, as for --endpoint)")
-      ->expected(0, 1)
-      ->trigger_on_parse();
+  CLI::Option* coordinator =
+      verb.add_option_function<std::vector<std::string>>(
+              "--coordinator",
+              [&options](const std::vector<std::string>& given) {
+                options.wanted = true;
+                if (!given.empty()) options.address = given[0];
+              },
+              "order it from a coordinator, whose workers share the work (with a value: its address, as for --endpoint)")
+          ->expected(0, 1)
+          ->trigger_on_parse();
   verb.add_option("--workers", options.workers, "with --coordinator: workers that it launches (0: only those started by hand)")
       ->check(CLI::Range(0, 1024))
+      ->needs(coordinator)
       ->capture_default_str();
-  verb.add_flag("--detach", options.detach, "with --coordinator: do not watch it to its end");
-  verb.add_option("--idempotency-key", options.key, "with --coordinator: ordering again with the same key gives the first ingest");
+  verb.add_flag("--detach", options.detach, "with --coordinator: do not watch it to its end")->needs(coordinator);
+  verb.add_option("--idempotency-key", options.key, "with --coordinator: ordering again with the same key gives the first ingest")
+      ->needs(coordinator);
   AddConnectionOptions(verb, context);
 }
 

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
+#include "common/text.h"
 #include "coordinator/cli/control_command.h"
 #include "coordinator/cli/job_view.h"
 #include "coordinator/cli/local_state.h"
@@ -147,10 +148,31 @@ Result<std::vector<std::string>> ActiveJobs(const ApiClient& client) {
   return ids;
 }
 
+// Jobs with an attempt that was started and whose end nobody has written down: a coordinator that was killed may have left them.
+std::vector<std::string> JobsLeftBehind(const std::string& state) {
+  const PosixFileSystem files;
+  std::vector<std::string> jobs;
+  const auto names = files.List(state + "/jobs");
+  for (const auto& job : names ? *names : std::vector<std::string>{}) {
+    const std::string folder = state + "/jobs/" + job;
+    const auto attempts = files.List(folder);
+    for (const auto& attempt : attempts ? *attempts : std::vector<std::string>{}) {
+      const std::string path = folder + "/" + attempt;
+      if (files.Exists(path + "/supervisor.json") && !files.Exists(path + "/exit.json")) jobs.push_back(job);
+    }
+  }
+  return jobs;
+}
+
 Status Down(const CliContext& context, bool cancel_jobs) {
   const std::string state = context.StateFolder();
   const auto endpoints = ReadEndpoints(state);
   if (!endpoints || !IsProcess(endpoints->pid, kProgram)) {
+    if (const auto left = JobsLeftBehind(state); cancel_jobs && !left.empty())
+      return Fail(ErrorCode::kUnavailable,
+                  "no coordinator runs on {}, but {} may still train under its supervisor; `plateau up` takes it over, then repeat "
+                  "this command",
+                  state, JoinNames(left));
     if (context.json)
       context.PrintJson({{"stopped", false}, {"state", state}});
     else
@@ -198,7 +220,9 @@ void AddUpCommand(CLI::App& app, CliContext& context) {
   CLI::Option* foreground = command->add_flag("--foreground", options->foreground, "Stay in this terminal until Ctrl-C");
   command->add_flag("--detach", options->detach, "Run in the background (the default)")->excludes(foreground);
   AddJsonFlag(*command, context);
-  command->footer("Examples:\n  plateau up\n  plateau up --state /srv/plateau --http 127.0.0.1:0\n  plateau up --foreground\n  plateau up --link 10.0.0.1:7081 --hostfile hosts");
+  command->footer(
+      "Examples:\n  plateau up\n  plateau up --state /srv/plateau --http 127.0.0.1:0\n  plateau up --foreground\n  plateau up "
+      "--link 10.0.0.1:7081 --hostfile hosts");
   command->callback([&context, options] {
     if (const auto status = Up(context, *options); !status) context.Report(status.error());
   });

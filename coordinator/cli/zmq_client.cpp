@@ -71,8 +71,11 @@ class Exchange {
   Result<ClientResponse> Read(std::string_view text) const {
     auto answer = ReadAnswerFrame(text);
     if (!answer)
-      return Fail(ErrorCode::kInternal, "{}: {}; is something other than a Plateau coordinator listening there?", url_,
-                  answer.error().message);
+      return Fail(
+          ErrorCode::kInternal,
+          "{}: the answer is not one to a request; requests go to the address that `plateau up` prints behind \"ZeroMQ\" (port "
+          "7082), not to the workers' link",
+          url_);
     return ClientResponse{answer->status, std::move(answer->headers), std::move(answer->body)};
   }
 

@@ -21,6 +21,7 @@ namespace plateau {
 namespace {
 
 constexpr int64_t kRepeatMs = 2000;
+constexpr int64_t kSilenceMs = 8000;  // then the user is told that nobody answers
 constexpr int kLingerMs = 0;
 
 std::string HostName() {
@@ -72,7 +73,8 @@ bool Polled(zmq::pollitem_t& item, int64_t wait_ms) {
 Result<CoordinatorReply> Ask(const JoinOptions& options, const Sender& sender, const Register& message) {
   const std::string text = EncodeWorkerMessage(sender, message);
   const SystemClock clock;
-  const int64_t deadline_ms = clock.MonotonicMs() + options.answer_bound_ms;
+  const int64_t begin_ms = clock.MonotonicMs(), deadline_ms = begin_ms + options.answer_bound_ms;
+  bool told = false;
   try {
     zmq::context_t context;
     zmq::socket_t socket(context, zmq::socket_type::dealer);
@@ -80,6 +82,13 @@ Result<CoordinatorReply> Ask(const JoinOptions& options, const Sender& sender, c
     socket.connect(options.coordinator);
     while (clock.MonotonicMs() < deadline_ms) {
       (void)socket.send(zmq::buffer(text), zmq::send_flags::dontwait);
+      if (!told && clock.MonotonicMs() - begin_ms >= kSilenceMs) {
+        LogInfo(
+            "no answer yet from {}; asking on for {} s. Is it the worker link (\"link\" in endpoints.json of the coordinator's "
+            "state folder)?",
+            options.coordinator, (deadline_ms - clock.MonotonicMs()) / 1000);
+        told = true;
+      }
       const int64_t again_ms = std::min(deadline_ms, clock.MonotonicMs() + kRepeatMs);
       for (int64_t now_ms = clock.MonotonicMs(); now_ms < again_ms; now_ms = clock.MonotonicMs()) {
         zmq::pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};

@@ -174,9 +174,24 @@ TEST_F(CliProgram, BadUsageLeavesWithTwoAndSaysWhatToWrite) {
   const Ran slip = Plateau("sumbit " + spec_);
   EXPECT_EQ(slip.code, 2);
   EXPECT_THAT(slip.out, HasSubstr("did you mean submit"));
+  const Ran alone = Plateau("dataset ingest --layout folder --train " + folder_ + " --out " + folder_ + "/store --workers 2");
+  EXPECT_EQ(alone.code, 2);
+  EXPECT_THAT(alone.out, HasSubstr("--coordinator"));
   const Ran away = Plateau("jobs --state " + folder_ + " --endpoint http://127.0.0.1:1");
   EXPECT_EQ(away.code, 1);
   EXPECT_THAT(away.out, HasSubstr("plateau up"));
+}
+
+TEST_F(CliProgram, DownDoesNotCallJobsCancelledThatAKilledCoordinatorLeft) {
+  const std::string attempt = folder_ + "/jobs/a-1/attempt-1";
+  std::filesystem::create_directories(attempt);
+  std::ofstream(attempt + "/supervisor.json") << "{}";
+  EXPECT_EQ(Plateau("down --state " + folder_).code, 0);
+  const Ran refused = Plateau("down --cancel-jobs --state " + folder_);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.out, HasSubstr("a-1 may still train"));
+  std::ofstream(attempt + "/exit.json") << "{}";
+  EXPECT_EQ(Plateau("down --cancel-jobs --state " + folder_).code, 0);
 }
 
 TEST_F(CliProgram, EveryCommandHasHelpWithExamples) {
