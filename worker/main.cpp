@@ -11,6 +11,8 @@
 #include "common/log.h"
 #include "common/messages.h"
 #include "worker/bench_verb.h"
+#include "worker/evaluate_verb.h"
+#include "worker/fuse_verb.h"
 #include "worker/ingest_verb.h"
 #include "worker/init_verb.h"
 #include "worker/probe_verb.h"
@@ -51,6 +53,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = 0;
   plateau::AddTrainVerb(app, exit_code);
+  plateau::AddEvaluateVerb(app, exit_code);
+  plateau::AddFuseVerb(app, exit_code);
   plateau::AddIngestVerb(app, exit_code);
   plateau::AddInitVerb(app, exit_code);
   plateau::AddProbeVerb(app, exit_code);

@@ -25,7 +25,8 @@ namespace {
 
 // Verbs that plateau-worker has; other unknown ones are handed to it as well unless they look like a slip.
 const std::vector<std::string> kWorkerVerbs{"train", "evaluate", "predict", "summary", "init",    "probe",
-                                            "bench", "export",   "import",  "doctor",  "features", "ingest"};
+                                            "bench", "export",   "import",  "doctor",  "features", "ingest",
+                                            "fuse"};
 
 std::string ProgramFolder() {
   std::error_code code;

@@ -138,7 +138,7 @@ Status DeleteCheckpoint(FileSystem& files, const std::string& folder) {
   return files.RemoveAll(folder);
 }
 
-Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder) {
+Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder, CheckpointParts parts) {
   LoadedCheckpoint loaded{.folder = folder};
   const std::string manifest_path = folder + "/" + kManifest;
   PLATEAU_ASSIGN(const std::string manifest_text, files.Read(manifest_path));
@@ -152,6 +152,7 @@ Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& fo
     std::map<std::string, Json> listed;
     for (const Json& file : manifest.at("files")) listed[file.at("name")] = file;
     for (size_t i = 0; i < std::size(kFiles); ++i) {
+      if (targets[i] == &loaded.momentum && parts == CheckpointParts::kWithoutMomentum) continue;
       const std::string path = folder + "/" + kFiles[i];
       const Json& file = listed[kFiles[i]];
       PLATEAU_ASSIGN(*targets[i], files.Read(path));

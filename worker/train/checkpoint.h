@@ -44,8 +44,10 @@ struct LoadedCheckpoint {
   std::string model, momentum;  // the safetensors files' bytes
 };
 
-// Reads and verifies sizes and checksums of all files. kCorrupt names the file and what differs.
-Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder);
+// Reads and verifies sizes and checksums of all files, or of all but the momentum, which stays empty then. kCorrupt names the file
+// and what differs.
+enum class CheckpointParts { kAll, kWithoutMomentum };
+Result<LoadedCheckpoint> LoadCheckpoint(FileSystem& files, const std::string& folder, CheckpointParts parts = CheckpointParts::kAll);
 // Checksum of manifest.json of a checkpoint, as current.json names it.
 Result<std::string> ManifestChecksum(FileSystem& files, const std::string& folder);
 // Copies both tensor sets into the store. kInvalidInput when a name or shape does not fit.

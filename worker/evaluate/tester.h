@@ -1,0 +1,55 @@
+// Computes the posteriors of groups of images: dense, by crops, or both.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "worker/evaluate/group_loader.h"
+#include "worker/evaluate/settings.h"
+#include "worker/nn/plan.h"
+
+namespace plateau {
+
+// What tests need of a network: one engine for crops, one for whole images; the same where a network has no fully connected layer
+// on a map. Both hold the same weights.
+struct TestEngines {
+  Engine* crops = nullptr;  // nullptr in dense mode
+  Engine* dense = nullptr;  // nullptr in center and multicrop mode
+};
+
+// Evaluation thread only. Faults throw Failure.
+class Tester {
+ public:
+  // Borrows the engines. crop, channels: of the network's input; classes: of its output.
+  Tester(TestEngines engines, const TestSettings& settings, int crop, int channels, int classes);
+  // Posteriors of the group's images, [image, class], each the mean over its views; valid until the next call. kUnavailable where
+  // a plan does not fit into memory, kNumeric where a score is not finite (number of the image in the group).
+  std::span<const float> Run(const LoadedGroup& loaded);
+
+ private:
+  // One view: which map of the group, which part of it, mirrored or not.
+  struct View {
+    size_t image = 0, map = 0;
+    Rectangle window;
+    int map_width = 0, map_height = 0;
+    bool mirrored = false;
+  };
+  void AddViews(Engine& engine, const LoadedGroup& loaded, const std::vector<View>& views, double weight);
+  void CopyView(const LoadedGroup& loaded, const View& view, float* out) const;
+  std::vector<View> DenseViews(const ImageGroup& group, size_t scale) const;
+  std::vector<View> CropViews(const ImageGroup& group, size_t scale) const;
+
+  TestEngines engines_;
+  TestSettings settings_;
+  int crop_, channels_, classes_;
+  std::vector<double> sums_;  // [image, class]
+  std::vector<float> posteriors_, images_, weights_;
+  std::vector<int32_t> labels_;
+};
+
+// Rows of an image of this size that one pass takes at most: settings.batch, fewer where the two largest neighbouring maps of the
+// network would need more than kPassBytes; at least 1.
+inline constexpr int64_t kPassBytes = int64_t{1} << 30;
+int MostRows(const Network& network, int height, int width, int batch);
+
+}  // namespace plateau

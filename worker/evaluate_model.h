@@ -1,0 +1,38 @@
+// A trained network made ready for testing: its checkpoint found and verified, its weights in the engines of every rank.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "common/file.h"
+#include "dataset/manifest.h"
+#include "worker/collective/collective.h"
+#include "worker/evaluate/settings.h"
+#include "worker/evaluate/tester.h"
+#include "worker/train/state.h"
+
+namespace plateau {
+
+struct TestedModel {
+  std::string folder;             // of the checkpoint
+  std::string manifest_checksum;  // of its manifest.json
+  RunIdentity identity;           // what the weights were made with
+  int64_t step = 0;
+  Network network;                       // as trained, without auxiliary classifiers
+  std::unique_ptr<Engine> crops, dense;  // dense: only where it differs from crops
+  TestEngines engines() const { return {crops.get(), dense ? dense.get() : crops.get()}; }
+};
+
+// The folder of the checkpoint that `path` means: a checkpoint's own, or the published one of a run's folder (current.json, whose
+// checksum must hold). Errors: kNotFound, kCorrupt, kInvalidInput for a file or any other folder.
+Result<std::string> FindCheckpoint(FileSystem& files, const std::string& path);
+
+// Collective: rank 0 finds, reads and verifies, every rank gets the same; errors are the same everywhere. kInvalidInput when the
+// store's classes or channels are not the checkpoint's, when a tensor does not fit the network, and for scales below the crop;
+// kNumeric names a weight that is not finite. When settings.scales is empty it becomes the checkpoint's validation scale. `progress`
+// counts the layers that a pass has run, for a watcher.
+Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
+                                    TestSettings& settings, int threads, std::atomic<int64_t>* progress);
+
+}  // namespace plateau

@@ -1,0 +1,289 @@
+// One rank's part of a test, and what rank 0 makes of the whole.
+#include "worker/evaluate_run.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <nlohmann/json.hpp>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/progress.h"
+#include "worker/collective/mpi.h"
+#include "worker/evaluate/group_loader.h"
+#include "worker/evaluate/posteriors_file.h"
+#include "worker/evaluate_model.h"
+#include "worker/evaluate_report.h"
+#include "worker/train/agreement.h"
+#include "worker/train/rank_link.h"
+#include "worker/train/watched_collective.h"
+
+namespace plateau {
+namespace {
+
+constexpr int64_t kFarewellMs = 60'000;
+constexpr const char *kResultFile = "result.json", *kPerClassFile = "per_class.json", *kPosteriorsFile = "posteriors.safetensors";
+
+// What lives as long as the rank.
+struct Rank {
+  const EvaluateOptions& options;
+  Collective& collective;
+  Pulse& pulse;
+  StopFlag& stop;
+  CoordinatorLink* link = nullptr;  // nullptr without a coordinator
+  PosixFileSystem files;
+  SystemClock clock;
+  bool zero() const { return collective.rank() == 0; }
+};
+
+// What is tested, alike on every rank.
+struct Test {
+  TestSettings settings;
+  int threads = 1;
+  std::unique_ptr<StoreReader> store;
+  const SplitInfo* split = nullptr;
+  TestedModel model;
+  std::vector<TestedImage> images;
+  std::vector<ImageGroup> groups;
+  const Manifest& manifest() const { return store->manifest(); }
+  int classes() const { return static_cast<int>(manifest().classes.size()); }
+};
+
+struct Outcome {
+  TestCounts counts;
+  PosteriorsPart part;  // only where a file of them is wanted
+  double seconds = 0;
+  bool stopped = false;
+};
+
+Status ToStatus(const auto& result) {
+  if (result) return {};
+  return Fail(result.error());
+}
+
+// The cores that this rank may use; where it is bound to none of its own, its part of them all.
+int UsableThreads() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  const int all = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+  const int mine = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : all;
+  const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  const int ranks = local == nullptr ? 1 : std::max(std::atoi(local), 1);
+  return std::max(mine < all ? mine : mine / ranks, 1);
+}
+
+bool WantsPosteriors(const EvaluateOptions& options) { return !options.posteriors.empty(); }
+
+Status OpenStore(Rank& rank, Test& test) {
+  const EvaluateOptions& options = rank.options;
+  PLATEAU_ASSIGN(test.store, StoreReader::Open(rank.files, options.store));
+  test.split = test.manifest().Split(options.split);
+  if (test.split != nullptr && test.split->records > 0) return {};
+  std::string names;
+  for (const SplitInfo& split : test.manifest().splits)
+    names += fmt::format("{}{} ({} images)", names.empty() ? "" : ", ", split.name, split.records);
+  return Fail(ErrorCode::kInvalidInput, "{}: no images in a split \"{}\"; it has {}", options.store, options.split, names);
+}
+
+// Collective; the answer is the same on every rank.
+Result<Test> Prepare(Rank& rank) {
+  Collective& collective = rank.collective;
+  const EvaluateOptions& options = rank.options;
+  Test test{.settings = options.settings, .threads = options.threads > 0 ? options.threads : UsableThreads()};
+  PLATEAU_TRY(Agree(collective, OpenStore(rank, test)));
+  PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings, test.threads,
+                                             &rank.pulse.progress));
+  const auto records = static_cast<int64_t>(test.split->records);
+  const int64_t count = options.limit > 0 ? std::min(options.limit, records) : records;
+  auto survey = SurveyImages(*test.store, *test.split, test.settings, count, collective.rank(), collective.world_size(),
+                             &rank.pulse.progress);
+  PLATEAU_TRY(Agree(collective, ToStatus(survey)));
+  test.images = std::move(*survey);
+  ShareSurvey(collective, test.images);
+  test.groups = MakeGroups(test.images, test.settings, test.model.identity.preprocessing.crop, test.manifest().channels);
+  return test;
+}
+
+void AddToPart(std::span<const float> posteriors, const ImageGroup& group, PosteriorsPart& part) {
+  part.images.insert(part.images.end(), group.images.begin(), group.images.end());
+  part.values.insert(part.values.end(), posteriors.begin(), posteriors.end());
+}
+
+// This rank's groups; faults throw Failure.
+Outcome RunGroups(Rank& rank, Test& test) {
+  const GroupRange range = ShareOfRank(test.groups, rank.collective.rank(), rank.collective.world_size());
+  const std::span groups = std::span(test.groups).subspan(range.first, range.last - range.first);
+  Preprocessing preprocessing = test.model.identity.preprocessing;
+  preprocessing.channels = test.manifest().channels;
+  const auto loader = GroupLoader::Start(*test.store, *test.split, preprocessing, test.settings, groups, test.threads, &rank.pulse.progress);
+  Tester tester(test.model.engines(), test.settings, preprocessing.crop, preprocessing.channels, test.classes());
+  Outcome outcome{.counts = TestCounts(test.classes(), rank.options.per_class)};
+  double cost = 0, done_cost = 0;
+  for (const ImageGroup& group : groups) cost += group.cost;
+  Progress progress({.label = "evaluate",
+                     .unit = "images",
+                     .total = test.images.size(),
+                     .quiet = rank.options.quiet || rank.options.json || !rank.zero()},
+                    rank.clock);
+  const int64_t begin_ms = rank.clock.MonotonicMs();
+  while (!rank.stop.raised()) {
+    auto loaded = loader->Next();
+    if (!loaded) throw Failure(loaded.error().code, loaded.error().message);
+    if (*loaded == nullptr) break;
+    const ImageGroup& group = *(*loaded)->group;
+    const std::span<const float> posteriors = tester.Run(**loaded);
+    const auto classes = static_cast<size_t>(test.classes());
+    for (size_t i = 0; i < group.images.size(); ++i)
+      outcome.counts.Add(posteriors.subspan(i * classes, classes), test.images[static_cast<size_t>(group.images[i])].label);
+    if (WantsPosteriors(rank.options)) AddToPart(posteriors, group, outcome.part);
+    loader->Recycle(std::move(*loaded));
+    done_cost += group.cost;
+    rank.pulse.step = outcome.counts.images();
+    // Ranks have equal shares: rank 0's part of the work stands for all.
+    progress.Update(static_cast<uint64_t>(done_cost / cost * static_cast<double>(test.images.size())));
+  }
+  progress.Finish(test.images.size());
+  outcome.seconds = static_cast<double>(rank.clock.MonotonicMs() - begin_ms) / 1000;
+  outcome.stopped = rank.stop.raised();
+  return outcome;
+}
+
+TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome) {
+  const TestedModel& model = test.model;
+  const bool job = !rank.options.output.empty();
+  return {.scales = test.settings.scales,
+          .mode = TestModeName(test.settings.mode),
+          .flip = test.settings.flip,
+          .crop = model.identity.preprocessing.crop,
+          .seconds = outcome.seconds,
+          .ranks = rank.collective.world_size(),
+          .threads = test.threads,
+          .checkpoint = model.folder,
+          .checkpoint_checksum = model.manifest_checksum,
+          .step = model.step,
+          .network = model.identity.network,
+          .width = model.identity.width,
+          .classes = test.classes(),
+          .store = test.manifest().name,
+          .split = test.split->name,
+          .split_checksum = test.split->checksum,
+          .posteriors = job && WantsPosteriors(rank.options) ? kPosteriorsFile : rank.options.posteriors,
+          .per_class = job && rank.options.per_class ? kPerClassFile : ""};
+}
+
+PosteriorsHead HeadOf(const Test& test, const TestSubject& subject) {
+  PosteriorsHead head{.classes = test.classes()};
+  for (size_t i = 0; i < test.images.size(); ++i) {
+    head.labels.push_back(test.images[i].label);
+    head.ordinals.push_back(static_cast<int64_t>(SourceOrdinal(*test.split, i)));
+  }
+  std::string scales;
+  for (const int scale : subject.scales) scales += fmt::format("{}{}", scales.empty() ? "" : ",", scale);
+  head.metadata = {{"checkpoint", subject.checkpoint},
+                   {"checkpoint_checksum", subject.checkpoint_checksum},
+                   {"network", subject.network},
+                   {"store", subject.store},
+                   {"split", subject.split},
+                   {"split_checksum", subject.split_checksum},
+                   {"scales", scales},
+                   {"mode", subject.mode},
+                   {"flip", subject.flip ? "true" : "false"}};
+  return head;
+}
+
+// Collective. The files of a job, result.json last.
+Status WriteOutputs(Rank& rank, const Test& test, const TestSubject& subject, const Outcome& outcome) {
+  if (WantsPosteriors(rank.options))
+    PLATEAU_TRY(WritePosteriors(rank.files, rank.collective, rank.options.posteriors, HeadOf(test, subject), outcome.part));
+  if (!rank.zero() || rank.options.output.empty()) return {};
+  if (rank.options.per_class)
+    PLATEAU_TRY(WriteFileAtomic(rank.files, rank.options.output + "/" + kPerClassFile,
+                                PerClassToJson(outcome.counts, test.manifest().classes).dump() + "\n"));
+  return WriteFileAtomic(rank.files, rank.options.output + "/" + kResultFile, ResultToJson(subject, outcome.counts).dump(2) + "\n");
+}
+
+void Print(const Rank& rank, const Test& test, const TestSubject& subject, const TestCounts& counts) {
+  if (!rank.zero()) return;
+  if (rank.options.json) {
+    auto json = ResultToJson(subject, counts);
+    if (counts.per_class()) json["per_class"] = PerClassToJson(counts, test.manifest().classes);
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    fmt::print("{}", ResultText(subject, counts));
+    if (counts.per_class()) fmt::print("{}", PerClassText(counts, test.manifest().classes));
+  }
+  std::fflush(stdout);
+}
+
+void TellEnd(const Rank& rank, const Finished& finished) {
+  if (rank.link == nullptr || !rank.zero()) return;
+  if (const Status told = rank.link->Finish(finished, kFarewellMs); !told) LogWarning("{}", told.error().message);
+}
+
+// The test itself; the answer is the same on every rank.
+Status Evaluate(Rank& rank) {
+  Status folder;
+  if (rank.zero() && !rank.options.output.empty()) folder = rank.files.MakeDirectories(rank.options.output);
+  PLATEAU_TRY(Agree(rank.collective, folder));
+  PLATEAU_ASSIGN(Test test, Prepare(rank));
+  rank.pulse.phase = "validate";
+  Outcome outcome = RunGroups(rank, test);
+  rank.pulse.phase = "report";
+  std::array<int64_t, 1> stopped{outcome.stopped ? 1 : 0};
+  rank.collective.AllReduceSum(std::span<int64_t>(stopped));
+  if (stopped[0] > 0) {
+    if (rank.link == nullptr) return Fail(ErrorCode::kConflict, "stopped before the end: there is no result; run it again");
+    TellEnd(rank, {.step = rank.pulse.step, .reason = "STOPPED"});
+    return {};
+  }
+  outcome.counts.Share(rank.collective);
+  if (outcome.counts.images() != std::ssize(test.images))
+    return Fail(ErrorCode::kInternal, "counted {} images of {}; please report this", outcome.counts.images(), test.images.size());
+  const TestSubject subject = SubjectOf(rank, test, outcome);
+  PLATEAU_TRY(Agree(rank.collective, WriteOutputs(rank, test, subject, outcome)));
+  Print(rank, test, subject, outcome.counts);
+  TellEnd(rank, {.step = outcome.counts.images(), .reason = "EVALUATED", .result = ResultToJson(subject, outcome.counts).dump()});
+  return {};
+}
+
+}  // namespace
+
+int RunEvaluate(const EvaluateOptions& options) {
+  auto collective = StartCollective();
+  if (!collective) {
+    LogError("{}", collective.error().message);
+    return ExitCode(collective.error().code);
+  }
+  Pulse pulse;
+  WatchedCollective world(**collective, pulse);
+  if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
+  StopFlag stop;
+  StopOnSignals(stop);
+  auto link = OpenRankLink(options.coordinator, options.job, options.attempt, world.rank(), pulse, stop);
+  if (const Status agreed = Agree(world, ToStatus(link)); !agreed) {
+    if (world.rank() == 0) LogError("{}", agreed.error().message);
+    world.Finish();
+    return ExitCode(agreed.error().code);
+  }
+  try {
+    Rank rank{options, world, pulse, stop, link->get()};
+    const Status done = Evaluate(rank);
+    if (!done && world.rank() == 0) {
+      LogError("{}", done.error().message);
+      if (*link) (*link)->Fail(FailureOf(done.error(), pulse.step));
+    }
+    world.Barrier();
+    link->reset();  // gives the last message time to leave
+    world.Finish();
+    return done ? 0 : ExitCode(done.error().code);
+  } catch (const Failure& fault) {
+    LeaveAlone(world, std::move(*link), pulse, {fault.code(), fault.what()});
+  } catch (const std::exception& fault) {
+    LeaveAlone(world, std::move(*link), pulse, {ErrorCode::kInternal, fault.what()});
+  }
+}
+
+}  // namespace plateau

@@ -1,0 +1,24 @@
+// How a rank that a coordinator launched speaks with it, and how it leaves alone.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "worker/collective/collective.h"
+#include "worker/train/coordinator_link.h"
+
+namespace plateau {
+
+// The line of a launched rank; the token comes from the environment (kTokenVariable). nullptr when `coordinator` is empty. A rank
+// whose attempt is refused ends at once.
+Result<std::unique_ptr<CoordinatorLink>> OpenRankLink(const std::string& coordinator, const std::string& job, int attempt, int rank,
+                                                      const Pulse& pulse, StopFlag& stop);
+
+// Failed.reason of an error: "BAD_INPUT", "NAN_LOSS", "IO" or "INTERNAL".
+std::string FailureReason(ErrorCode code);
+Failed FailureOf(const Error& error, int64_t step);
+
+// A fault of this rank alone: the others cannot be asked, so the whole group is ended. Tells the coordinator first.
+[[noreturn]] void LeaveAlone(Collective& world, std::unique_ptr<CoordinatorLink> link, const Pulse& pulse, const Error& error);
+
+}  // namespace plateau
