@@ -97,7 +97,7 @@ TEST_F(EngineVerbs, ProbeWritesTheLogitsLossAndGradientsOfTheNaiveLoops) {
     }
     const auto images = Values(input, "images");
     const std::vector<float> ones(3, 1);
-    const auto right = reference::RunChain(network, parameters, {images, labels, ones, {}}, 40, 40, 3, false, 1, 0);
+    const auto right = reference::RunNetwork(network, parameters, {images, labels, ones, {}}, 40, 40, 3, false, 1, 0);
     EXPECT_NEAR(Values(out, "loss").at(0), right.loss / 3, 1e-5 * right.loss);
     EXPECT_EQ(out.tensors().at("logits").shape, (std::vector<int64_t>{3, 7}));
     for (size_t p = 0; p < infos.size(); ++p) {

@@ -18,8 +18,10 @@ void AddBatchNorm(const LayerDef& layer, int index, int channels, std::vector<Pa
                                                            {".bias", ParameterRole::kShift},
                                                            {".running_mean", ParameterRole::kRunningMean},
                                                            {".running_var", ParameterRole::kRunningVariance}};
-  for (const auto& [suffix, role] : tensors)
+  for (const auto& [suffix, role] : tensors) {
     list.push_back({.name = layer.name + suffix, .shape = {channels}, .layer = index, .role = role, .fan_in = 1, .fan_out = 1});
+    if (!list.back().learned()) list.back().average_momentum = layer.bn_momentum;
+  }
 }
 
 }  // namespace

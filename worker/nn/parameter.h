@@ -14,14 +14,16 @@ enum class ParameterRole { kWeight, kBias, kScale, kShift, kRunningMean, kRunnin
 
 // One tensor of a checkpoint. Canonical shapes: convolution weight [out, in, height, width]; fully connected weight [out, in] with
 // `in` in C,H,W order of the map before it; everything else [channels]. Batch norm has a scale ("bn1.weight"), a shift ("bn1.bias")
-// and the running averages ("bn1.running_mean", "bn1.running_var"), which no gradient moves.
+// and the running averages ("bn1.running_mean", "bn1.running_var"), which no gradient of the loss moves.
 struct ParameterInfo {
   std::string name;            // "conv1_1.weight", "fc6.bias"
   std::vector<int64_t> shape;  // canonical
   int layer = 0;               // index in Network::layers, forward order
   ParameterRole role = ParameterRole::kWeight;
   int64_t fan_in = 0, fan_out = 0;
-  // Moved by SGD. A running average is not: its gradient and momentum stay zero, training plans overwrite its value.
+  double average_momentum = 0;  // of a running average: the share that a step's batch takes in it
+  // Moved by SGD. A running average is not: its momentum stays zero, and its gradient is what a plan's lane adds to the average
+  // over the global batch, so that reducing gradients also averages batch statistics over lanes and ranks.
   bool learned() const { return role != ParameterRole::kRunningMean && role != ParameterRole::kRunningVariance; }
   // Exempt from decay when weight_decay_bias is false: biases and batch norm's parameters.
   bool decays_as_bias() const { return role != ParameterRole::kWeight; }

@@ -16,13 +16,15 @@ namespace plateau {
 
 // One lane's samples; all spans have `batch` rows. Borrowed until the lane's backward pass is done.
 struct LaneBatch {
-  std::span<const float> images;           // [batch, C, H, W], normalised
-  std::span<const int32_t> labels;         // [batch]
-  std::span<const float> weights;          // [batch]; 1, or 0 for padding rows: they add nothing to loss, counts or gradients
+  std::span<const float> images;    // [batch, C, H, W], normalised
+  std::span<const int32_t> labels;  // [batch]
+  // [batch]; 1, or 0 for padding rows: they add nothing to loss, counts or gradients. When a network with batch norm trains they
+  // come last, and are left out of the batch's statistics.
+  std::span<const float> weights;
   std::span<const uint64_t> sample_index;  // [batch]; source ordinals: key of the dropout masks
 };
 
-// Sums over the lane's rows of weight 1.
+// Sums over the lane's rows of weight 1, of the main head: auxiliary heads add to gradients, not to figures.
 struct LossSums {
   double loss = 0;  // sum of -log p(label)
   int64_t images = 0;
@@ -33,7 +35,7 @@ struct LossSums {
 struct PlanOptions {
   int batch = 1;
   int height = 224, width = 224;
-  bool training = true;  // false: no dropout, no backward buffers
+  bool training = true;  // false: no dropout, no auxiliary heads, running averages in batch norm, no backward buffers
 };
 
 enum class ConvAlgorithm { kAuto, kDirect, kWinograd };  // kAuto: the backend's fixed rule on the shape
@@ -46,12 +48,14 @@ class Plan {
   // Runs all layers. The plans of an engine share their buffers: a Forward of another plan ends this one's right to Loss and
   // Backward, which then throw. Training plans draw dropout masks from (seed, step, sample index, layer, unit).
   virtual void Forward(const LaneBatch& lane, uint64_t step) = 0;
-  // Soft-max loss of the last Forward. Training plans also form d(loss)/d(logits), divided by `global_batch`.
+  // Soft-max loss of the last Forward. Training plans also form d(loss)/d(logits), divided by `global_batch`, and those of the
+  // auxiliary heads, times their weights.
   virtual LossSums Loss(const LaneBatch& lane, int global_batch) = 0;
   // The layers with parameters, in the order in which the backward pass finishes them (last layer first).
   virtual const std::vector<int>& backward_layers() const = 0;
   // Backward of layer `layer` of Network::layers: first data (d/d input), then weights, which overwrites ParameterStore::gradient
-  // of its parameters. Call for every layer, last to first; a layer without that pass does nothing.
+  // of its parameters; of batch norm's running averages with the lane's share in the global batch's mean and unbiased variance (see
+  // ParameterInfo). Call for every layer, last to first; a layer without that pass does nothing.
   virtual void BackwardData(int layer) = 0;
   virtual void BackwardWeights(int layer) = 0;
   // After the backward pass of a training plan: false when an image, a hidden output or a gradient between layers was NaN or
@@ -61,7 +65,7 @@ class Plan {
   // After a non-finite loss: runs forward again looking at each layer; name of the first whose weights
   // or output are not finite, "input" when the images are not, or "".
   virtual std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) = 0;
-  // Seconds that each layer of Network::layers took in the last Forward, for reports.
+  // Seconds that each layer of Network::layers took in the last Forward, for reports; 0 for those left out.
   virtual std::span<const double> forward_seconds() const = 0;
   // "conv3_1 forward winograd", one line a layer and pass, for logs and the fingerprint.
   virtual std::vector<std::string> algorithms() const = 0;

@@ -10,12 +10,10 @@
 namespace plateau::reference {
 namespace {
 
-int OutSide(int in, const Window& window) { return (in + 2 * window.pad - window.kernel) / window.stride + 1; }
-
 // Calls visit(n, k, p, q, c, r, s, h, w) for every product of a convolution whose input lies inside the map.
 template <typename Visit>
 void ForEachProduct(const Map& x, int out_channels, const Window& window, Visit&& visit) {
-  const int rows = OutSide(x.h, window), columns = OutSide(x.w, window);
+  const int rows = WindowCount(x.h, window), columns = WindowCount(x.w, window);
   for (int n = 0; n < x.n; ++n)
     for (int k = 0; k < out_channels; ++k)
       for (int p = 0; p < rows; ++p)
@@ -42,8 +40,16 @@ std::pair<int, int> Winner(const Map& x, int n, int c, int p, int q, const Windo
 
 }  // namespace
 
+int WindowCount(int in, const Window& window) {
+  const int room = in + 2 * window.pad - window.kernel;
+  if (!window.ceil_mode) return room / window.stride + 1;
+  int places = (room + window.stride - 1) / window.stride + 1;
+  if ((places - 1) * window.stride >= in + window.pad) --places;  // the last window would begin outside
+  return places;
+}
+
 Map ConvForward(const Map& x, const Map& w, const std::vector<double>& b, const Window& window) {
-  Map y(x.n, w.n, OutSide(x.h, window), OutSide(x.w, window));
+  Map y(x.n, w.n, WindowCount(x.h, window), WindowCount(x.w, window));
   ForEachProduct(x, w.n, window, [&](int n, int k, int p, int q, int c, int r, int s, int h, int col) {
     y.at(n, k, p, q) += x.at(n, c, h, col) * w.at(k, c, r, s);
   });
@@ -73,7 +79,7 @@ WeightGradients ConvBackwardWeights(const Map& dy, const Map& x, const Map& w, c
 }
 
 Map PoolForward(const Map& x, const Window& window) {
-  Map y(x.n, x.c, OutSide(x.h, window), OutSide(x.w, window));
+  Map y(x.n, x.c, WindowCount(x.h, window), WindowCount(x.w, window));
   for (int n = 0; n < y.n; ++n)
     for (int c = 0; c < y.c; ++c)
       for (int p = 0; p < y.h; ++p)

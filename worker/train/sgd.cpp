@@ -2,6 +2,7 @@
 #include "worker/train/sgd.h"
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 #include "common/check.h"
@@ -42,13 +43,26 @@ bool SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g,
   return bad == 0;
 }
 
+bool AverageUpdate(std::span<float> average, std::span<const float> batch, float momentum) {
+  PLATEAU_CHECK(average.size() == batch.size(), "sizes {} {}", average.size(), batch.size());
+  bool finite = true;
+  for (size_t i = 0; i < average.size(); ++i) {
+    average[i] = (1 - momentum) * average[i] + momentum * batch[i];
+    finite = finite && std::isfinite(average[i]);
+  }
+  return finite;
+}
+
 int Sgd::Update(const GradientReducer& reducer, double lr) {
   int first_bad = -1;
   for (int p = 0; p < parameters_.count(); ++p) {
-    const bool decays = options_.decay_biases || !parameters_.info(p).decays_as_bias();
-    const bool finite = SgdUpdate(parameters_.weight(p), parameters_.momentum(p), reducer.gradient(p), static_cast<float>(lr),
-                                  static_cast<float>(options_.momentum), decays ? static_cast<float>(options_.weight_decay) : 0.0F,
-                                  options_.threads);
+    const ParameterInfo& info = parameters_.info(p);
+    const bool decays = options_.decay_biases || !info.decays_as_bias();
+    const bool finite = info.learned()
+                            ? SgdUpdate(parameters_.weight(p), parameters_.momentum(p), reducer.gradient(p), static_cast<float>(lr),
+                                        static_cast<float>(options_.momentum),
+                                        decays ? static_cast<float>(options_.weight_decay) : 0.0F, options_.threads)
+                            : AverageUpdate(parameters_.weight(p), reducer.gradient(p), static_cast<float>(info.average_momentum));
     if (!finite && first_bad < 0) first_bad = p;
   }
   parameters_.WeightsChanged();

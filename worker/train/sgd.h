@@ -20,7 +20,12 @@ struct SgdOptions {
 bool SgdUpdate(std::span<float> w, std::span<float> v, std::span<const float> g, float lr, float momentum, float weight_decay,
                int threads);
 
-// Applies the reducer's sums (means over the global batch) to every parameter and tells the plans.
+// average = (1 - momentum) * average + momentum * batch: batch norm's running averages (Ioffe & Szegedy 2015; momentum as PyTorch
+// means it). False when a new value is a NaN or infinity.
+bool AverageUpdate(std::span<float> average, std::span<const float> batch, float momentum);
+
+// Applies the reducer's sums (means over the global batch) to every parameter and tells the plans. Running averages move towards
+// theirs, without rate, decay or momentum.
 class Sgd {
  public:
   Sgd(ParameterStore& parameters, const SgdOptions& options) : parameters_(parameters), options_(options) {}

@@ -128,7 +128,7 @@ TEST_F(ReferenceGradients, WholeChain) {
   const std::vector<float> weights = {1, 1, 1};
   const std::vector<uint64_t> index = {10, 11, 12};
   const LaneBatch lane{images, labels, weights, index};
-  const auto run = [&] { return RunChain(network, parameters, lane, 5, 4, 3, true, 1, 2); };
+  const auto run = [&] { return RunNetwork(network, parameters, lane, 5, 4, 3, true, 1, 2); };
   const auto result = run();
   for (size_t p = 0; p < parameters.size(); ++p) {
     ExpectGradient(parameters[p], result.gradients[p], [&] { return run().loss / 3; });
