@@ -23,7 +23,7 @@ TEST_P(WholeNetwork, LossLogitsAndEveryGradientEqualTheNaiveLoops) {
   const Samples samples = MakeSamples(4, kCrop, kClasses);
   const StepResult ours = RunStep(*engine, samples.lane(), kCrop, 4);
   const auto right =
-      reference::RunChain(network, DoubleParameters(engine->parameters()), samples.lane(), kCrop, kCrop, 4, true, 5, 3);
+      reference::RunNetwork(network, DoubleParameters(engine->parameters()), samples.lane(), kCrop, kCrop, 4, true, 5, 3);
   EXPECT_LT(RelativeError(ours.logits, right.logits.values), 1e-5);
   EXPECT_NEAR(ours.loss.loss, right.loss, 1e-5 * right.loss);
   for (size_t p = 0; p < right.gradients.size(); ++p) {
@@ -223,15 +223,6 @@ TEST(CpuEngine, ImpossibleInputsAreRefusedNamingTheLayer) {
   EXPECT_FALSE(engine->Compile({.batch = 0, .height = kCrop, .width = kCrop}).has_value());
   // 63 rounds down to the same map as 32..63, so it fits.
   EXPECT_TRUE(engine->Compile({.batch = 1, .height = 63, .width = 63}).has_value());
-}
-
-TEST(CpuEngine, ABranchingNetworkIsRefusedNamingTheLayer) {
-  auto network = MakeTestNetwork("vgg-a", kWidth, kClasses, 0.5);
-  network.layers[4].inputs = {1};
-  const auto engine = CreateCpuEngine(network, {.crop = kCrop});
-  ASSERT_FALSE(engine.has_value());
-  EXPECT_EQ(engine.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(engine.error().message.find(network.layers[4].name), std::string::npos);
 }
 
 TEST(CpuEngine, GrayImagesAndOneClassWork) {

@@ -28,10 +28,10 @@ struct Samples {
   }
 };
 
-inline Samples MakeSamples(int batch, int crop, int classes, uint64_t seed = 7) {
+inline Samples MakeSamples(int batch, int crop, int classes, uint64_t seed = 7, int channels = 3) {
   Samples samples;
   RandomStream stream(seed, RandomPurpose::kSynthetic, 0, 0);
-  samples.images.resize(static_cast<size_t>(batch) * 3 * crop * crop);
+  samples.images.resize(static_cast<size_t>(batch) * static_cast<size_t>(channels * crop * crop));
   for (float& value : samples.images) value = static_cast<float>(stream.NextNormal());
   for (int n = 0; n < batch; ++n) {
     samples.labels.push_back(static_cast<int32_t>(stream.NextBelow(static_cast<uint32_t>(classes))));
@@ -49,12 +49,14 @@ inline std::unique_ptr<Engine> MakeEngine(const Network& network, const EngineOp
   auto engine = CreateCpuEngine(network, options);
   EXPECT_TRUE(engine.has_value()) << engine.error().message;
   InitParameters((*engine)->parameters(), InitScheme{}, options.seed);
-  // Biases too, so that a wrong bias cannot hide behind zero.
+  // Biases and batch norm's parameters too, so that a wrong one cannot hide behind zero or one.
   ParameterStore& store = (*engine)->parameters();
   for (int p = 0; p < store.count(); ++p) {
-    if (store.info(p).role != ParameterRole::kBias) continue;
+    const ParameterRole role = store.info(p).role;
+    if (role == ParameterRole::kWeight) continue;
+    const float centre = role == ParameterRole::kScale || role == ParameterRole::kRunningVariance ? 1 : 0;
     std::vector<float> values(static_cast<size_t>(store.info(p).CanonicalCount()));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = 0.02F * static_cast<float>(static_cast<int>(i % 7) - 3);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = centre + 0.02F * static_cast<float>(static_cast<int>(i % 7) - 3);
     store.FromCanonical(p, values, store.weight(p));
   }
   store.WeightsChanged();

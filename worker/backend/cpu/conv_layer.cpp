@@ -12,7 +12,8 @@ constexpr auto kFloat = dnnl::memory::data_type::f32;
 
 Desc AnyOutput(const ConvShape& s) { return {{s.batch, s.out_channels, s.height, s.width}, kFloat, Tag::any}; }
 Desc AnyWeights(const ConvShape& s) { return {{s.out_channels, s.in_channels, s.kernel, s.kernel}, kFloat, Tag::any}; }
-Desc Bias(const ConvShape& s) { return {{s.out_channels}, kFloat, Tag::x}; }
+// The zero descriptor means no bias.
+Desc Bias(const ConvSetup& setup) { return setup.bias ? Desc({setup.shape.out_channels}, kFloat, Tag::x) : Desc(); }
 
 dnnl::algorithm Algorithm(const ConvSetup& setup, ConvPass pass) {
   const auto chosen = ChooseConvAlgorithm(setup.shape, pass, setup.requested, setup.has_avx512);
@@ -22,7 +23,7 @@ dnnl::algorithm Algorithm(const ConvSetup& setup, ConvPass pass) {
 dnnl::convolution_forward::primitive_desc ForwardPass(const dnnl::engine& engine, const ConvSetup& setup, dnnl::algorithm algorithm,
                                                       const Desc& output) {
   const ConvShape& s = setup.shape;
-  const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, algorithm, setup.input, AnyWeights(s), Bias(s),
+  const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, algorithm, setup.input, AnyWeights(s), Bias(setup),
                                              output, {s.stride, s.stride}, {s.pad, s.pad}, {s.pad, s.pad});
   return {desc, MakeAttributes(setup.relu), engine};
 }
@@ -40,8 +41,8 @@ dnnl::convolution_backward_weights::primitive_desc WeightsPass(const dnnl::engin
                                                                const Desc& output) {
   const ConvShape& s = setup.shape;
   const auto algorithm = Algorithm(setup, ConvPass::kBackwardWeights);
-  const dnnl::convolution_backward_weights::desc desc(algorithm, setup.input, AnyWeights(s), Bias(s), output, {s.stride, s.stride},
-                                                      {s.pad, s.pad}, {s.pad, s.pad});
+  const dnnl::convolution_backward_weights::desc desc(algorithm, setup.input, AnyWeights(s), Bias(setup), output,
+                                                      {s.stride, s.stride}, {s.pad, s.pad}, {s.pad, s.pad});
   return {desc, MakeAttributes(false), engine, ForwardPass(engine, setup, algorithm, output)};
 }
 
@@ -68,10 +69,10 @@ ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int w
   forward_ = {.primitive = dnnl::convolution_forward(forward),
               .arguments = {{DNNL_ARG_SRC, Unbound(setup.input, engine)},
                             {DNNL_ARG_WEIGHTS, forward_weight_.memory()},
-                            {DNNL_ARG_BIAS, store.WeightMemory(bias)},
                             {DNNL_ARG_DST, Unbound(output_, engine)},
                             {DNNL_ARG_SCRATCHPAD, Unbound(forward.scratchpad_desc(), engine)}},
               .implementation = forward.impl_info_str()};
+  if (setup.bias) forward_.arguments.emplace(DNNL_ARG_BIAS, store.WeightMemory(bias));
   scratchpad_bytes_ = forward.scratchpad_desc().get_size();
   if (!setup.training) return;
 
@@ -81,9 +82,9 @@ ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int w
                        .arguments = {{DNNL_ARG_SRC, Unbound(setup.input, engine)},
                                      {DNNL_ARG_DIFF_DST, Unbound(output_, engine)},
                                      {DNNL_ARG_DIFF_WEIGHTS, weight_gradient_.memory()},
-                                     {DNNL_ARG_DIFF_BIAS, store.GradientMemory(bias)},
                                      {DNNL_ARG_SCRATCHPAD, Unbound(weights.scratchpad_desc(), engine)}},
                        .implementation = weights.impl_info_str()};
+  if (setup.bias) backward_weights_.arguments.emplace(DNNL_ARG_DIFF_BIAS, store.GradientMemory(bias));
   scratchpad_bytes_ = std::max(scratchpad_bytes_, weights.scratchpad_desc().get_size());
   if (!setup.data_gradient) return;
 
@@ -99,17 +100,17 @@ ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int w
 }
 
 void ConvLayer::Bind(const LayerBuffers& buffers) {
-  forward_.Bind(DNNL_ARG_SRC, buffers.input);
+  forward_.Bind(DNNL_ARG_SRC, buffers.inputs[0]);
   forward_.Bind(DNNL_ARG_DST, buffers.output);
   forward_.Bind(DNNL_ARG_SCRATCHPAD, buffers.scratchpad);
   if (backward_weights_) {
-    backward_weights_.Bind(DNNL_ARG_SRC, buffers.input);
+    backward_weights_.Bind(DNNL_ARG_SRC, buffers.inputs[0]);
     backward_weights_.Bind(DNNL_ARG_DIFF_DST, buffers.output_gradient);
     backward_weights_.Bind(DNNL_ARG_SCRATCHPAD, buffers.scratchpad);
   }
   if (backward_data_) {
     backward_data_.Bind(DNNL_ARG_DIFF_DST, buffers.output_gradient);
-    backward_data_.Bind(DNNL_ARG_DIFF_SRC, buffers.input_gradient);
+    backward_data_.Bind(DNNL_ARG_DIFF_SRC, buffers.input_gradients[0]);
     backward_data_.Bind(DNNL_ARG_SCRATCHPAD, buffers.scratchpad);
   }
 }

@@ -1,4 +1,4 @@
-// Convolution with bias and fused ReLU: direct or Winograd, chosen a pass.
+// Convolution with optional bias and fused ReLU: direct or Winograd, chosen a pass.
 #pragma once
 
 #include <array>
@@ -11,14 +11,16 @@ namespace plateau {
 struct ConvSetup {
   ConvShape shape;
   dnnl::memory::desc input;  // layout of the layer before
+  bool bias = true;
   bool relu = false;
   bool training = false;
-  bool data_gradient = true;  // false for the first layer
+  bool data_gradient = true;  // false for a layer that reads the images
   ConvAlgorithm requested = ConvAlgorithm::kAuto;
   bool has_avx512 = true;
 };
 
-// x [N,C,H,W]  w [K,C,R,S]  b [K]  y [N,K,P,Q] = relu(x*w + b). Throws dnnl::error when no implementation takes the shape.
+// x [N,C,H,W]  w [K,C,R,S]  b [K]  y [N,K,P,Q] = relu(x*w + b). Parameter `bias` counts only with setup.bias. Throws dnnl::error
+// when no implementation takes the shape.
 class ConvLayer final : public CpuLayer {
  public:
   ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int weight, int bias, const ConvSetup& setup);
@@ -28,6 +30,7 @@ class ConvLayer final : public CpuLayer {
 
   const dnnl::memory::desc& output() const override { return output_; }
   size_t scratchpad_bytes() const override { return scratchpad_bytes_; }
+  bool keeps_inputs() const override { return true; }
   void Bind(const LayerBuffers& buffers) override;
   void Forward(dnnl::stream& stream) override;
   void BackwardData(dnnl::stream& stream) override;

@@ -36,7 +36,8 @@ struct CpuContext {
   bool has_avx512 = false;
   Network network;
   std::unique_ptr<CpuParameterStore> parameters;
-  std::vector<int> weight_of_layer;  // parameter number of each layer's weight, its bias is the next; -1 for pools
+  std::vector<int> first_parameter;  // number of each layer's first parameter, the others follow; -1: it has none
+  std::vector<bool> learns;          // whether a layer's output depends on a parameter, so that its gradient is wanted
   Arena arena;
 };
 

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "worker/backend/cpu/cpu_plan.h"
 #include "worker/backend/cpu/layer_setup.h"
+#include "worker/backend/cpu/runnable.h"
 
 namespace plateau {
 namespace {
@@ -38,17 +39,37 @@ bool SameOptions(const PlanOptions& a, const PlanOptions& b) {
 
 // What a plan with this input cannot do with the engine's fully connected weights.
 Status RequireFit(const CpuContext& context, const PlanOptions& options, const std::vector<LayerShape>& shapes) {
-  for (size_t layer = 1; layer < context.network.layers.size(); ++layer) {
-    if (context.network.layers[layer].kind != LayerKind::kFullyConnected) continue;
-    const int64_t inputs = int64_t{shapes[layer - 1].channels} * shapes[layer - 1].height * shapes[layer - 1].width;
-    const int64_t wanted = context.parameters->info(context.weight_of_layer[layer]).shape[1];
+  for (size_t layer = 0; layer < context.network.layers.size(); ++layer) {
+    const LayerDef& def = context.network.layers[layer];
+    if (def.kind != LayerKind::kFullyConnected || (!options.training && def.auxiliary != 0)) continue;
+    const LayerShape in = InputShape(context.network, shapes, options.height, options.width, static_cast<int>(layer));
+    const int64_t inputs = int64_t{in.channels} * in.height * in.width;
+    const int64_t wanted = context.parameters->info(context.first_parameter[layer]).shape[1];
     if (inputs == wanted) continue;
     return Fail(ErrorCode::kInvalidInput,
                 "{}: an input of {}x{} gives layer {} {} values, its weights for crop {} take {}; use images of the crop's size",
-                context.network.name, options.height, options.width, context.network.layers[layer].name, inputs,
-                context.options.crop, wanted);
+                context.network.name, options.height, options.width, def.name, inputs, context.options.crop, wanted);
   }
+  const LayerShape& last = shapes.back();
+  if (last.height != 1 || last.width != 1)
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: an input of {}x{} leaves a map of {}x{} after the last layer, {}, and logits are 1x1", context.network.name,
+                options.height, options.width, last.height, last.width, context.network.layers.back().name);
+  if (options.training && context.network.layers.back().kind != LayerKind::kFullyConnected)
+    return Fail(ErrorCode::kUnsupported, "{}: its last layer, {}, is not fully connected; the CPU engine trains no such network",
+                context.network.name, context.network.layers.back().name);
   return {};
+}
+
+// Whether each layer's output depends on a parameter.
+std::vector<bool> Learning(const Network& network) {
+  std::vector<bool> learns;
+  for (const LayerDef& def : network.layers) {
+    const bool before =
+        std::ranges::any_of(def.inputs, [&](int input) { return input >= 0 && learns[static_cast<size_t>(input)]; });
+    learns.push_back(before || HasParameters(def));
+  }
+  return learns;
 }
 
 CpuEngine::CpuEngine(Network network, const EngineOptions& options, const std::vector<LayerShape>& shapes) {
@@ -59,8 +80,9 @@ CpuEngine::CpuEngine(Network network, const EngineOptions& options, const std::v
   context_.network = std::move(network);
   omp_set_num_threads(options.threads);
   auto infos = ListParameters(context_.network, shapes);
-  context_.weight_of_layer.assign(context_.network.layers.size(), -1);
-  for (int i = static_cast<int>(infos.size()) - 2; i >= 0; i -= 2) context_.weight_of_layer[infos[i].layer] = i;
+  context_.first_parameter.assign(context_.network.layers.size(), -1);
+  for (int i = static_cast<int>(infos.size()) - 1; i >= 0; --i) context_.first_parameter[infos[i].layer] = i;
+  context_.learns = Learning(context_.network);
   const auto formats = NativeFormats(context_, shapes);
   context_.parameters = std::make_unique<CpuParameterStore>(context_.engine, options.threads, std::move(infos), formats);
   static std::once_flag said;
@@ -113,7 +135,7 @@ std::string CpuEngine::description() const {
 
 Result<std::unique_ptr<Engine>> CreateCpuEngine(Network network, const EngineOptions& options) {
   PLATEAU_CHECK(options.threads >= 1, "threads {}", options.threads);
-  PLATEAU_TRY(RequireChain(network));
+  PLATEAU_TRY(RequireRunnable(network));
   const auto shapes = InferShapes(network, options.crop, options.crop);
   if (!shapes) return Fail(shapes.error());
   const std::string name = network.name;

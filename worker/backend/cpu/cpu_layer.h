@@ -11,13 +11,14 @@
 
 namespace plateau {
 
-// Addresses inside the arena. Shapes: the layer's input and output; gradients have the shapes of what they are gradients of.
+// Addresses inside the arena, in the order of LayerDef::inputs. Shapes: the layer's inputs and output; gradients have the shapes of
+// what they are gradients of.
 struct LayerBuffers {
-  float* input = nullptr;
+  std::vector<float*> inputs;
   float* output = nullptr;
-  float* input_gradient = nullptr;  // null when the layer before needs none
+  std::vector<float*> input_gradients;  // null where none is wanted, or where it is the output's (see PassesGradient)
   float* output_gradient = nullptr;
-  void* workspace = nullptr;   // workspace_bytes(), from Forward to BackwardData
+  void* workspace = nullptr;   // workspace_bytes(), from Forward to BackwardWeights
   void* scratchpad = nullptr;  // scratchpad_bytes(), during a call
 };
 
@@ -42,9 +43,15 @@ class CpuLayer {
   virtual const dnnl::memory::desc& output() const = 0;
   virtual size_t scratchpad_bytes() const = 0;
   virtual size_t workspace_bytes() const { return 0; }
+  // Whether the backward pass reads the inputs again.
+  virtual bool keeps_inputs() const { return false; }
+  // Whether the gradient of input `which` is the output's gradient as it lies, so that the two may share a buffer.
+  virtual bool PassesGradient(int /*which*/) const { return false; }
   virtual void Bind(const LayerBuffers& buffers) = 0;
+  // Before Forward of a training plan: the batch's first `rows` rows are samples, the others padding. Batch norm alone cares.
+  virtual void SetRows(int /*rows*/) {}
   virtual void Forward(dnnl::stream& stream) = 0;
-  // Reads the output gradient (already through the ReLU), overwrites the input gradient.
+  // Reads the output gradient (already through the ReLU, except batch norm's), overwrites the input gradients.
   virtual void BackwardData(dnnl::stream& stream) = 0;
   // Reads input and output gradient, overwrites the parameters' gradients.
   virtual void BackwardWeights(dnnl::stream&) {}

@@ -1,4 +1,4 @@
-// Max pooling; training keeps each window's winner in a workspace.
+// Max and average pooling; a max pool in training keeps each window's winner in a workspace.
 #pragma once
 
 #include "worker/backend/cpu/cpu_layer.h"
@@ -8,11 +8,14 @@ namespace plateau {
 struct PoolSetup {
   dnnl::memory::desc input;
   int out_height = 0, out_width = 0;
-  int kernel = 2, stride = 2, pad = 0;
+  int kernel_height = 2, kernel_width = 2, stride = 2, pad = 0;
+  bool average = false;
   bool training = false;
 };
 
-// x [N,C,H,W]  y [N,C,P,Q]. Rows and columns beyond the last whole window are left out (floor).
+// x [N,C,H,W]  y [N,C,P,Q]. Rows and columns beyond the last window are left out; a window that reaches over the border, by padding
+// or because the last one only begins inside (ceil_mode), takes the maximum or the mean of the pixels inside the map: an average
+// divides by their number.
 class PoolLayer final : public CpuLayer {
  public:
   PoolLayer(const dnnl::engine& engine, const PoolSetup& setup);
@@ -22,7 +25,7 @@ class PoolLayer final : public CpuLayer {
   void Bind(const LayerBuffers& buffers) override;
   void Forward(dnnl::stream& stream) override { forward_.Run(stream); }
   void BackwardData(dnnl::stream& stream) override { backward_.Run(stream); }
-  std::vector<std::string> algorithms() const override;
+  std::vector<std::string> algorithms() const override { return {}; }
 
  private:
   PreparedPass forward_, backward_;

@@ -33,7 +33,7 @@ double RowLoss(const float* row, int classes, int label, double scale, float* gr
 }  // namespace
 
 LossSums SoftmaxLoss(std::span<const float> logits, int classes, std::span<const int32_t> labels, std::span<const float> weights,
-                     int global_batch, int threads, std::span<double> row_losses, std::span<float> gradient) {
+                     int global_batch, int threads, std::span<double> row_losses, std::span<float> gradient, double loss_weight) {
   const auto batch = static_cast<int>(labels.size());
   PLATEAU_CHECK(static_cast<int>(weights.size()) == batch && static_cast<int>(logits.size()) == batch * classes && global_batch > 0,
                 "{} labels, {} weights, {} logits, global batch {}", batch, weights.size(), logits.size(), global_batch);
@@ -50,7 +50,7 @@ LossSums SoftmaxLoss(std::span<const float> logits, int classes, std::span<const
     row_losses[n] = 0;
     if (weights[n] > 0) {
       row_losses[n] =
-          RowLoss(logits.data() + int64_t{n} * classes, classes, labels[n], double{weights[n]} / global_batch, row_gradient);
+          RowLoss(logits.data() + int64_t{n} * classes, classes, labels[n], loss_weight * weights[n] / global_batch, row_gradient);
     } else if (row_gradient != nullptr) {
       std::fill_n(row_gradient, classes, 0.0F);
     }
