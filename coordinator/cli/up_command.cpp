@@ -150,7 +150,7 @@ Result<std::vector<std::string>> ActiveJobs(const ApiClient& client) {
 
 // Jobs with an attempt that was started and whose end nobody has written down: a coordinator that was killed may have left them.
 std::vector<std::string> JobsLeftBehind(const std::string& state) {
-  const PosixFileSystem files;
+  PosixFileSystem files;
   std::vector<std::string> jobs;
   const auto names = files.List(state + "/jobs");
   for (const auto& job : names ? *names : std::vector<std::string>{}) {
