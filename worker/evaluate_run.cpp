@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include <nlohmann/json.hpp>
 
 #include "common/clock.h"
+#include "common/job_spec.h"
 #include "common/log.h"
 #include "common/progress.h"
 #include "worker/collective/mpi.h"
@@ -29,7 +31,7 @@ constexpr const char *kResultFile = "result.json", *kPerClassFile = "per_class.j
 
 // What lives as long as the rank.
 struct Rank {
-  const EvaluateOptions& options;
+  EvaluateOptions options;
   Collective& collective;
   Pulse& pulse;
   StopFlag& stop;
@@ -76,6 +78,35 @@ int UsableThreads() {
 }
 
 bool WantsPosteriors(const EvaluateOptions& options) { return !options.posteriors.empty(); }
+
+// Collective: what the specification says, read on rank 0, put into every rank's options.
+Status TakeSpec(Rank& rank) {
+  EvaluateOptions& options = rank.options;
+  if (options.spec_path.empty()) return {};
+  const auto read = [&]() -> Result<std::string> {
+    PLATEAU_ASSIGN(const JobSpec spec, LoadJobSpec(options.spec_path));
+    if (spec.kind != "evaluate")
+      return Fail(ErrorCode::kInvalidInput, "{}: kind: {} is not evaluate; it is for plateau-worker {}", options.spec_path, spec.kind,
+                  spec.kind);
+    if (spec.evaluate.checkpoint.empty())
+      return Fail(ErrorCode::kInvalidInput, "{}: evaluate.checkpoint is missing; a job is only known to a coordinator",
+                  options.spec_path);
+    return JobSpecToJson(spec).dump();
+  };
+  PLATEAU_ASSIGN(const std::string text, ShareText(rank.collective, rank.zero() ? read() : Result<std::string>(std::string())));
+  PLATEAU_ASSIGN(const JobSpec spec, ParseJobSpecText(text, options.spec_path));
+  const Evaluation& evaluate = spec.evaluate;
+  options.checkpoint = evaluate.checkpoint;
+  options.store = evaluate.store;
+  options.split = evaluate.split;
+  options.settings = {.scales = evaluate.scales, .mode = evaluate.mode, .flip = evaluate.flip};
+  if (evaluate.batch > 0) options.settings.batch = evaluate.batch;
+  options.threads = spec.resources.threads_per_worker;
+  options.per_class = evaluate.per_class;
+  options.output = spec.output + "/" + (options.job.empty() ? spec.name : options.job);
+  options.posteriors = evaluate.posteriors ? options.output + "/" + kPosteriorsFile : "";
+  return {};
+}
 
 Status OpenStore(Rank& rank, Test& test) {
   const EvaluateOptions& options = rank.options;
@@ -155,7 +186,7 @@ TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome
   const TestedModel& model = test.model;
   const bool job = !rank.options.output.empty();
   return {.scales = test.settings.scales,
-          .mode = TestModeName(test.settings.mode),
+          .mode = EvaluationModeName(test.settings.mode),
           .flip = test.settings.flip,
           .crop = model.identity.preprocessing.crop,
           .seconds = outcome.seconds,
@@ -225,6 +256,7 @@ void TellEnd(const Rank& rank, const Finished& finished) {
 
 // The test itself; the answer is the same on every rank.
 Status Evaluate(Rank& rank) {
+  PLATEAU_TRY(TakeSpec(rank));
   Status folder;
   if (rank.zero() && !rank.options.output.empty()) folder = rank.files.MakeDirectories(rank.options.output);
   PLATEAU_TRY(Agree(rank.collective, folder));

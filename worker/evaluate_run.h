@@ -18,6 +18,7 @@ struct EvaluateOptions {
   bool json = false, quiet = false;
   // As a job: result.json, per_class.json and posteriors.safetensors go to this folder; empty: nothing but `posteriors` is written.
   std::string output;
+  std::string spec_path;  // read by rank 0: it then sets everything above but json and quiet
   std::string coordinator, job;  // empty without a coordinator
   int attempt = 0;
 };

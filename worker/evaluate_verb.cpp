@@ -21,6 +21,7 @@ Examples:
   mpirun -np 4 --map-by slot:PE=2 plateau-worker evaluate runs/vgg-d-1 --store imagenet --scales 256,384,512 --mode dense --flip
   plateau evaluate runs/vgg-a-1/attempt-1/step-000001000 --store shapes --mode center --per-class --json
   plateau fuse d.safetensors e.safetensors
+  mpirun -np 2 plateau-worker evaluate --spec test.yaml          writes result.json to <output>/<name>
 Results do not depend on the number of ranks, and those of another --batch differ in the last bits only.
 Exit codes: 0 done, 2 bad input, 3 weights or scores that are not finite, 1 anything else.)";
 
@@ -32,10 +33,11 @@ struct Flags {
 
 Status ReadFlags(Flags& flags) {
   EvaluateOptions& options = flags.options;
+  if (!options.spec_path.empty()) return {};
   if (options.checkpoint.empty() || options.store.empty())
-    return Fail(ErrorCode::kInvalidInput, "{} is missing; give CHECKPOINT and --store STORE",
+    return Fail(ErrorCode::kInvalidInput, "{} is missing; give CHECKPOINT and --store STORE, or --spec SPEC",
                 options.checkpoint.empty() ? "CHECKPOINT" : "--store");
-  PLATEAU_ASSIGN(options.settings.mode, ParseTestMode(flags.mode));
+  PLATEAU_ASSIGN(options.settings.mode, ParseEvaluationMode(flags.mode, "--mode"));
   if (!flags.scales.empty()) {
     PLATEAU_ASSIGN(options.settings.scales, ParseScales(flags.scales));
   }
@@ -61,6 +63,11 @@ void AddEvaluateVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")->capture_default_str();
   verb->add_option("--threads", options.threads, "Of each rank; default: the cores it may use");
   verb->add_option("--limit", options.limit, "Only the first N images in source order")->check(CLI::PositiveNumber);
+  CLI::Option* spec = verb->add_option("--spec", options.spec_path, "Specification of an evaluation (kind: evaluate) instead of the above");
+  CLI::Option* coordinator = verb->add_option("--coordinator", options.coordinator, "Worker link (given by the coordinator)");
+  CLI::Option* job = verb->add_option("--job", options.job, "Job id (given by the coordinator)");
+  CLI::Option* attempt = verb->add_option("--attempt", options.attempt, "Attempt number (given by the coordinator)");
+  coordinator->needs(spec)->needs(job)->needs(attempt);
   verb->footer(kFooter);
   verb->callback([flags, &exit_code] {
     if (const Status read = ReadFlags(*flags); !read) {

@@ -107,7 +107,7 @@ class ThreadedLoader final : public GroupLoader {
     for (size_t s = 0; s < settings_.scales.size(); ++s) {
       const ImageSize scaled =
           ScaledSize(static_cast<int>(header.width), static_cast<int>(header.height), settings_.scales[s]);
-      const Rectangle window = settings_.mode == TestMode::kCenter ? MiddleCrop(scaled, preprocessing_.crop)
+      const Rectangle window = settings_.mode == EvaluationMode::kCenter ? MiddleCrop(scaled, preprocessing_.crop)
                                                                    : Rectangle{0, 0, scaled.width, scaled.height};
       auto& map = loaded.maps[number * settings_.scales.size() + s];
       map.resize(static_cast<size_t>(preprocessing_.channels) * window.height * window.width);

@@ -18,7 +18,7 @@ Status CheckRecord(const RecordHeader& header, const SplitInfo& split, const Man
   if (header.label < 0 || static_cast<size_t>(header.label) >= manifest.classes.size())
     return Fail(ErrorCode::kCorrupt, "{}: label {}, but the store has {} classes; ingest it again", named(), header.label,
                 manifest.classes.size());
-  if (settings.mode == TestMode::kCenter) return {};  // only the crop is scaled
+  if (settings.mode == EvaluationMode::kCenter) return {};  // only the crop is scaled
   for (const int scale : settings.scales) {
     const int64_t shorter = std::min(header.width, header.height), longer = std::max(header.width, header.height);
     const int64_t pixels = scale * (scale * longer / shorter);
@@ -26,18 +26,18 @@ Status CheckRecord(const RecordHeader& header, const SplitInfo& split, const Man
     return Fail(ErrorCode::kInvalidInput,
                 "{}: {} x {} pixels with the shortest side scaled to {} are {} pixels, more than the {} that {} testing takes; test "
                 "with mode center, or leave the image out of the split",
-                named(), header.width, header.height, scale, pixels, kMaxScaledPixels, TestModeName(settings.mode));
+                named(), header.width, header.height, scale, pixels, kMaxScaledPixels, EvaluationModeName(settings.mode));
   }
   return {};
 }
 
 // Images a group: a whole number of full passes where that is possible, and no more memory than kGroupBytes.
 int GroupLimit(const TestSettings& settings, const std::vector<ImageSize>& scaled, int crop, int channels) {
-  const int views = settings.mode == TestMode::kDense ? settings.flips() : settings.crop_views();
+  const int views = settings.mode == EvaluationMode::kDense ? settings.flips() : settings.crop_views();
   const int images = std::clamp(settings.batch / std::gcd(settings.batch, views), 1, kMaxGroupImages);
   int64_t bytes = 0;
   for (const ImageSize& size : scaled) {
-    const int64_t pixels = settings.mode == TestMode::kCenter ? int64_t{crop} * crop : int64_t{size.width} * size.height;
+    const int64_t pixels = settings.mode == EvaluationMode::kCenter ? int64_t{crop} * crop : int64_t{size.width} * size.height;
     bytes += pixels * channels * int64_t{sizeof(float)};
   }
   return static_cast<int>(std::clamp<int64_t>(kGroupBytes / bytes, 1, images));
@@ -98,7 +98,7 @@ std::vector<ImageGroup> MakeGroups(const std::vector<TestedImage>& images, const
     auto& scaled = shapes.emplace_back();
     for (const int scale : settings.scales) scaled.push_back(ScaledSize(image.width, image.height, scale));
     // Crops of one place and size pass through the same plan whatever they are cut from.
-    if (settings.mode == TestMode::kCenter)
+    if (settings.mode == EvaluationMode::kCenter)
       for (ImageSize& size : scaled) size = {crop, crop};
   }
   std::vector<int64_t> order(images.size());

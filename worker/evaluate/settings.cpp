@@ -9,31 +9,13 @@
 namespace plateau {
 namespace {
 
-constexpr int kMaxScale = 16384, kMaxBatch = 4096;
-constexpr TestMode kModes[] = {TestMode::kCenter, TestMode::kMultiCrop, TestMode::kDense, TestMode::kBoth};
+constexpr int kMaxScale = 16384, kMaxBatch = 65536;
 
 }  // namespace
 
 int TestSettings::crop_views() const {
   if (!crops()) return 0;
-  return (mode == TestMode::kCenter ? 1 : kGridSide * kGridSide) * flips();
-}
-
-const char* TestModeName(TestMode mode) {
-  switch (mode) {
-    case TestMode::kCenter: return "center";
-    case TestMode::kMultiCrop: return "multicrop";
-    case TestMode::kDense: return "dense";
-    case TestMode::kBoth: return "both";
-  }
-  return "center";
-}
-
-Result<TestMode> ParseTestMode(const std::string& text) {
-  for (const TestMode mode : kModes)
-    if (text == TestModeName(mode)) return mode;
-  if (text == "centre") return TestMode::kCenter;
-  return Fail(ErrorCode::kInvalidInput, "mode: \"{}\" is none of center, multicrop, dense, both", text);
+  return (mode == EvaluationMode::kCenter ? 1 : kGridSide * kGridSide) * flips();
 }
 
 Result<std::vector<int>> ParseScales(const std::string& text) {

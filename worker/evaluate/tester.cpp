@@ -34,7 +34,7 @@ std::span<const float> Tester::Run(const LoadedGroup& loaded) {
   const ImageGroup& group = *loaded.group;
   const size_t scales = settings_.scales.size();
   sums_.assign(group.images.size() * static_cast<size_t>(classes_), 0.0);
-  const double part = (settings_.mode == TestMode::kBoth ? 0.5 : 1.0) / static_cast<double>(scales);
+  const double part = (settings_.mode == EvaluationMode::kBoth ? 0.5 : 1.0) / static_cast<double>(scales);
   for (size_t scale = 0; scale < scales && settings_.dense(); ++scale)
     AddViews(*engines_.dense, loaded, DenseViews(group, scale), part / settings_.flips());
   for (size_t scale = 0; scale < scales && settings_.crops(); ++scale)
@@ -63,7 +63,7 @@ std::vector<Tester::View> Tester::DenseViews(const ImageGroup& group, size_t sca
 std::vector<Tester::View> Tester::CropViews(const ImageGroup& group, size_t scale) const {
   const ImageSize size = group.scaled[scale];
   std::vector<Rectangle> windows;
-  if (settings_.mode == TestMode::kCenter) {
+  if (settings_.mode == EvaluationMode::kCenter) {
     windows.push_back({0, 0, crop_, crop_});
   } else {
     const auto grid = GridCrops(size, crop_);

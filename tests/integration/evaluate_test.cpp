@@ -1,0 +1,214 @@
+// Whole tests of a trained network: the same result on any number of ranks, what validation said, fusion, jobs, and clear refusals.
+#include <cmath>
+#include <cstring>
+
+#include <gmock/gmock.h>
+
+#include "common/checksum.h"
+#include "common/safetensors.h"
+#include "tests/support/worker_run.h"
+#include "worker/evaluate/posteriors_file.h"
+
+namespace plateau {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+// One network trained for six epochs, whose last step ends an epoch: its checkpoint holds the validation made with its weights.
+class EvaluateRun : public test::WorkerRun {
+ protected:
+  static constexpr int64_t kSteps = 25, kImages = 30;
+
+  void SetUp() override {
+    test::WorkerRun::SetUp();
+    if (!trained_.empty()) return;
+    const std::string output = folder_->path() + "/trained";
+    ASSERT_EQ(Run(0, output, {"--set", fmt::format("training.max_steps={}", kSteps), "--set", "checkpoint.every=25it"}), 0) << last_output_;
+    trained_ = output + "/tiny";
+  }
+  static std::string Checkpoint() { return trained_ + "/" + json::parse(test::ReadText(trained_ + "/current.json")).at("path").get<std::string>(); }
+
+  // Runs `plateau-worker VERB ARGUMENTS`; stdout and stderr lie in last_output_. ranks 0: without mpirun.
+  int Verb(const std::string& verb, const std::vector<std::string>& arguments, int ranks = 0) {
+    std::vector<std::string> command;
+    if (ranks > 0) command = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none"};
+    command.insert(command.end(), {PLATEAU_BIN_DIR "/plateau-worker", verb});
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    test::Process process(command, out_ + "/log");
+    const int code = process.Wait();
+    last_output_ = process.Output();
+    return code;
+  }
+  // The JSON result of a test that succeeds.
+  json Evaluate(std::vector<std::string> arguments, int ranks = 0) {
+    arguments.insert(arguments.begin(), {trained_, "--store", store_, "--threads", "1", "--json"});
+    EXPECT_EQ(Verb("evaluate", arguments, ranks), 0) << last_output_;
+    const size_t begin = last_output_.find('{');
+    if (begin == std::string::npos) return {};
+    return json::parse(last_output_.substr(begin, last_output_.rfind('}') + 1 - begin));
+  }
+  void ExpectRefused(const std::vector<std::string>& arguments, int code, const std::string& why) {
+    EXPECT_EQ(Verb("evaluate", arguments), code) << last_output_;
+    EXPECT_THAT(last_output_, HasSubstr(why));
+  }
+  // A copy of the checkpoint whose file has `change` done to it; the manifest is made to fit where `sealed`.
+  std::string Changed(const std::string& file, const std::function<void(std::string&)>& change, bool sealed) {
+    const std::string copy = out_ + "/changed";
+    std::filesystem::remove_all(copy);
+    std::filesystem::copy(Checkpoint(), copy);
+    std::string bytes = test::ReadText(copy + "/" + file);
+    change(bytes);
+    std::ofstream(copy + "/" + file, std::ios::binary) << bytes;
+    if (!sealed) return copy;
+    json manifest = json::parse(test::ReadText(copy + "/manifest.json"));
+    for (auto& entry : manifest["files"])
+      if (entry["name"] == file) entry["bytes"] = bytes.size(), entry["checksum"] = ChecksumText(Checksum(bytes));
+    std::ofstream(copy + "/manifest.json") << manifest.dump();
+    return copy;
+  }
+
+  static inline std::string trained_;
+};
+
+TEST_F(EvaluateRun, RanksChangeNoBitAndBatchesNoCount) {
+  const std::vector<std::string> what{"--mode", "both", "--scales", "36,50,64", "--flip"};
+  const auto with = [&](const std::string& file, std::vector<std::string> more = {}) {
+    more.insert(more.begin(), what.begin(), what.end());
+    more.insert(more.end(), {"--posteriors", out_ + "/" + file});
+    return more;
+  };
+  const json alone = Evaluate(with("1"));
+  EXPECT_EQ(alone["images"], kImages);
+  EXPECT_EQ(alone["scales"], (std::vector<int>{36, 50, 64}));
+  const std::string bytes = test::ReadText(out_ + "/1");
+  ASSERT_FALSE(bytes.empty());
+  for (const int ranks : {2, 4}) {
+    const json many = Evaluate(with("many"), ranks);
+    EXPECT_EQ(many["ranks"], ranks);
+    for (const char* count : {"images", "correct1", "correct5"}) EXPECT_EQ(many[count], alone[count]) << count << " on " << ranks << " ranks";
+    EXPECT_TRUE(test::ReadText(out_ + "/many") == bytes) << "posteriors of " << ranks << " ranks differ";
+  }
+  const json batches = Evaluate(with("batch", {"--batch", "5"}), 2);
+  for (const char* count : {"images", "correct1", "correct5"}) EXPECT_EQ(batches[count], alone[count]) << count;
+  PosixFileSystem files;
+  const auto a = ReadPosteriors(files, out_ + "/1"), b = ReadPosteriors(files, out_ + "/batch");
+  ASSERT_TRUE(a && b);
+  for (size_t i = 0; i < a->values.size(); ++i) ASSERT_NEAR(a->values[i], b->values[i], 1e-5);
+}
+
+TEST_F(EvaluateRun, TheCentreCropIsWhatValidationSaw) {
+  const json state = json::parse(test::ReadText(Checkpoint() + "/state.json"));
+  const json& validation = state.at("lr").at("history").back();
+  ASSERT_EQ(validation.at("step"), kSteps);
+  const json result = Evaluate({"--mode", "center", "--per-class"});
+  EXPECT_EQ(result["scales"], (std::vector<int>{40})) << "the checkpoint's validation scale";
+  EXPECT_EQ(result["correct1"], validation["top1_correct"]);
+  EXPECT_EQ(result["correct5"], validation["top5_correct"]);
+  EXPECT_NEAR(result["loss"].get<double>(), validation["loss"].get<double>(), 1e-4);
+  int64_t images = 0, right = 0, confused = 0;
+  for (size_t c = 0; c < 4; ++c) {
+    const json& row = result["per_class"]["classes"][c];
+    images += row["images"].get<int64_t>();
+    right += row["correct1"].get<int64_t>();
+    for (const json& cell : result["per_class"]["confusion"][c]) confused += cell.get<int64_t>();
+    EXPECT_EQ(row["correct1"], result["per_class"]["confusion"][c][c]);
+  }
+  EXPECT_EQ(images, kImages);
+  EXPECT_EQ(confused, kImages);
+  EXPECT_EQ(right, result["correct1"]);
+}
+
+TEST_F(EvaluateRun, TheFirstImagesAreTheFirstImages) {
+  const json all = Evaluate({"--mode", "multicrop", "--scales", "40", "--posteriors", out_ + "/all"});
+  const json some = Evaluate({"--mode", "multicrop", "--scales", "40", "--limit", "7", "--posteriors", out_ + "/some"}, 3);
+  EXPECT_EQ(some["images"], 7);
+  PosixFileSystem files;
+  const auto a = ReadPosteriors(files, out_ + "/all"), b = ReadPosteriors(files, out_ + "/some");
+  ASSERT_TRUE(a && b);
+  for (size_t row = 0; row < 7; ++row) EXPECT_EQ(a->head.ordinals[row], b->head.ordinals[row]);
+  for (size_t i = 0; i < b->values.size(); ++i) ASSERT_NEAR(a->values[i], b->values[i], 1e-5);
+}
+
+TEST_F(EvaluateRun, FusionCountsItself) {
+  const json dense = Evaluate({"--mode", "dense", "--scales", "48", "--posteriors", out_ + "/dense"});
+  Evaluate({"--mode", "multicrop", "--scales", "40", "--posteriors", out_ + "/crops"});
+  ASSERT_EQ(Verb("fuse", {out_ + "/dense", "--json"}), 0) << last_output_;
+  const json alone = json::parse(last_output_);
+  for (const char* field : {"images", "correct1", "correct5"}) EXPECT_EQ(alone[field], dense[field]) << field;
+  ASSERT_EQ(Verb("fuse", {out_ + "/dense", out_ + "/crops", "--json", "--posteriors", out_ + "/both"}), 0) << last_output_;
+  const json fused = json::parse(last_output_);
+  EXPECT_EQ(fused["images"], kImages);
+  ASSERT_EQ(fused["models"].size(), 2u);
+  EXPECT_EQ(fused["models"][0]["correct1"], dense["correct1"]);
+  ASSERT_EQ(Verb("fuse", {out_ + "/both", "--json"}), 0) << last_output_;
+  EXPECT_EQ(json::parse(last_output_)["correct1"], fused["correct1"]) << "the written mean is what was counted";
+  Evaluate({"--mode", "center", "--limit", "9", "--posteriors", out_ + "/few"});
+  EXPECT_EQ(Verb("fuse", {out_ + "/dense", out_ + "/few"}), 2);
+  EXPECT_THAT(last_output_, HasSubstr("it has 9 images, the first 30"));
+}
+
+TEST_F(EvaluateRun, AJobsFilesLieInItsFolder) {
+  const std::string spec = out_ + "/test.yaml";
+  std::ofstream(spec) << fmt::format(
+      "version: 1\nkind: evaluate\nname: test-a\noutput: {}\n"
+      "evaluate: {{checkpoint: {}, store: {}, scales: [36, 44], mode: both, flip: true, posteriors: true, per_class: true}}\n"
+      "resources: {{workers: 2, device: cpu, threads_per_worker: 1}}\n",
+      out_, trained_, store_);
+  ASSERT_EQ(Verb("evaluate", {"--spec", spec}, 2), 0) << last_output_;
+  const json result = json::parse(test::ReadText(out_ + "/test-a/result.json"));
+  EXPECT_EQ(result["images"], kImages);
+  EXPECT_EQ(result["scales"], (std::vector<int>{36, 44}));
+  EXPECT_EQ(result["mode"], "both");
+  EXPECT_EQ(result["flip"], true);
+  EXPECT_EQ(result["checkpoint"], Checkpoint());
+  EXPECT_DOUBLE_EQ(result["top1_error"].get<double>(), (kImages - result["correct1"].get<double>()) / kImages);
+  PosixFileSystem files;
+  const auto posteriors = ReadPosteriors(files, out_ + "/test-a/" + result["posteriors"].get<std::string>());
+  ASSERT_TRUE(posteriors) << posteriors.error().message;
+  EXPECT_EQ(posteriors->head.metadata.at("checkpoint_checksum"), result["checkpoint_checksum"]);
+  const json classes = json::parse(test::ReadText(out_ + "/test-a/" + result["per_class"].get<std::string>()));
+  EXPECT_EQ(classes["classes"].size(), 4u);
+}
+
+TEST_F(EvaluateRun, WhatCannotBeTestedIsRefusedByName) {
+  ExpectRefused({out_ + "/absent", "--store", store_}, 2, out_ + "/absent: there is no such checkpoint");
+  ExpectRefused({Checkpoint() + "/model.safetensors", "--store", store_}, 2, "give the folder of a checkpoint");
+  ExpectRefused({folder_->path(), "--store", store_}, 2, "neither manifest.json");
+  ExpectRefused({trained_, "--store", store_, "--scales", "40,31"}, 2, "31 is smaller than the checkpoint's crop of 32");
+  ExpectRefused({trained_, "--store", store_, "--mode", "sparse"}, 2, "sparse");
+  ExpectRefused({trained_, "--store", store_, "--split", "test"}, 2, "val (30 images)");
+  ExpectRefused({trained_}, 2, "--store is missing");
+  ExpectRefused({Changed("model.safetensors", [](std::string& b) { b.back() = static_cast<char>(b.back() ^ 1); }, false), "--store", store_},
+                1, "the file is damaged");
+}
+
+TEST_F(EvaluateRun, WeightsThatAreNotFiniteOrNotItsOwnAreNamed) {
+  const float nan = std::nanf("");
+  const std::string broken =
+      Changed("model.safetensors", [&](std::string& b) { std::memcpy(b.data() + b.size() - sizeof(nan), &nan, sizeof(nan)); }, true);
+  ExpectRefused({broken, "--store", store_}, 3, "fc8.bias holds a value that is not finite");
+  const std::string other = Changed("state.json", [](std::string& text) {
+    json state = json::parse(text);
+    state["model"]["network"] = "vgg-d";
+    text = state.dump();
+  }, true);
+  ExpectRefused({other, "--store", store_}, 2, "model.safetensors");
+}
+
+TEST_F(EvaluateRun, AStoreOfOtherClassesIsRefused) {
+  const std::string other = out_ + "/other";
+  PosixFileSystem files;
+  auto source = OpenSynthetic({.classes = 3, .train = 20, .val = 6, .side = 40});
+  ASSERT_TRUE(Ingest(files, SystemClock(), *source, {.out = other, .quiet = true}));
+  ExpectRefused({trained_, "--store", other}, 2, "trained on 4 classes, data set other has 3");
+  const std::string renamed = Changed("state.json", [](std::string& text) {
+    json state = json::parse(text);
+    state["classes"][2]["synset"] = "n09999999";
+    text = state.dump();
+  }, true);
+  ExpectRefused({renamed, "--store", store_}, 2, "its class 2 is n09999999");
+}
+
+}  // namespace
+}  // namespace plateau
