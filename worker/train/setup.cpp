@@ -36,7 +36,7 @@ void WarnOfNarrowAffinity(int threads) {
       threads, CPU_COUNT(&cores), threads);
 }
 
-Status CheckSplits(const Manifest& manifest, const std::string& store, int crop) {
+Status CheckSplits(const Manifest& manifest, const std::string& store) {
   for (const char* name : {"train", "val"}) {
     const SplitInfo* split = manifest.Split(name);
     if (split == nullptr || split->records == 0)
@@ -46,7 +46,6 @@ Status CheckSplits(const Manifest& manifest, const std::string& store, int crop)
   if (manifest.classes.size() < 2)
     return Fail(ErrorCode::kInvalidInput, "data.store {}: has {} class; training needs at least two", store,
                 manifest.classes.size());
-  if (crop < 32) return Fail(ErrorCode::kInvalidInput, "data.crop: {} is smaller than 32", crop);
   return {};
 }
 
@@ -77,7 +76,8 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
 
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse) {
   if (spec.kind != "train")
-    return Fail(ErrorCode::kInvalidInput, "kind: {} is not trained; give the specification to `plateau-worker {}`", spec.kind, spec.kind);
+    return Fail(ErrorCode::kInvalidInput, "kind: {} is not trained; give the specification to `plateau-worker {}`", spec.kind,
+                spec.kind);
   if (world_size > spec.training.global_batch)
     return Fail(ErrorCode::kInvalidInput, "training.global_batch: {} images cannot be split over {} ranks; start at most {} ranks",
                 spec.training.global_batch, world_size, spec.training.global_batch);
@@ -86,18 +86,17 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
   PreparedRun run;
   PLATEAU_ASSIGN(run.store, StoreReader::Open(files, spec.data.store));
   const Manifest& manifest = run.store->manifest();
-  PLATEAU_TRY(CheckSplits(manifest, spec.data.store, spec.data.crop));
+  PLATEAU_TRY(CheckSplits(manifest, spec.data.store));
   PLATEAU_ASSIGN(Network network, MakeNetwork(spec.model.network, {.width = spec.model.width,
                                                                    .classes = static_cast<int>(manifest.classes.size()),
                                                                    .channels = manifest.channels,
                                                                    .dropout = spec.training.dropout}));
   const int crop = spec.data.crop;
   PLATEAU_ASSIGN(run.shapes, InferShapes(network, crop, crop));
-  PLATEAU_ASSIGN(run.engine,
-                 CreateCpuEngine(std::move(network), {.threads = spec.resources.threads_per_worker,
-                                                      .seed = spec.reproducibility.seed,
-                                                      .crop = crop,
-                                                      .progress = &pulse.progress}));
+  PLATEAU_ASSIGN(run.engine, CreateCpuEngine(std::move(network), {.threads = spec.resources.threads_per_worker,
+                                                                  .seed = spec.reproducibility.seed,
+                                                                  .crop = crop,
+                                                                  .progress = &pulse.progress}));
   const int rows = RankRows(spec.training.global_batch, rank, world_size).size();
   run.loop.shape = CutIntoLanes(rows, spec.training.micro_batch);
   PLATEAU_ASSIGN(run.training,

@@ -72,5 +72,31 @@ TEST(Sgd, BiasesAreExemptFromDecayWhenAsked) {
   }
 }
 
+TEST(Sgd, RunningAveragesMoveByTheirOwnMomentumWithoutRateDecayOrVelocity) {
+  std::vector<ParameterInfo> infos = test::ChainInfos(1);
+  infos[1].role = ParameterRole::kRunningVariance;
+  infos[1].average_momentum = 0.1;
+  test::FakeParameters parameters(infos);
+  SingleCollective world;
+  const std::vector<int> layers{0};
+  GradientReducer reducer(parameters, layers, 1, world);
+  Sgd sgd(parameters, {.momentum = 0.9, .weight_decay = 0.5});
+  for (float& value : parameters.weight(1)) value = 1;
+  double expected = 1;
+  for (int step = 0; step < 5; ++step) {
+    for (float& value : parameters.gradient(1)) value = 4;  // the batch's variance
+    reducer.Push(0, 0);
+    reducer.Finish({});
+    EXPECT_EQ(sgd.Update(reducer, 0.3), -1);
+    expected = 0.9 * expected + 0.1 * 4;
+    EXPECT_NEAR(parameters.weight(1)[3], expected, 1e-6);
+    EXPECT_EQ(parameters.momentum(1)[3], 0);
+  }
+  parameters.gradient(1)[2] = HUGE_VALF;
+  reducer.Push(0, 0);
+  reducer.Finish({});
+  EXPECT_EQ(sgd.Update(reducer, 0.3), 1);
+}
+
 }  // namespace
 }  // namespace plateau
