@@ -11,12 +11,12 @@ namespace {
 
 class BatchNormRun : public test::WorkerRun {
  protected:
-  // Sixteen channels everywhere, at most 20 steps.
-  int RunResidual(int ranks, const std::string& output, std::vector<std::string> arguments) {
-    for (const char* setting : {"model.network=resnet-18", "model.width=0.03", "lr.initial=0.05", "validation.every=2ep"}) {
-      arguments.push_back("--set");
-      arguments.push_back(setting);
-    }
+  // Sixteen channels everywhere; `more` comes later and wins.
+  int RunResidual(int ranks, const std::string& output, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments;
+    for (const char* setting : {"model.network=resnet-18", "model.width=0.03", "lr.initial=0.05", "validation.every=2ep"})
+      arguments.insert(arguments.end(), {"--set", setting});
+    arguments.insert(arguments.end(), more.begin(), more.end());
     return Run(ranks, output, arguments);
   }
   static std::map<std::string, std::vector<float>> Tensors(const std::string& bytes, const std::string& suffix) {
