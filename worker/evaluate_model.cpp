@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <optional>
 #include <set>
 
@@ -13,7 +12,7 @@
 #include "worker/evaluate/dense_network.h"
 #include "worker/train/agreement.h"
 #include "worker/train/checkpoint.h"
-#include "worker/train/run_folder.h"
+#include "worker/train/trained_model.h"
 
 namespace plateau {
 namespace {
@@ -109,28 +108,7 @@ Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings&
   return {};
 }
 
-
 }  // namespace
-
-Result<std::string> FindCheckpoint(FileSystem& files, const std::string& path) {
-  std::string folder = path;
-  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
-  if (!files.Exists(folder)) return Fail(ErrorCode::kNotFound, "{}: there is no such checkpoint or run folder", folder);
-  if (!std::filesystem::is_directory(folder))
-    return Fail(ErrorCode::kInvalidInput, "{}: is a file; give the folder of a checkpoint (step-...) or of a run (with current.json)",
-                folder);
-  if (files.Exists(folder + "/manifest.json")) return folder;
-  PLATEAU_ASSIGN(const auto current, ReadCurrent(files, folder));
-  if (!current)
-    return Fail(ErrorCode::kInvalidInput, "{}: holds neither manifest.json (a checkpoint) nor current.json (a run); give the folder of one",
-                folder);
-  const std::string published = folder + "/" + current->path;
-  PLATEAU_ASSIGN(const std::string checksum, ManifestChecksum(files, published));
-  if (checksum != current->checksum)
-    return Fail(ErrorCode::kCorrupt, "{}/manifest.json: checksum is {}, {}/current.json says {}; give another checkpoint's folder",
-                published, checksum, folder, current->checksum);
-  return published;
-}
 
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
                                     TestSettings& settings, int threads, std::atomic<int64_t>* progress) {

@@ -24,10 +24,6 @@ struct TestedModel {
   TestEngines engines() const { return {crops.get(), dense ? dense.get() : crops.get()}; }
 };
 
-// The folder of the checkpoint that `path` means: a checkpoint's own, or the published one of a run's folder (current.json, whose
-// checksum must hold). Errors: kNotFound, kCorrupt, kInvalidInput for a file or any other folder.
-Result<std::string> FindCheckpoint(FileSystem& files, const std::string& path);
-
 // Collective: rank 0 finds, reads and verifies, every rank gets the same; errors are the same everywhere. kInvalidInput when the
 // store's classes or channels are not the checkpoint's, when a tensor does not fit the network, and for scales below the crop;
 // kNumeric names a weight that is not finite. When settings.scales is empty it becomes the checkpoint's validation scale. `progress`

@@ -12,9 +12,13 @@
 #include "common/messages.h"
 #include "worker/bench_verb.h"
 #include "worker/evaluate_verb.h"
+#include "worker/export_verb.h"
+#include "worker/features_verb.h"
 #include "worker/fuse_verb.h"
+#include "worker/import_verb.h"
 #include "worker/ingest_verb.h"
 #include "worker/init_verb.h"
+#include "worker/predict_verb.h"
 #include "worker/probe_verb.h"
 #include "worker/stack_traces.h"
 #include "worker/summary_verb.h"
@@ -55,6 +59,10 @@ int main(int argc, char** argv) {
   plateau::AddTrainVerb(app, exit_code);
   plateau::AddEvaluateVerb(app, exit_code);
   plateau::AddFuseVerb(app, exit_code);
+  plateau::AddPredictVerb(app, exit_code);
+  plateau::AddFeaturesVerb(app, exit_code);
+  plateau::AddExportVerb(app, exit_code);
+  plateau::AddImportVerb(app, exit_code);
   plateau::AddIngestVerb(app, exit_code);
   plateau::AddInitVerb(app, exit_code);
   plateau::AddProbeVerb(app, exit_code);

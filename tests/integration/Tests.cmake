@@ -12,6 +12,7 @@ endforeach()
 
 add_dependencies(integration_train_test plateau-worker)
 add_dependencies(integration_gray_store_test plateau-worker)
+add_dependencies(integration_warm_start_test plateau-worker)
 
 # Needs the right to mount a small tmpfs; skipped with a message without it.
 add_executable(integration_full_disk integration/full_disk_privileged.cpp)

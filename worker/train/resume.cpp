@@ -36,20 +36,39 @@ Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& p
   return std::optional(std::move(loaded->state));
 }
 
+// Draws fresh weights, and puts a trained model's over them where the specification says so. Rank 0 only.
+Result<std::optional<WarmStart>> BeginFresh(FileSystem& files, ParameterStore& parameters, const ResumeOptions& options,
+                                            const RunIdentity& identity) {
+  InitParameters(parameters, options.init, options.seed);
+  if (!options.init_from) return std::optional<WarmStart>();
+  if (options.init_from->checkpoint.empty())
+    return Fail(ErrorCode::kInvalidInput, "model.init_from.job: {}: only a coordinator knows jobs; give model.init_from.checkpoint, the "
+                "folder of its run or of a checkpoint", options.init_from->job);
+  PLATEAU_ASSIGN(const TrainedModel source, OpenTrainedModel(files, options.init_from->checkpoint));
+  PLATEAU_ASSIGN(WarmStart start, TakeWeights(source, *options.init_from, *options.network, identity.preprocessing, parameters));
+  LogInfo("{} tensors start from {}{}{}", start.taken.size(), start.checkpoint,
+          start.folded ? ", its standard deviation folded into the first layer" : "",
+          start.skipped.empty() ? "" : fmt::format("; fresh stay {}", fmt::join(start.skipped, "; ")));
+  return std::optional(std::move(start));
+}
+
 }  // namespace
 
 Result<Beginning> BeginOrResume(FileSystem& files, Collective& collective, ParameterStore& parameters, const ResumeOptions& options,
                                 RunIdentity& identity) {
   Result<std::string> text = std::string();
   bool published = false;
+  Beginning beginning;
   if (collective.rank() == 0) {
     auto found = Find(files, parameters, options, identity, published);
     if (!found)
       text = Fail(found.error());
     else if (*found)
       text = EncodeState(**found);
+    else if (auto fresh = BeginFresh(files, parameters, options, identity); fresh)
+      beginning.warm_start = std::move(*fresh);
     else
-      InitParameters(parameters, options.init, options.seed);
+      text = Fail(fresh.error());
   }
   PLATEAU_ASSIGN(const std::string shared, ShareText(collective, text));
   for (int p = 0; p < parameters.count(); ++p)
@@ -57,7 +76,6 @@ Result<Beginning> BeginOrResume(FileSystem& files, Collective& collective, Param
       collective.Broadcast({reinterpret_cast<char*>(values.data()), values.size_bytes()}, 0);
   collective.Broadcast({reinterpret_cast<char*>(&published), sizeof(published)}, 0);
   parameters.WeightsChanged();
-  Beginning beginning;
   identity.lineage = identity.attempt;
   if (shared.empty()) {
     beginning.state.lr = InitialLrState(options.lr);

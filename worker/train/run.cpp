@@ -140,10 +140,14 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   identity.job = folder->job;
   identity.attempt = folder->attempt;
   if (rank.link == nullptr) run->loop.stop_after_s = spec->resources.time_limit_s;  // with a coordinator, that one counts
-  auto beginning =
-      BeginOrResume(rank.files, collective, run->engine->parameters(),
-                    {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr}, identity);
+  auto beginning = BeginOrResume(rank.files, collective, run->engine->parameters(),
+                                 {folder->run_folder, rank.options.resume, spec->training.init, spec->reproducibility.seed, spec->lr,
+                                  spec->model.init_from, &run->engine->network()},
+                                 identity);
   if (!beginning) return refuse(beginning.error());
+  Status noted;
+  if (beginning->warm_start) noted = WriteFileAtomic(rank.files, folder->path() + "/warm_start.json", WarmStartJson(*beginning->warm_start));
+  if (const Status agreed = Agree(collective, noted); !agreed) return refuse(agreed.error());
   TrainState& state = beginning->state;
   run->loop.unpublished = beginning->unpublished;
   std::unique_ptr<TraceWriter> trace;

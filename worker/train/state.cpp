@@ -1,6 +1,7 @@
 // state.json: encoding, decoding, and the questions a resume asks of it.
 #include "worker/train/state.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <nlohmann/json.hpp>
@@ -131,6 +132,7 @@ std::string EncodeState(const CheckpointState& state) {
   for (const ValidationRecord& record : train.history) history.push_back(RecordToJson(record));
   for (const ClassInfo& c : id.classes) classes.push_back({{"synset", c.synset}, {"words", c.words}});
   const int64_t position = train.step * id.global_batch;
+  const int64_t images = std::max<int64_t>(id.images, 1);  // imported weights have seen none that are known
   const Json json = {
       {"version", kStateVersion},
       {"job", id.job},
@@ -138,7 +140,7 @@ std::string EncodeState(const CheckpointState& state) {
       {"lineage", id.lineage},
       {"step", train.step},
       {"end_reason", train.end_reason},
-      {"stream", {{"position", position}, {"epoch", position / id.images}, {"in_epoch", position % id.images}}},
+      {"stream", {{"position", position}, {"epoch", position / images}, {"in_epoch", position % images}}},
       {"metric", MetricToJson(state)},
       {"lr", {{"state", LrStateToJson(train.lr)}, {"history", history}}},
       {"last_validation_step", train.last_validation_step},

@@ -1,0 +1,129 @@
+// The features verb.
+#include "worker/features_verb.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "dataset/pipeline.h"
+#include "worker/inference.h"
+#include "worker/weights_file.h"
+
+namespace plateau {
+namespace {
+
+struct FeaturesFlags {
+  std::string checkpoint, layer = "fc7", store, split = "val", out;
+  int batch = 16, threads = 0;
+  uint64_t limit = 0;
+};
+
+// Everything in source order, as the pipeline delivers it.
+struct Collected {
+  std::vector<float> features;
+  std::vector<int64_t> labels, ordinals;
+};
+
+Result<Collected> Collect(const FeaturesFlags& flags, const StoreReader& store, const Preprocessing& preprocessing,
+                          Inference& inference, uint64_t images) {
+  PLATEAU_ASSIGN(const auto pipeline, Pipeline::Start(store, preprocessing,
+                                                      {.split = flags.split,
+                                                       .training = false,
+                                                       .global_batch = inference.batch(),
+                                                       .rows = inference.batch()}));
+  Collected out;
+  out.features.reserve(images * static_cast<uint64_t>(inference.values()));
+  while (out.labels.size() < images) {
+    PLATEAU_ASSIGN(auto batch, pipeline->Next());
+    if (batch == nullptr) break;
+    const auto real = static_cast<size_t>(std::count(batch->weights.begin(), batch->weights.end(), 1.0F));
+    const size_t rows = std::min<size_t>(real, images - out.labels.size());
+    const auto features = inference.Run(batch->images, static_cast<int>(rows));
+    out.features.insert(out.features.end(), features.begin(), features.end());
+    for (size_t row = 0; row < rows; ++row) {
+      out.labels.push_back(batch->labels[row]);
+      out.ordinals.push_back(static_cast<int64_t>(batch->sample_index[row]));
+    }
+    pipeline->Recycle(std::move(batch));
+  }
+  return out;
+}
+
+TensorView IntegerTensor(const std::vector<int64_t>& values) {
+  return {TensorType::kI64,
+          {static_cast<int64_t>(values.size())},
+          {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)}};
+}
+
+Status RunFeatures(const FeaturesFlags& flags) {
+  if (flags.batch < 1) return Fail(ErrorCode::kInvalidInput, "--batch {}: at least 1 is needed", flags.batch);
+  PosixFileSystem files;
+  PLATEAU_ASSIGN(const auto store, StoreReader::Open(files, flags.store));
+  const SplitInfo* split = store->manifest().Split(flags.split);
+  if (split == nullptr || split->records == 0)
+    return Fail(ErrorCode::kNotFound, "--split {}: {} has no images of that split", flags.split, flags.store);
+  PLATEAU_ASSIGN(const TrainedModel model, OpenTrainedModel(files, flags.checkpoint));
+  if (model.network.channels != store->manifest().channels)
+    return Fail(ErrorCode::kInvalidInput, "{}: its network takes {} channels, images of {} have {}", model.folder,
+                model.network.channels, flags.store, store->manifest().channels);
+  Preprocessing preprocessing = model.identity.preprocessing;
+  preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
+  PLATEAU_ASSIGN(Inference inference,
+                 Inference::Make(model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs()));
+  const uint64_t images = flags.limit > 0 ? std::min(flags.limit, split->records) : split->records;
+  PLATEAU_ASSIGN(const Collected collected, Collect(flags, *store, preprocessing, inference, images));
+  const std::vector<NamedTensor> tensors = {
+      {"features", FloatTensor(collected.features, {static_cast<int64_t>(collected.labels.size()), inference.values()})},
+      {"labels", IntegerTensor(collected.labels)},
+      {"ordinals", IntegerTensor(collected.ordinals)}};
+  PLATEAU_TRY(WriteSafetensorsFile(files, flags.out, tensors,
+                                   {{"format", "plateau-features"},
+                                    {"version", "1"},
+                                    {"checkpoint", model.folder},
+                                    {"network", model.network.name},
+                                    {"layer", flags.layer},
+                                    {"store", store->manifest().name},
+                                    {"split", flags.split},
+                                    {"split_checksum", split->checksum}}));
+  fmt::print("{}: {} values of layer {} for each of {} images\n", flags.out, inference.values(), flags.layer,
+             collected.labels.size());
+  return {};
+}
+
+}  // namespace
+
+void AddFeaturesVerb(CLI::App& app, int& exit_code) {
+  auto flags = std::make_shared<FeaturesFlags>();
+  CLI::App* verb = app.add_subcommand("features", "Write the outputs of a layer for every image of a store");
+  verb->footer(
+      "The centre crop of each image goes through the network up to the layer, its ReLU included, without dropout; a layer that gives a\n"
+      "map is averaged over its places. Output (safetensors): \"features\" [images, values] float32 in source order, \"labels\" and\n"
+      "\"ordinals\" (source ordinals) [images] int64.\n"
+      "Examples:\n"
+      "  plateau features runs/vgg-d-1 --layer fc7 --store flowers --split train --out flowers-fc7.safetensors");
+  verb->add_option("checkpoint", flags->checkpoint, "Folder of a checkpoint or of a run")->required();
+  verb->add_option("--layer", flags->layer, "Name of a layer, as plateau summary prints it")->capture_default_str();
+  verb->add_option("--store", flags->store, "Store with the images")->required();
+  verb->add_option("--split", flags->split, "Which of its splits")->capture_default_str();
+  verb->add_option("--out", flags->out, "File to write")->required();
+  verb->add_option("--limit", flags->limit, "Only the first N images in source order");
+  verb->add_option("--batch", flags->batch, "Images of one pass")->capture_default_str();
+  verb->add_option("--threads", flags->threads, "Default: all cores");
+  verb->callback([flags, &exit_code] {
+    Status status;
+    try {
+      status = RunFeatures(*flags);
+    } catch (const Failure& failure) {
+      status = Fail(Error{failure.code(), failure.what()});
+    }
+    if (status) return;
+    fmt::print(stderr, "plateau features: {}\n", status.error().message);
+    exit_code = ExitCode(status.error().code);
+  });
+}
+
+}  // namespace plateau

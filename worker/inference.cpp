@@ -1,0 +1,82 @@
+// Runs a trained network on images.
+#include "worker/inference.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+#include "common/text.h"
+#include "worker/evaluate/dense_network.h"
+
+namespace plateau {
+
+Result<Network> CutNetwork(const Network& network, const std::string& name, int crop) {
+  Network cut = WithoutAuxiliary(network);
+  const auto found = std::find_if(cut.layers.begin(), cut.layers.end(), [&](const LayerDef& layer) { return layer.name == name; });
+  if (found == cut.layers.end()) {
+    std::vector<std::string> names;
+    for (const LayerDef& layer : cut.layers) names.push_back(layer.name);
+    const std::string nearest = NearestName(name, names);
+    return Fail(ErrorCode::kNotFound, "--layer {}: {} has no such layer{}; its layers are {}", name, network.name,
+                nearest.empty() ? "" : ", did you mean " + nearest + "?", JoinNames(names));
+  }
+  cut.layers.erase(found + 1, cut.layers.end());
+  PLATEAU_ASSIGN(const auto shapes, InferShapes(cut, crop, crop));
+  const int last = static_cast<int>(cut.layers.size()) - 1;
+  if (cut.layers.back().kind == LayerKind::kFullyConnected) {
+    cut.layers.back().relu = false;
+    cut.layers.back().dropout = 0;
+  } else {
+    cut.layers.push_back({.kind = LayerKind::kAveragePool, .name = name + "/mean", .inputs = {last}, .global = true});
+  }
+  cut.classes = shapes.back().channels;
+  return cut;
+}
+
+Result<Inference> Inference::Make(const TrainedModel& model, const std::string& layer, int batch, int threads) {
+  const int crop = model.identity.preprocessing.crop;
+  Network network = WithoutAuxiliary(model.network);
+  if (!layer.empty()) {
+    PLATEAU_ASSIGN(network, CutNetwork(model.network, layer, crop));
+  }
+  Inference made;
+  for (const LayerDef& def : model.network.layers)
+    if (def.name == layer) made.rectify_ = def.kind == LayerKind::kFullyConnected && def.relu;
+  made.values_ = network.classes;
+  made.batch_ = batch;
+  made.images_.resize(static_cast<size_t>(batch) * static_cast<size_t>(network.channels) * static_cast<size_t>(crop) *
+                      static_cast<size_t>(crop));
+  made.weights_.resize(static_cast<size_t>(batch));
+  made.labels_.resize(static_cast<size_t>(batch));
+  made.index_.resize(static_cast<size_t>(batch));
+  PLATEAU_ASSIGN(made.engine_, CreateCpuEngine(std::move(network), {.threads = threads, .crop = crop}));
+  PLATEAU_TRY(FillParameters(model, made.engine_->parameters()));
+  PLATEAU_ASSIGN(made.plan_, made.engine_->Compile({.batch = batch, .height = crop, .width = crop, .training = false}));
+  return made;
+}
+
+std::span<const float> Inference::Run(std::span<const float> images, int rows) {
+  PLATEAU_CHECK(rows >= 1 && rows <= batch_, "{} rows of {}", rows, batch_);
+  const size_t image = images_.size() / static_cast<size_t>(batch_), filled = image * static_cast<size_t>(rows);
+  PLATEAU_CHECK(images.size() >= filled, "{} values for {} rows", images.size(), rows);
+  std::copy_n(images.begin(), filled, images_.begin());
+  std::fill(images_.begin() + static_cast<int64_t>(filled), images_.end(), 0.0F);
+  for (int row = 0; row < batch_; ++row) weights_[static_cast<size_t>(row)] = row < rows ? 1.0F : 0.0F;
+  plan_->Forward({images_, labels_, weights_, index_}, 0);
+  const auto out = plan_->logits().subspan(0, static_cast<size_t>(rows) * static_cast<size_t>(values_));
+  output_.assign(out.begin(), out.end());
+  if (rectify_)
+    for (float& value : output_) value = std::max(value, 0.0F);
+  return output_;
+}
+
+std::vector<double> Softmax(std::span<const float> logits) {
+  const double most = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> out;
+  double sum = 0;
+  for (const float logit : logits) sum += out.emplace_back(std::exp(logit - most));
+  for (double& value : out) value /= sum;
+  return out;
+}
+
+}  // namespace plateau

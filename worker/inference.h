@@ -1,0 +1,42 @@
+// A trained network ready to run on images one by one: for predictions and features.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "worker/nn/plan.h"
+#include "worker/train/trained_model.h"
+
+namespace plateau {
+
+// The network up to layer `name`, whose output becomes the last: a map averaged over its places, so that every layer gives a vector; a
+// fully connected layer without its ReLU, which engines do not run behind the last layer, and without dropout. Auxiliary
+// classifiers are left out. kNotFound names the nearest layer.
+Result<Network> CutNetwork(const Network& network, const std::string& name, int crop);
+
+// Owns an engine. One thread at a time.
+class Inference {
+ public:
+  // `layer`: whose outputs Run gives, ReLU included; empty: the logits. `batch`: most images of one Run. Errors as of the engine and FillParameters.
+  static Result<Inference> Make(const TrainedModel& model, const std::string& layer, int batch, int threads);
+  int values() const { return values_; }  // of each image
+  int batch() const { return batch_; }
+  // images [rows, C, crop, crop], normalised, rows <= batch. The result, [rows, values()], stays until the next call.
+  std::span<const float> Run(std::span<const float> images, int rows);
+
+ private:
+  std::unique_ptr<Engine> engine_;
+  Plan* plan_ = nullptr;
+  int values_ = 0, batch_ = 0;
+  bool rectify_ = false;  // the ReLU of a fully connected layer
+  std::vector<float> images_, weights_, output_;
+  std::vector<int32_t> labels_;
+  std::vector<uint64_t> index_;
+};
+
+// exp(x) / sum exp(x), in double precision.
+std::vector<double> Softmax(std::span<const float> logits);
+
+}  // namespace plateau
