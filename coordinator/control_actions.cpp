@@ -22,18 +22,22 @@ std::string NewToken() {
   return token;
 }
 
+// What was submitted first under this key, empty when nothing was. kConflict: with another body.
+Result<std::string> ControlLoop::FirstOf(const std::string& key, const std::string& digest) const {
+  if (key.empty()) return std::string();
+  PLATEAU_ASSIGN(const auto known, store_.FindIdempotency(key));
+  if (!known) return std::string();
+  if (known->digest == digest) return known->job;
+  return Fail(ErrorCode::kConflict, "Idempotency-Key '{}' was used before with another body, for job {}; use a new key for a new job", key,
+              known->job);
+}
+
 void ControlLoop::Handle(SubmitRequest& request) {
   const Submission& submission = request.submission;
-  if (!submission.idempotency_key.empty()) {
-    auto known = store_.FindIdempotency(submission.idempotency_key);
-    if (!known) return request.answer(Fail(std::move(known.error())));
-    if (*known && (*known)->digest != submission.body_digest) {
-      return request.answer(Fail(ErrorCode::kConflict,
-                                 "Idempotency-Key '{}' was used before with another body, for job {}; use a new key for a new job",
-                                 submission.idempotency_key, (*known)->job));
-    }
-    if (*known && Find((*known)->job) != nullptr) return request.answer(SubmissionAnswer{Find((*known)->job), true});
-  }
+  const auto first = FirstOf(submission.idempotency_key, submission.body_digest);
+  if (!first) return request.answer(Fail(first.error()));
+  if (Find(*first) != nullptr) return request.answer(SubmissionAnswer{Find(*first), true});
+  if (const auto known = CheckDependencies(*submission.spec); !known) return request.answer(Fail(known.error()));
   auto id = ClaimJobId(*submission.spec);
   if (!id) return request.answer(Fail(std::move(id.error())));
   Job fresh;
@@ -71,6 +75,7 @@ Result<std::string> ControlLoop::ClaimJobId(const JobSpec& spec) {
 
 void ControlLoop::Schedule() {
   schedule_again_ms_ = 0;
+  JudgeWaiting();
   std::vector<WaitingJob> waiting;
   std::vector<RunningJob> running;
   const auto all = All();
@@ -78,6 +83,7 @@ void ControlLoop::Schedule() {
     const Job& job = *all[i];
     if (HasProcesses(job.state) && !job.Current()->external) running.push_back({job.id, job.Current()->shares});
     if (job.state != JobState::kQueued && job.state != JobState::kHeld) continue;
+    if (IsDependencyReason(job.reason)) continue;
     const auto& resources = job.spec->resources;
     waiting.push_back({.id = job.id,
                        .priority = resources.priority,
@@ -140,6 +146,7 @@ void ControlLoop::Launch(const Job& job, int attempt) {
   const std::string shared = remote ? fmt::format("{}/attempt-{}", job.OutputFolder(), attempt) : folder;
   GangDescription gang{.job = job.id,
                        .attempt = attempt,
+                       .verb = job.spec->kind,
                        .folder = folder,
                        .logs = shared + "/logs",
                        .mpirun = options_.mpirun,
@@ -163,7 +170,8 @@ void ControlLoop::Launch(const Job& job, int attempt) {
       PLATEAU_TRY(CheckReach(RemoteNodes(*job.Current()).front()));
       PLATEAU_TRY(LinkLogs(folder, gang.logs));
     }
-    PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(*job.spec).dump(1) + "\n"));
+    PLATEAU_ASSIGN(const JobSpec spec, ResolveSources(*job.spec, Lookup()));
+    PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(spec).dump(1) + "\n"));
     LaunchRequest request = MpirunLaunch(gang);
     request.grace_ms = options_.kill_grace_ms;
     return hands_.launcher->Start(request);

@@ -29,7 +29,9 @@ Status ControlLoop::Recover(ControlLoopHands hands, std::string link_endpoint, s
   options_.link_endpoint = std::move(link_endpoint);
   options_.remote_link_endpoint = std::move(remote_link_endpoint);
   PLATEAU_TRY(RecoverNodes());
+  PLATEAU_TRY(RecoverPipelines());
   PLATEAU_ASSIGN(auto jobs, store_.LoadJobs());
+  SortAsSubmitted(jobs);
   for (auto& job : jobs) {
     order_.push_back(job.id);
     Show(std::make_shared<const Job>(std::move(job)));

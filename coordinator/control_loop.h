@@ -19,6 +19,7 @@
 #include "coordinator/node/node_service.h"
 #include "coordinator/node/prober.h"
 #include "coordinator/node/registry.h"
+#include "coordinator/pipeline/pipeline_service.h"
 #include "coordinator/schedule/scheduler.h"
 #include "coordinator/store/store.h"
 
@@ -53,7 +54,7 @@ struct ControlLoopHands {
 // 128 random bits as text.
 std::string NewToken();
 
-class ControlLoop final : public Service, public NodeService {
+class ControlLoop final : public Service, public NodeService, public PipelineService {
  public:
   ControlLoop(ControlLoopOptions options, Store& store, FileSystem& files, const Clock& clock);
 
@@ -82,10 +83,15 @@ class ControlLoop final : public Service, public NodeService {
   Result<std::vector<std::string>> Points(const std::string& id, int64_t after_step) const override;
   std::string LogFolder(const std::string& id, int attempt) const override;
   void OnEvent(std::function<void(const std::string&)> notice) override { notice_ = std::move(notice); }
-  void AddNode(const std::string& name, int cores, Answer answer) override;
-  void RemoveNode(const std::string& name, Answer answer) override;
+  void AddNode(const std::string& name, int cores, NodeService::Answer answer) override;
+  void RemoveNode(const std::string& name, NodeService::Answer answer) override;
   std::vector<NodeStatus> ListNodes() const override;
   NodeService& Nodes() override { return *this; }
+  void SubmitPipeline(PipelineSubmission submission, PipelineService::Answer answer) override;
+  void CommandPipeline(const std::string& id, JobCommand command, PipelineService::Answer answer) override;
+  std::optional<PipelineView> FindPipeline(const std::string& id) const override;
+  std::vector<PipelineView> AllPipelines() const override;
+  PipelineService& Pipelines() override { return *this; }
   Moment Now() const override { return {clock_.NowMs(), clock_.MonotonicMs()}; }
   Health CheckHealth() const override;
 
@@ -110,9 +116,15 @@ class ControlLoop final : public Service, public NodeService {
     std::string name;
     int cores = 0;
     bool remove = false;
-    Answer answer;
+    NodeService::Answer answer;
   };
-  using Item = std::variant<LinkMessage, JobNews, SubmitRequest, CommandRequest, NodeRequest, ProbeAnswer>;
+  struct PipelineRequest {
+    std::string id;
+    JobCommand command = JobCommand::kCancel;
+    PipelineSubmission submission;  // without a plan: the command
+    PipelineService::Answer answer;
+  };
+  using Item = std::variant<LinkMessage, JobNews, SubmitRequest, CommandRequest, NodeRequest, PipelineRequest, ProbeAnswer>;
   struct Queued {
     Item item;
     int64_t posted_ms;
@@ -131,10 +143,23 @@ class ControlLoop final : public Service, public NodeService {
   void Handle(SubmitRequest& request);
   void Handle(CommandRequest& request);
   void Handle(NodeRequest& request);
+  void Handle(PipelineRequest& request);
   void Handle(ProbeAnswer& answer);
   void FireTimers(int64_t now_ms);
   void Schedule();
   Result<std::string> ClaimJobId(const JobSpec& spec);
+  Result<std::string> FirstOf(const std::string& key, const std::string& digest) const;
+  // control_pipelines.cpp
+  Status RecoverPipelines();
+  void SortAsSubmitted(std::vector<Job>& jobs) const;
+  Result<std::string> ClaimPipelineId(const PipelinePlan& plan);
+  Result<PipelineView> AddPipeline(const PipelineSubmission& submission);
+  void HandleCommand(PipelineRequest& request);
+  PipelineView ViewOf(const std::shared_ptr<const Pipeline>& pipeline) const;
+  Status CheckDependencies(const JobSpec& spec) const;
+  JobLookup Lookup() const;
+  void JudgeWaiting();
+  bool JudgeOne(const std::string& id);
   // registration.cpp: an error is answered with Refused.
   Status RegisterRun(const LinkMessage& message, const Register& run, const Peer& peer);
   Result<std::string> JobToRegister(const std::string& named, const JobSpec& spec);
@@ -176,6 +201,7 @@ class ControlLoop final : public Service, public NodeService {
   std::map<std::string, std::shared_ptr<const Job>> jobs_;
   std::vector<std::string> order_;  // ids by creation; guarded by jobs_mutex_
   std::vector<Node> shown_nodes_;   // guarded by jobs_mutex_
+  std::vector<std::shared_ptr<const Pipeline>> pipelines_;  // by creation; guarded by jobs_mutex_
 
   // The loop's own.
   NodeRegistry registry_;

@@ -54,11 +54,13 @@ void ControlLoop::SaveNodesOrLog() {
   if (auto saved = SaveNodes(); !saved) LogError("{}; after a restart the nodes are asked again", saved.error().message);
 }
 
-void ControlLoop::AddNode(const std::string& name, int cores, Answer answer) {
+void ControlLoop::AddNode(const std::string& name, int cores, NodeService::Answer answer) {
   Push(NodeRequest{name, cores, false, std::move(answer)});
 }
 
-void ControlLoop::RemoveNode(const std::string& name, Answer answer) { Push(NodeRequest{name, 0, true, std::move(answer)}); }
+void ControlLoop::RemoveNode(const std::string& name, NodeService::Answer answer) {
+  Push(NodeRequest{name, 0, true, std::move(answer)});
+}
 
 void ControlLoop::Post(const ProbeAnswer& answer) { Push(answer); }
 

@@ -35,6 +35,9 @@ Status ControlLoop::RegisterRun(const LinkMessage& message, const Register& run,
   PLATEAU_ASSIGN(JobSpec parsed, ParseJobSpecText(run.spec, "the registered specification", true));
   if (parsed.resources.workers != static_cast<int>(run.hosts.size()))
     return Fail(ErrorCode::kInvalidInput, "{} hosts for {} workers", run.hosts.size(), parsed.resources.workers);
+  if (const auto waits = AllDependencies(parsed); !waits.empty())
+    return Fail(ErrorCode::kInvalidInput, "a run that is started by hand cannot wait for job {}; give checkpoints in the place of jobs, and no "
+                "depends_on", waits.front().job);
   const auto spec = std::make_shared<const JobSpec>(std::move(parsed));
   PLATEAU_ASSIGN(const std::string id, JobToRegister(message.sender.job, *spec));
   const bool fresh = message.sender.job.empty();

@@ -9,6 +9,8 @@
 #include "coordinator/cli/follow.h"
 #include "coordinator/cli/interrupt_notice.h"
 #include "coordinator/cli/job_view.h"
+#include "coordinator/cli/pipeline_follow.h"
+#include "coordinator/cli/pipeline_view.h"
 
 namespace plateau {
 namespace {
@@ -31,6 +33,9 @@ Result<Json> NextEvents(const ApiClient& client, const std::string& id, int64_t&
 }
 
 void RunAction(CliContext& context, const std::string& text, const std::string& action, bool follow) {
+  if (const auto client = context.Client(); client)
+    if (const std::string pipeline = FindPipelineId(*client, text); !pipeline.empty())
+      return RunPipelineAction(context, pipeline, action, follow);
   const auto job = PostAction(context, text, action);
   if (!job) return context.Report(job.error());
   const JobView view = ReadJobView(*job);
@@ -69,7 +74,7 @@ void AddAction(CLI::App& app, CliContext& context, const std::string& action, co
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(action, help);
-  command->add_option("job", options->job, "Job id, an unambiguous beginning of one, or \"last\"")->required();
+  command->add_option("job", options->job, "Job id, an unambiguous beginning of one, or \"last\"; cancel and resume: or a pipeline")->required();
   command->add_flag("--follow,-f", options->follow, follow_help);
   AddJsonFlag(*command, context);
   AddConnectionOptions(*command, context);
@@ -108,7 +113,7 @@ Result<Json> OrderCheckpoint(const ApiClient& client, const std::string& id) {
 
 void AddCancelCommand(CLI::App& app, CliContext& context) {
   AddAction(app, context, "cancel", "Stop a job; it writes a checkpoint first, so that it can be resumed",
-            "Wait until it has stopped", "Examples:\n  plateau cancel vgg-a-tiny-1\n  plateau cancel last --follow");
+            "Wait until it has stopped", "Examples:\n  plateau cancel vgg-a-tiny-1\n  plateau cancel last --follow\n  plateau cancel vgg-paper-1    # a pipeline: all of its jobs");
 }
 
 void AddPauseCommand(CLI::App& app, CliContext& context) {
@@ -129,7 +134,7 @@ void AddCheckpointCommand(CLI::App& app, CliContext& context) {
 
 void AddResumeCommand(CLI::App& app, CliContext& context) {
   AddAction(app, context, "resume", "Queue a failed, cancelled or paused job again; it goes on from its newest checkpoint",
-            "Watch it until it ends", "Examples:\n  plateau resume vgg-a-tiny-1 --follow\n  plateau resume last --json");
+            "Watch it until it ends", "Examples:\n  plateau resume vgg-a-tiny-1 --follow\n  plateau resume last --json\n  plateau resume vgg-paper-1    # a pipeline: those of its jobs that stopped");
 }
 
 }  // namespace plateau

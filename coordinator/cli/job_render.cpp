@@ -23,7 +23,9 @@ std::string EpochText(const JobView& job) {
   return fmt::format("{:.2f}", job.epoch);
 }
 
-std::string BestText(const JobView& job) { return job.best ? MetricText(job.best_metric, *job.best) : "-"; }
+std::string BestText(const JobView& job) {
+  if (job.top1_error) return MetricText("error", *job.top1_error);
+  return job.best ? MetricText(job.best_metric, *job.best) : "-"; }
 
 std::string StateText(const Style& style, const JobView& job) { return style.Paint(StateColour(job.state), job.state); }
 
@@ -87,8 +89,9 @@ std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int
   table.RightAlign({4, 5, 6, 7, 8, 9});
   for (const auto& job : jobs) {
     const bool live = job.state == "RUNNING" && job.images_per_s.value_or(0) > 0;
-    table.Add({job.id, StateText(style, job), job.network,
-               fmt::format("{} {:3.0f}%", Bar(style, job.Share(), 10), job.Share() * 100), EpochText(job), OrDash(job.loss),
+    const bool tests = job.kind == "evaluate";
+    table.Add({job.id, StateText(style, job), tests ? "test " + job.network : job.network,
+               fmt::format("{} {:3.0f}%", Bar(style, job.Share(), 10), job.Share() * 100), tests ? "-" : EpochText(job), OrDash(job.loss),
                OrDash(job.lr), BestText(job), live ? fmt::format("{:.0f}", *job.images_per_s) : "-",
                Age(job.started, job.ended, now_ms), job.reason});
   }
@@ -136,8 +139,12 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
   if (!job.reason.empty()) out += "  " + job.reason;
   out += "\n";
   AddField(out, style, "message", job.message);
+  AddField(out, style, "pipeline", job.pipeline);
   AddField(out, style, "network", job.network);
-  AddField(out, style, "progress",
+  if (job.top1_error)
+    AddField(out, style, "result", fmt::format("top-1 error {}, top-5 error {}", Percent(*job.top1_error), Percent(job.top5_error.value_or(0))));
+  if (job.kind != "evaluate")
+    AddField(out, style, "progress",
            fmt::format("{} {:.0f}%  {}", Bar(style, job.Share(), 24), job.Share() * 100, RenderProgress(job)));
   if (job.best)
     AddField(out, style, "best", fmt::format("{} {} at validation {}", job.best_metric, BestText(job), job.best_validation));

@@ -79,6 +79,11 @@ JobView ReadJobView(const Json& job) {
   JobView view;
   view.id = Text(job, "id");
   view.name = Text(job, "name");
+  view.kind = Text(job, "kind");
+  view.pipeline = Text(job, "pipeline");
+  view.last_event = Number<int64_t>(job, "last_event");
+  view.top1_error = Maybe(Part(job, "result"), "top1_error");
+  view.top5_error = Maybe(Part(job, "result"), "top5_error");
   view.state = Text(job, "state");
   view.reason = Text(job, "reason");
   if (view.reason == view.state) view.reason.clear();  // says nothing more

@@ -8,6 +8,8 @@
 
 #include "coordinator/cli/follow.h"
 #include "coordinator/cli/job_view.h"
+#include "coordinator/cli/pipeline_follow.h"
+#include "coordinator/cli/pipeline_view.h"
 
 namespace plateau {
 namespace {
@@ -15,28 +17,53 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kJobHelp = "Job id, an unambiguous beginning of one, or \"last\"";
+constexpr const char* kJobOrPipelineHelp = "Job id, an unambiguous beginning of one, or \"last\"; or a pipeline's id or name";
 
-Status PrintJobs(const CliContext& context, bool active) {
+struct JobsOptions {
+  bool active = false, all = false;
+};
+
+Result<std::vector<PipelineRow>> AskPipelines(const ApiClient& client, bool active) {
+  PLATEAU_ASSIGN(const Json list, client.Get("/v1/pipelines"));
+  std::vector<PipelineRow> rows;
+  for (const auto& item : list.value("pipelines", Json::array())) {
+    PipelineRow row = ReadPipelineRow(item);
+    if (!active || !row.Rests()) rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+// Jobs of pipelines are folded into one line each unless --all is given; JSON has them all.
+Status PrintJobs(const CliContext& context, const JobsOptions& options) {
+  const bool active = options.active;
   PLATEAU_ASSIGN(const ApiClient client, context.Client());
   PLATEAU_ASSIGN(Json list, client.Get("/v1/jobs"));
+  bool folded = false;
   Json kept = Json::array();
   std::vector<JobView> jobs;
   for (const auto& item : list.value("jobs", Json::array())) {
     JobView job = ReadJobView(item);
     if (active && job.Ended()) continue;
     kept.push_back(item);
-    jobs.push_back(std::move(job));
+    folded = folded || !job.pipeline.empty();
+    if (job.pipeline.empty() || options.all) jobs.push_back(std::move(job));
   }
   list["jobs"] = std::move(kept);
-  if (context.json)
+  if (context.json) {
     context.PrintJson(list);
-  else
-    fmt::print("{}", RenderJobs(context.out, jobs, context.clock.NowMs()));
+    return {};
+  }
+  const int64_t now_ms = context.clock.NowMs();
+  if (!folded || !jobs.empty()) fmt::print("{}", RenderJobs(context.out, jobs, now_ms));
+  if (!folded) return {};
+  PLATEAU_ASSIGN(const auto pipelines, AskPipelines(client, active));
+  fmt::print("{}{}", jobs.empty() ? "" : "\n", RenderPipelines(context.out, pipelines, now_ms));
   return {};
 }
 
 Status PrintJob(const CliContext& context, const std::string& text) {
   PLATEAU_ASSIGN(const ApiClient client, context.Client());
+  if (const std::string pipeline = FindPipelineId(client, text); !pipeline.empty()) return PrintPipeline(context, pipeline);
   PLATEAU_ASSIGN(const std::string id, client.ResolveJob(text));
   PLATEAU_ASSIGN(const Json job, client.Get(JobPath(id)));
   if (context.json) {
@@ -64,6 +91,7 @@ Status PrintLrHistory(const CliContext& context, const std::string& text, bool o
 void Watch(CliContext& context, const std::string& text, const FollowOptions& options) {
   const auto client = context.Client();
   if (!client) return context.Report(client.error());
+  if (const std::string pipeline = FindPipelineId(*client, text); !pipeline.empty()) return FollowPipeline(context, pipeline);
   const auto id = client->ResolveJob(text);
   if (!id) return context.Report(id.error());
   FollowJob(context, *id, options);
@@ -76,22 +104,23 @@ void ReportStatus(CliContext& context, const Status& status) {
 }  // namespace
 
 void AddJobsCommand(CLI::App& app, CliContext& context) {
-  auto active = std::make_shared<bool>(false);
+  auto options = std::make_shared<JobsOptions>();
   CLI::App* command = app.add_subcommand("jobs", "List jobs, newest first");
-  command->add_flag("--active,-a", *active, "Leave out the jobs that ended");
+  command->add_flag("--active,-a", options->active, "Leave out the jobs that ended");
+  command->add_flag("--all", options->all, "The jobs of pipelines one by one, not a line for each pipeline");
   AddJsonFlag(*command, context);
   AddConnectionOptions(*command, context);
   command->footer("Examples:\n  plateau jobs\n  plateau jobs --active --json");
-  command->callback([&context, active] { ReportStatus(context, PrintJobs(context, *active)); });
+  command->callback([&context, options] { ReportStatus(context, PrintJobs(context, *options)); });
 }
 
 void AddShowCommand(CLI::App& app, CliContext& context) {
   auto job = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("show", "Show one job: progress, workers, attempts, validations, learning rate changes");
-  command->add_option("job", *job, kJobHelp)->required();
+  command->add_option("job", *job, kJobOrPipelineHelp)->required();
   AddJsonFlag(*command, context);
   AddConnectionOptions(*command, context);
-  command->footer("Examples:\n  plateau show vgg-a-tiny-1\n  plateau show last --json");
+  command->footer("Examples:\n  plateau show vgg-a-tiny-1\n  plateau show last --json\n  plateau show vgg-paper-1    # a pipeline: its jobs");
   command->callback([&context, job] { ReportStatus(context, PrintJob(context, *job)); });
 }
 
@@ -111,7 +140,7 @@ void AddWatchCommand(CLI::App& app, CliContext& context) {
   auto job = std::make_shared<std::string>();
   auto options = std::make_shared<FollowOptions>();
   CLI::App* command = app.add_subcommand("watch", "Watch a job until it ends; Ctrl-C leaves it running");
-  command->add_option("job", *job, kJobHelp)->required();
+  command->add_option("job", *job, kJobOrPipelineHelp)->required();
   command->add_option("--events", options->old_events, "How many earlier events to show first")->capture_default_str();
   command->add_option("--until-step", options->until_step, "Stop watching, with exit code 0, once the job is at this step");
   AddJsonFlag(*command, context);

@@ -17,6 +17,7 @@
 #include "coordinator/cli/jobs_command.h"
 #include "coordinator/cli/logs_command.h"
 #include "coordinator/cli/node_command.h"
+#include "coordinator/cli/report_command.h"
 #include "coordinator/cli/submit_command.h"
 #include "coordinator/cli/up_command.h"
 
@@ -47,6 +48,7 @@ void AddCommands(CLI::App& app, CliContext& context) {
   AddPauseCommand(app, context);
   AddResumeCommand(app, context);
   AddCheckpointCommand(app, context);
+  AddReportCommand(app, context);
   AddNodeCommand(app, context);
   AddDatasetCommand(app, context);
 }

@@ -13,6 +13,8 @@
 #include "common/job_spec.h"
 #include "coordinator/cli/follow.h"
 #include "coordinator/cli/job_view.h"
+#include "coordinator/cli/pipeline_follow.h"
+#include "coordinator/cli/pipeline_view.h"
 
 namespace plateau {
 namespace {
@@ -37,12 +39,23 @@ Result<std::string> ReadSpecText(const std::string& path) {
   return text;
 }
 
-void MakeAbsolute(Json& document, const char* section, const char* field) {
-  Json* parent = section == nullptr ? &document : document.contains(section) ? &document[section] : nullptr;
-  if (parent == nullptr || !parent->is_object() || !parent->contains(field)) return;
-  Json& value = (*parent)[field];
-  if (!value.is_string() || value.get<std::string>().empty()) return;
-  value = std::filesystem::absolute(value.get<std::string>()).lexically_normal().string();
+void MakeAbsolute(Json& document, const std::vector<std::string>& path) {
+  Json* at = &document;
+  for (const auto& part : path) {
+    if (!at->is_object() || !at->contains(part)) return;
+    at = &(*at)[part];
+  }
+  if (!at->is_string() || at->get<std::string>().empty()) return;
+  *at = std::filesystem::absolute(at->get<std::string>()).lexically_normal().string();
+}
+
+// Paths mean the folder of the caller, not the coordinator's.
+void MakePathsAbsolute(Json& document) {
+  for (const auto& path : std::vector<std::vector<std::string>>{
+           {"output"}, {"data", "store"}, {"evaluate", "store"}, {"evaluate", "checkpoint"}, {"model", "init_from", "checkpoint"}})
+    MakeAbsolute(document, path);
+  if (!document.is_object() || !document.contains("jobs") || !document["jobs"].is_object()) return;
+  for (auto& [name, job] : document["jobs"].items()) MakePathsAbsolute(job);  // of a pipeline
 }
 
 Result<Json> Submit(const CliContext& context, const SubmitOptions& options) {
@@ -50,12 +63,27 @@ Result<Json> Submit(const CliContext& context, const SubmitOptions& options) {
   PLATEAU_ASSIGN(const ApiClient client, context.Client());
   std::map<std::string, std::string> headers{{"Content-Type", "application/json"}};
   if (!options.key.empty()) headers["Idempotency-Key"] = options.key;
-  return client.Post(options.force ? "/v1/jobs?force=true" : "/v1/jobs", spec.dump(), headers);
+  const bool many = spec.is_object() && spec.value("kind", Json()) == "pipeline";
+  return client.Post(std::string(many ? "/v1/pipelines" : "/v1/jobs") + (options.force ? "?force=true" : ""), spec.dump(), headers);
+}
+
+void ShowSubmittedPipeline(CliContext& context, const Json& answer, bool follow) {
+  const PipelineRow row = ReadPipelineRow(answer);
+  if (context.json && !follow) return context.PrintJson(answer);
+  if (!context.json) {
+    fmt::print("{} is {}: {} jobs\n", context.out.Paint(Colour::kBold, row.id), row.state, row.Jobs());
+    if (!follow)
+      fmt::print("  watch it: plateau watch {0}    its jobs: plateau show {0}    its tables: plateau report {0}    stop it: plateau cancel {0}\n",
+                 row.id);
+    std::fflush(stdout);
+  }
+  if (follow) FollowPipeline(context, row.id);
 }
 
 void RunSubmit(CliContext& context, const SubmitOptions& options) {
   const auto job = Submit(context, options);
   if (!job) return context.Report(job.error());
+  if (job->contains("counts")) return ShowSubmittedPipeline(context, *job, options.follow);
   const JobView view = ReadJobView(*job);
   if (context.json && !options.follow) return context.PrintJson(*job);
   if (!context.json) {
@@ -78,14 +106,13 @@ Result<Json> PrepareSpec(const std::string& path, const std::vector<std::string>
       return Fail(ErrorCode::kInvalidInput, "--set {}: write FIELD=VALUE, such as --set training.max_epochs=3", setting);
     PLATEAU_TRY(SetField(document, setting.substr(0, equals), setting.substr(equals + 1)));
   }
-  MakeAbsolute(document, "data", "store");
-  MakeAbsolute(document, nullptr, "output");
+  MakePathsAbsolute(document);
   return document;
 }
 
 void AddSubmitCommand(CLI::App& app, CliContext& context) {
   auto options = std::make_shared<SubmitOptions>();
-  CLI::App* command = app.add_subcommand("submit", "Submit a job specification");
+  CLI::App* command = app.add_subcommand("submit", "Submit a job specification or a pipeline");
   command->add_option("spec", options->path, "YAML or JSON file; - reads standard input")->required();
   command->add_option("--set", options->settings, "Change a field: --set training.max_epochs=3 (repeatable)")
       ->take_all()
@@ -101,6 +128,8 @@ void AddSubmitCommand(CLI::App& app, CliContext& context) {
       "  plateau submit deploy/recipes/quickstart.yaml --set data.store=/data/set --set output=/data/runs --follow\n"
       "  plateau submit job.yaml --set lr.initial=0.005 --set resources.workers=4\n"
       "  plateau submit job.yaml --idempotency-key nightly-2026-11-22 --json\n"
+      "  plateau submit deploy/recipes/vgg-paper.yaml --set data.store=/data/set --set output=/data/runs --set scale_factor=1/7 \\\n"
+      "    --set training.init=he --set data.normalize=mean_std --set model.width=0.125\n"
       "Exit codes: 0 submitted (with --follow: completed), 1 failed, cancelled or paused, 2 refused, 3 NAN_LOSS.");
   command->callback([&context, options] { RunSubmit(context, *options); });
 }

@@ -10,6 +10,7 @@
 #include "coordinator/http/event_pages.h"
 #include "coordinator/http/log_files.h"
 #include "coordinator/http/node_routes.h"
+#include "coordinator/http/pipeline_routes.h"
 #include "coordinator/http/submission.h"
 #include "coordinator/job/job_view.h"
 
@@ -77,6 +78,7 @@ class Api::Impl : public std::enable_shared_from_this<Impl> {
     if (path.size() == 2 && path[1] == "jobs") return Jobs(request, std::move(respond));
     if (path.size() == 3 && path[1] == "jobs") return OneJob(request, std::move(respond));
     if (path.size() == 4 && path[1] == "jobs") return JobPart(request, std::move(respond));
+    if (IsPipelineRoute(request)) return AnswerPipelines(service_.Pipelines(), files_, request, std::move(respond));
     if (IsNodeRoute(request)) return AnswerNodes(service_.Nodes(), request, std::move(respond));
     respond(NoRoute(request));
   }

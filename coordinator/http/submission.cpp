@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/checksum.h"
+#include "coordinator/pipeline/expand.h"
 
 namespace plateau {
 namespace {
@@ -36,28 +37,62 @@ Result<Json> ParseBody(const ApiRequest& request) {
 }
 
 // The coordinator's current folder means nothing to a client.
-Status CheckAbsolute(const Json& document, const char* section, const char* field) {
-  if (!document.is_object()) return {};
-  const std::string dotted = section[0] == '\0' ? field : std::string(section) + "." + field;
-  const Json* parent = section[0] == '\0' ? &document : document.contains(section) ? &document.at(section) : nullptr;
-  if (parent == nullptr || !parent->is_object() || !parent->contains(field) || !parent->at(field).is_string()) return {};
-  const std::string path = parent->at(field);
-  if (path.starts_with("/")) return {};
-  return Fail(ErrorCode::kInvalidInput,
-              "{}: {}: \"{}\" is not an absolute path; over REST give one that begins with / and means the same on every node",
-              kWhere, dotted, path);
+Status CheckAbsolute(const Json& document) {
+  static const std::vector<std::vector<std::string>> kPaths{
+      {"output"}, {"data", "store"}, {"evaluate", "store"}, {"evaluate", "checkpoint"}, {"model", "init_from", "checkpoint"}};
+  for (const auto& path : kPaths) {
+    const Json* at = &document;
+    for (const auto& part : path) at = at != nullptr && at->is_object() && at->contains(part) ? &at->at(part) : nullptr;
+    if (at == nullptr || !at->is_string() || at->get<std::string>().starts_with("/")) continue;
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: {}: \"{}\" is not an absolute path; over REST give one that begins with / and means the same on every node",
+                kWhere, fmt::format("{}", fmt::join(path, ".")), at->get<std::string>());
+  }
+  return {};
 }
 
-Status CheckStore(FileSystem& files, const std::string& store) {
+Status CheckStore(FileSystem& files, const std::string& where, const char* field, const std::string& store) {
   if (!files.Exists(store)) {
     return Fail(ErrorCode::kInvalidInput,
-                "{}: data.store: {} does not exist; ingest a data set there with `plateau dataset ingest`, or correct the path",
-                kWhere, store);
+                "{}: {}: {} does not exist; ingest a data set there with `plateau dataset ingest`, or correct the path", where, field, store);
   }
   if (files.Exists(store + "/manifest.json")) return {};
   return Fail(ErrorCode::kInvalidInput,
-              "{}: data.store: {} has no manifest.json, so it is no finished store; run its ingest to the end, or correct the path",
-              kWhere, store);
+              "{}: {}: {} has no manifest.json, so it is no finished store; run its ingest to the end, or correct the path", where, field, store);
+}
+
+Status CheckCheckpoint(FileSystem& files, const std::string& where, const char* field, const std::string& folder) {
+  if (folder.empty() || files.Exists(folder)) return {};
+  return Fail(ErrorCode::kInvalidInput, "{}: {}: {} does not exist; give the folder of a checkpoint or of a run", where, field, folder);
+}
+
+// What a job reads is there before it is queued.
+Status CheckInputs(FileSystem& files, const std::string& where, const JobSpec& spec) {
+  if (spec.kind == "evaluate") {
+    PLATEAU_TRY(CheckStore(files, where, "evaluate.store", spec.evaluate.store));
+    return CheckCheckpoint(files, where, "evaluate.checkpoint", spec.evaluate.checkpoint);
+  }
+  PLATEAU_TRY(CheckStore(files, where, "data.store", spec.data.store));
+  if (!spec.model.init_from) return {};
+  return CheckCheckpoint(files, where, "model.init_from.checkpoint", spec.model.init_from->checkpoint);
+}
+
+bool IsForced(const ApiRequest& request) {
+  const auto force = request.query.find("force");
+  return force != request.query.end() && force->second != "false" && force->second != "0";
+}
+
+std::string DigestOf(const ApiRequest& request) {
+  return ChecksumText(Checksum(request.body)) + "-" + std::to_string(request.body.size()) + (IsForced(request) ? "-force" : "");
+}
+
+std::string NextPart(const std::string& message, size_t& at) {
+  const auto end = message.find(": ", at);
+  if (end == std::string::npos) return {};
+  std::string part = message.substr(at, end - at);
+  at = end + 2;
+  constexpr const char* kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-[]";
+  return part.find_first_not_of(kAllowed) == std::string::npos ? part : std::string();
 }
 
 }  // namespace
@@ -65,10 +100,11 @@ Status CheckStore(FileSystem& files, const std::string& store) {
 std::string SpecFieldOf(const std::string& message) {
   const std::string prefix = std::string(kWhere) + ": ";
   if (!message.starts_with(prefix)) return {};
-  const auto end = message.find(':', prefix.size());
-  if (end == std::string::npos) return {};
-  const std::string field = message.substr(prefix.size(), end - prefix.size());
-  return field.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_.") == std::string::npos ? field : std::string();
+  size_t at = prefix.size();
+  std::string field = NextPart(message, at);
+  if (!field.starts_with("jobs.") && !field.starts_with("fusions.")) return field;
+  const std::string inner = NextPart(message, at);
+  return inner.empty() ? field : field + "." + inner;
 }
 
 std::variant<Json, ApiResponse> ReadDocument(const ApiRequest& request) {
@@ -91,20 +127,26 @@ std::variant<Submission, ApiResponse> ReadSubmission(const ApiRequest& request, 
   auto body = ReadDocument(request);
   if (auto* problem = std::get_if<ApiResponse>(&body)) return std::move(*problem);
   const Json& document = std::get<Json>(body);
-  const auto force_text = request.query.find("force");
-  const bool force = force_text != request.query.end() && force_text->second != "false" && force_text->second != "0";
-  for (const auto& status : {CheckAbsolute(document, "", "output"), CheckAbsolute(document, "data", "store")})
-    if (!status) return refuse(422, status.error().message);
-  auto spec = ParseJobSpecJson(document, kWhere, force);
+  if (auto absolute = CheckAbsolute(document); !absolute) return refuse(422, absolute.error().message);
+  auto spec = ParseJobSpecJson(document, kWhere, IsForced(request));
   if (!spec) return refuse(422, spec.error().message);
-  if (auto store = CheckStore(files, spec->data.store); !store) return refuse(422, store.error().message);
-
+  if (auto inputs = CheckInputs(files, kWhere, *spec); !inputs) return refuse(422, inputs.error().message);
   Submission submission;
   submission.spec = std::make_shared<const JobSpec>(std::move(*spec));
   submission.idempotency_key = request.idempotency_key;
-  submission.body_digest =
-      ChecksumText(Checksum(request.body)) + "-" + std::to_string(request.body.size()) + (force ? "-force" : "");
+  submission.body_digest = DigestOf(request);
   return submission;
+}
+
+std::variant<PipelineSubmission, ApiResponse> ReadPipeline(const ApiRequest& request, FileSystem& files) {
+  const auto refuse = [&](const std::string& message) { return Problem(422, message, request.target, SpecFieldOf(message)); };
+  auto body = ReadDocument(request);
+  if (auto* problem = std::get_if<ApiResponse>(&body)) return std::move(*problem);
+  auto plan = ExpandPipeline(std::get<Json>(body), kWhere, IsForced(request));
+  if (!plan) return refuse(plan.error().message);
+  for (const auto& job : plan->jobs)
+    if (auto inputs = CheckInputs(files, std::string(kWhere) + ": jobs." + job.name, job.spec); !inputs) return refuse(inputs.error().message);
+  return PipelineSubmission{std::make_shared<const PipelinePlan>(std::move(*plan)), request.idempotency_key, DigestOf(request)};
 }
 
 }  // namespace plateau

@@ -103,7 +103,8 @@ struct WorkerView {
 enum class StopTarget { kNone, kCancel, kPause, kTimeLimit };
 
 struct Job {
-  std::string id;  // "<name>-<n>"
+  std::string id;  // "<name>-<n>", or "<pipeline>.<name>"
+  std::string pipeline;  // id of the pipeline that it belongs to; empty: none
   std::shared_ptr<const JobSpec> spec;
   JobState state = JobState::kQueued;
   std::string reason;   // one upper-case word or two: "WAITING_FOR_CORES", "MAX_EPOCHS", "NAN_LOSS"
@@ -122,6 +123,7 @@ struct Job {
   std::vector<CheckpointRecord> checkpoints;  // published and not deleted, oldest first; the last is current
   bool publish_pending = false;               // current.json may not show checkpoints.back() yet
   std::vector<std::string> removals_pending;  // folders to delete, relative to the output folder
+  std::string result;                         // of an evaluation that is over: the content of its result.json
   std::vector<std::shared_ptr<const DecidedValidation>> validations;  // [number - 1]; stored in rows of their own
 
   // In memory only, armed again on start.
@@ -134,6 +136,7 @@ struct Job {
 
   const Attempt* Current() const { return attempts.empty() ? nullptr : &attempts.back(); }
   Attempt* Current() { return attempts.empty() ? nullptr : &attempts.back(); }
+  bool Trains() const { return spec->kind == "train"; }
   // "<output>/<id>"
   std::string OutputFolder() const { return spec->output + "/" + id; }
 };

@@ -135,6 +135,8 @@ Result<T> Parsed(std::string_view text, const char* what, Parse parse) {
 Result<Job> JobFromJson(const Json& j) {
   Job job;
   job.id = j.at("id");
+  job.pipeline = j.value("pipeline", "");  // absent in records of earlier releases
+  if (j.contains("result")) job.result = j.at("result").dump();
   auto spec = ParseJobSpecText(j.at("spec").dump(), "stored spec of job " + job.id, true);
   if (!spec) return Fail(std::move(spec.error()));
   job.spec = std::make_shared<const JobSpec>(std::move(*spec));
@@ -169,8 +171,10 @@ std::string JobRecordText(const Job& job) {
   Json attempts = Json::array(), checkpoints = Json::array();
   for (const auto& one : job.attempts) attempts.push_back(AttemptJson(one));
   for (const auto& one : job.checkpoints) checkpoints.push_back(CheckpointJson(one));
-  return Dump(Json{{"v", kRecordVersion},
-                   {"id", job.id},
+  Json record{{"v", kRecordVersion}, {"id", job.id}};
+  if (!job.pipeline.empty()) record["pipeline"] = job.pipeline;
+  if (!job.result.empty()) record["result"] = Json::parse(job.result, nullptr, false);
+  record.update(Json{
                    {"state", JobStateName(job.state)},
                    {"reason", job.reason},
                    {"message", job.message},
@@ -191,6 +195,7 @@ std::string JobRecordText(const Job& job) {
                    {"publish_pending", job.publish_pending},
                    {"removals_pending", job.removals_pending},
                    {"spec", JobSpecToJson(*job.spec)}});
+  return Dump(record);
 }
 
 Result<Job> ParseJobRecord(std::string_view text) { return Parsed<Job>(text, "a job record", JobFromJson); }

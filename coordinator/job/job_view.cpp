@@ -31,6 +31,19 @@ Json CheckpointJson(const Job& job) {
   return {{"path", job.checkpoints.back().path}, {"step", job.checkpoints.back().step}};
 }
 
+// The newest result of an evaluation; null while there is none.
+Json ResultJson(const std::string& text) {
+  Json result = text.empty() ? Json(nullptr) : Json::parse(text, nullptr, false);
+  return result.is_object() ? result : Json(nullptr);
+}
+
+// The network that a job trains, or has tested.
+Json NetworkJson(const Job& job) {
+  if (job.Trains()) return job.spec->model.network;
+  const Json result = ResultJson(job.result);
+  return result.is_object() && result.contains("network") ? result.at("network") : Json("");
+}
+
 Json WorkersJson(const Job& job, Moment now) {
   Json workers = Json::array();
   for (const auto& w : job.workers) {
@@ -77,6 +90,8 @@ Json JobJson(const Job& job, Moment now, bool summary) {
   if (!job.workers.empty() && job.workers[0].seen) step = std::max(step, job.workers[0].step);
   Json json{{"id", job.id},
             {"name", job.spec->name},
+            {"kind", job.spec->kind},
+            {"pipeline", job.pipeline.empty() ? Json(nullptr) : Json(job.pipeline)},
             {"state", JobStateName(job.state)},
             {"reason", job.reason},
             {"message", job.message},
@@ -84,11 +99,11 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"started", Time(job.started_ms)},
             {"ended", Time(job.ended_ms)},
             {"priority", job.spec->resources.priority},
-            {"network", job.spec->model.network},
+            {"network", NetworkJson(job)},
             {"step", step},
             {"max_steps", job.spec->training.max_steps ? Json(*job.spec->training.max_steps) : Json(nullptr)},
             {"epoch", job.curve.epoch},
-            {"max_epochs", job.spec->training.max_epochs},
+            {"max_epochs", job.Trains() ? Json(job.spec->training.max_epochs) : Json(nullptr)},
             {"loss", job.curve.step > 0 ? Number(job.curve.loss) : Json(nullptr)},
             {"lr", VariesByStep(job.spec->lr) && job.curve.step > 0 ? Number(job.curve.lr) : Json(job.lr.lr)},
             {"images_per_s", Number(job.curve.images_per_s)},
@@ -102,7 +117,15 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"checkpoint_order", {{"number", job.checkpoint_order}, {"open", job.checkpoint_ordered}}},
             {"output", job.OutputFolder()},
             {"last_event", job.last_event}};
+  if (!job.Trains()) {
+    json["lr"] = nullptr;
+    json["result"] = ResultJson(job.result);
+  }
   if (summary) return json;
+  Json dependencies = Json::array();
+  for (const auto& one : AllDependencies(*job.spec))
+    dependencies.push_back({{"job", one.job}, {"condition", DependencyConditionName(one.condition)}});
+  json["depends_on"] = dependencies;
   json["workers"] = WorkersJson(job, now);
   json["attempts"] = AttemptsJson(job);
   json["spec"] = JobSpecToJson(*job.spec);
@@ -134,6 +157,14 @@ std::string JobListText(std::span<const std::shared_ptr<const Job>> jobs, Moment
   Json list = Json::array();
   for (const auto& job : jobs) list.push_back(JobJson(*job, now, true));
   return Dump({{"jobs", list}});
+}
+
+std::string EvaluationSummary(const std::string& result) {
+  const Json json = ResultJson(result);
+  const auto number = [&json](const char* name) {
+    return json.is_object() && json.contains(name) && json.at(name).is_number() ? json.at(name).get<double>() : 0.0;
+  };
+  return fmt::format("top-1 error {:.4f}, top-5 error {:.4f} over {:.0f} images", number("top1_error"), number("top5_error"), number("images"));
 }
 
 std::string LrHistoryText(const Job& job) {

@@ -6,6 +6,7 @@
 #include "common/text.h"
 #include "coordinator/job/hang.h"
 #include "coordinator/job/hosts.h"
+#include "coordinator/job/job_view.h"
 #include "coordinator/job/turn.h"
 
 namespace plateau {
@@ -82,7 +83,8 @@ void Turn::On(const Submitted&) {
   job().message = "waiting to be started";
   job().created_ms = job().queued_ms = now_.unix_ms;
   job().lr = InitialLrState(job().spec->lr);
-  Record("submitted", fmt::format("submitted: {} on {} worker(s)", job().spec->model.network, job().spec->resources.workers));
+  const std::string what = job().Trains() ? job().spec->model.network : fmt::format("evaluation ({})", EvaluationModeName(job().spec->evaluate.mode));
+  Record("submitted", fmt::format("submitted: {} on {} worker(s)", what, job().spec->resources.workers));
 }
 
 void Turn::On(const StartGranted& event) {
@@ -123,6 +125,24 @@ void Turn::On(const WaitNoted& event) {
   job().reason = event.reason;
   job().message = event.message;
   Record("waiting", event.message, {{"reason", event.reason}});
+}
+
+void Turn::On(const DependenciesJudged& event) {
+  if (job().state != JobState::kQueued && job().state != JobState::kHeld) return;
+  const auto& [readiness, reason, message] = event.verdict;
+  if (readiness == Readiness::kReady) {
+    if (!IsDependencyReason(job().reason)) return;
+    job().state = JobState::kQueued;
+    job().reason = "RELEASED";
+    job().message = "the jobs that it depends on have ended as wanted; waiting to be started";
+    return Record("released", job().message);
+  }
+  const JobState state = readiness == Readiness::kWaits ? JobState::kQueued : JobState::kHeld;
+  if (job().state == state && job().reason == reason && job().message == message) return;
+  job().state = state;
+  job().reason = reason;
+  job().message = message;
+  Record(state == JobState::kHeld ? "held" : "waiting", message, {{"reason", reason}});
 }
 
 void Turn::On(const Launched& event) {
@@ -176,7 +196,8 @@ void Turn::On(const AttemptExited& event) {
   EndAttempt(finished.empty() ? ExitReason(event) : "FINISHED", finished.empty() ? how : "finished: " + finished, event.exit_code);
   const Attempt& ended = *job().Current();
   if (!finished.empty() && finished != "STOPPED") {
-    return End(JobState::kCompleted, finished, fmt::format("training ended at step {}: {}", job().curve.step, finished));
+    return End(JobState::kCompleted, finished, job().result.empty() ? fmt::format("training ended at step {}: {}", job().curve.step, finished)
+                                                                    : EvaluationSummary(job().result));
   }
   if (job().stop != StopTarget::kNone) {
     return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint"
@@ -255,6 +276,7 @@ void Turn::AskToLeave(StopTarget target, std::string reason, std::string message
 }
 
 void Turn::On(const CheckpointRequested&) {
+  if (!job().Trains()) return Refuse(fmt::format("job {} is an evaluation and writes no checkpoints", job().id));
   const bool trains = job().state == JobState::kStarting || job().state == JobState::kRunning;
   if (!trains || !job().Current()->finished.empty()) {
     const std::string newest = job().checkpoints.empty() ? "it has none" : "its newest is " + job().checkpoints.back().path;

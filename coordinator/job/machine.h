@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "coordinator/job/dependencies.h"
 #include "coordinator/job/job.h"
 
 namespace plateau {
@@ -43,6 +44,10 @@ struct HoldPlaced {
 // The scheduler: a QUEUED job waits for this.
 struct WaitNoted {
   std::string reason, message;
+};
+// The jobs that it depends on have been looked at: it may start, waits for them, or is held by one that failed.
+struct DependenciesJudged {
+  DependencyVerdict verdict;
 };
 struct Launched {
   int attempt = 0;
@@ -87,7 +92,7 @@ struct CheckpointRequested {};
 struct TimerFired {};  // NextDeadline has passed
 struct Recovered {};   // first event of a job after the coordinator's start
 
-using JobEvent = std::variant<Submitted, StartGranted, AttemptRegistered, HoldPlaced, WaitNoted, Launched, LaunchFailed, WorkerSaid,
+using JobEvent = std::variant<Submitted, StartGranted, AttemptRegistered, HoldPlaced, WaitNoted, DependenciesJudged, Launched, LaunchFailed, WorkerSaid,
                               CheckpointVerified, CheckpointRejected, CheckpointPublished, AttemptExited, StopRequested,
                               ResumeRequested, CheckpointRequested, TimerFired, Recovered>;
 

@@ -14,6 +14,7 @@ namespace plateau {
 enum class JobCommand { kCancel, kPause, kResume, kCheckpoint };
 
 class NodeService;
+class PipelineService;
 
 struct Submission {
   std::shared_ptr<const JobSpec> spec;
@@ -51,6 +52,7 @@ class Service {
   // `notice(job id)` is called after each new event of a job. One listener; set before the loop runs.
   virtual void OnEvent(std::function<void(const std::string& id)> notice) = 0;
   virtual NodeService& Nodes() = 0;
+  virtual PipelineService& Pipelines() = 0;
   virtual Moment Now() const = 0;
   virtual Health CheckHealth() const = 0;
 };

@@ -15,6 +15,7 @@ class Turn {
   void On(const StartGranted&);
   void On(const HoldPlaced&);
   void On(const WaitNoted&);
+  void On(const DependenciesJudged&);
   void On(const Launched&);
   void On(const LaunchFailed&);
   void On(const AttemptExited&);

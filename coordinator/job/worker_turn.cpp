@@ -54,7 +54,7 @@ void Turn::Said(const Sender& sender, const Heartbeat& message) {
     if (job().state == JobState::kStarting) {
       job().state = JobState::kRunning;
       job().reason = "RUNNING";
-      job().message = fmt::format("attempt {} is training", sender.attempt);
+      job().message = fmt::format("attempt {} is {}", sender.attempt, job().Trains() ? "training" : "testing");
     }
     Record("running", fmt::format("all {} rank(s) of attempt {} are up", job().workers.size(), sender.attempt));
   }
@@ -206,6 +206,7 @@ void Turn::Said(const Sender&, const Finished& message) {
   Attempt& attempt = *job().Current();
   if (attempt.finished.empty()) {
     attempt.finished = message.reason;
+    if (!message.result.empty()) job().result = message.result;
     job().curve.step = std::max(job().curve.step, message.step);
     job().stop_deadline_ms = now_.monotonic_ms + limits_.finish_grace_ms;
     Record("finished", fmt::format("rank 0 finished at step {}: {}", message.step, message.reason),

@@ -97,8 +97,11 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
     add({"--rankfile", gang.folder + "/rankfile"});
   }
   add({"-x", kTokenVariable, "-x", kLogDirectoryVariable, "-x", "OMP_NUM_THREADS"});
-  add({gang.worker, "train", gang.spec_path, "--job", gang.job, "--attempt", std::to_string(gang.attempt), "--coordinator",
-       gang.coordinator, "--resume", "auto"});
+  const bool trains = gang.verb == "train";
+  if (trains) add({gang.worker, gang.verb, gang.spec_path});
+  else add({gang.worker, gang.verb, "--spec", gang.spec_path});
+  add({"--job", gang.job, "--attempt", std::to_string(gang.attempt), "--coordinator", gang.coordinator});
+  if (trains) add({"--resume", "auto"});
   environment.emplace_back(kTokenVariable, gang.token);
   environment.emplace_back(kLogDirectoryVariable, gang.logs);
   environment.emplace_back("OMP_NUM_THREADS", std::to_string(gang.threads_per_worker));

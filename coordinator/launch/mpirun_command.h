@@ -12,6 +12,7 @@ namespace plateau {
 struct GangDescription {
   std::string job;
   int attempt = 0;
+  std::string verb = "train";  // of plateau-worker: "train" or "evaluate"
   std::string folder;  // the attempt's, on this machine
   std::string logs;    // of the ranks; over several hosts on shared storage
   std::string mpirun = "mpirun";

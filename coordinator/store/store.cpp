@@ -70,9 +70,9 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& path, size_t max_p
   return std::unique_ptr<Store>(new Store(std::move(database), max_points));
 }
 
-Status Store::Write(const Commit& commit) {
+// What the curve of the job is once the batch is written.
+Store::CurveState Store::Add(rocksdb::WriteBatch& batch, const Commit& commit) {
   const Job& job = *commit.job;
-  rocksdb::WriteBatch batch;
   batch.Put("job/" + job.id, JobRecordText(job));
   for (const auto& row : commit.events) batch.Put(Row("event", job.id, row.seq), EventRowText(row));
   if (commit.validation != nullptr)
@@ -91,9 +91,25 @@ Status Store::Write(const Commit& commit) {
     const nlohmann::json value{{"v", 1}, {"job", commit.idempotency->job}, {"digest", commit.idempotency->digest}};
     batch.Put("idempotency/" + commit.idempotency->key, value.dump());
   }
-  PLATEAU_TRY(WriteBatch(batch, commit.sync));
-  curves_[job.id] = curve;
-  return curve.points > max_points_ ? ThinOut(job.id) : Status();
+  return curve;
+}
+
+Status Store::WriteAll(std::span<const Commit> commits, std::span<const StoreRow> rows) {
+  rocksdb::WriteBatch batch;
+  std::vector<CurveState> curves;
+  bool sync = commits.empty();
+  for (const auto& commit : commits) {
+    curves.push_back(Add(batch, commit));
+    sync = sync || commit.sync;
+  }
+  for (const auto& row : rows) batch.Put(row.key, row.value);
+  PLATEAU_TRY(WriteBatch(batch, sync));
+  Status thinned;
+  for (size_t i = 0; i < commits.size(); ++i) {
+    curves_[commits[i].job->id] = curves[i];
+    if (curves[i].points > max_points_ && thinned) thinned = ThinOut(commits[i].job->id);
+  }
+  return thinned;
 }
 
 Status Store::WriteBatch(rocksdb::WriteBatch& batch, bool sync) {

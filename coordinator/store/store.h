@@ -5,7 +5,8 @@
 //       validation/<id>/<number, 8 bytes BE>
 //       point/<id>/<step, 8 bytes BE>  one point of the curve, as REST shows it
 //       node/<name>                    a host, see coordinator/node/node.h
-//       idempotency/<key>              {"v","job","digest"}
+//       idempotency/<key>              {"v","job","digest"}; job: of a pipeline, its id
+//       pipeline/<id>                  coordinator/pipeline/pipeline.h
 //       dataset.../...                 ingests; rows of coordinator/ingest_rows.h
 // Values are JSON texts (coordinator/job/job_record.h); RocksDB's block checksums guard them.
 #pragma once
@@ -43,11 +44,11 @@ struct Commit {
   bool sync = true;                                // false: survives the process, not a power cut
 };
 
-inline constexpr size_t kMaxCurvePoints = 20'000;  // beyond it every second point is dropped, the newest thousand excepted
-
 struct StoreRow {
   std::string key, value;
 };
+
+inline constexpr size_t kMaxCurvePoints = 20'000;  // beyond it every second point is dropped, the newest thousand excepted
 
 // Write is for one thread; everything else may be called from any.
 class Store {
@@ -56,7 +57,9 @@ class Store {
   ~Store();
 
   // kIo: nothing was stored.
-  Status Write(const Commit& commit);
+  Status Write(const Commit& commit) { return WriteAll(std::span(&commit, 1), {}); }
+  // Of different jobs, and rows of other rooms: all or nothing. Durable when one of them is to be.
+  Status WriteAll(std::span<const Commit> commits, std::span<const StoreRow> rows);
   // Every job with its validations, in the order of creation.
   Result<std::vector<Job>> LoadJobs();
   Result<std::optional<IdempotencyRecord>> FindIdempotency(const std::string& key) const;
@@ -83,6 +86,7 @@ class Store {
   explicit Store(std::unique_ptr<Database> database, size_t max_points);
   Status ThinOut(const std::string& job);
   Status WriteBatch(rocksdb::WriteBatch& batch, bool sync);
+  CurveState Add(rocksdb::WriteBatch& batch, const Commit& commit);
 
   std::unique_ptr<Database> database_;
   size_t max_points_;

@@ -31,13 +31,15 @@ const std::map<std::string, std::vector<std::string>> kMayInclude{
     {"coordinator/job", {"common"}},
     {"coordinator/node", {"common", "coordinator/job"}},
     {"coordinator/ingest", {"common", "dataset", "coordinator/job"}},
+    {"coordinator/pipeline", {"common", "coordinator/job"}},
     {"coordinator/schedule", {"common", "coordinator/job"}},
     {"coordinator/store", {"common", "coordinator/job", "coordinator/node"}},
     {"coordinator/launch", {"common", "coordinator/job"}},
-    {"coordinator/http", {"common", "dataset", "coordinator/job", "coordinator/node", "coordinator/ingest", "coordinator/web"}},
+    {"coordinator/http", {"common", "dataset", "coordinator/job", "coordinator/node", "coordinator/ingest", "coordinator/pipeline", "coordinator/web"}},
     {"coordinator/link", {"common", "coordinator/job", "coordinator/http"}},  // one API behind both doors
     {"coordinator/web", {}},
-    {"coordinator/cli", {"common", "dataset", "coordinator/link"}},  // the frames of requests over ZeroMQ
+    {"coordinator/report", {"common"}},
+    {"coordinator/cli", {"common", "dataset", "coordinator/link", "coordinator/report"}},  // the frames of requests over ZeroMQ
 };
 
 // Include prefix of a library -> the only rooms that may use it.

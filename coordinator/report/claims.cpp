@@ -1,0 +1,128 @@
+// Paired differences and the verdicts that follow from them.
+#include "coordinator/report/claims.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/text.h"
+
+namespace plateau {
+namespace {
+
+constexpr double kNormal95 = 1.959963984540054;  // the 97.5% quantile of the normal distribution
+
+using Key = std::vector<std::string>;
+struct Place {
+  int table = 0;
+  Key key;
+};
+struct Claim {
+  std::string name;
+  bool improves = true;  // false: the second is claimed to be no better
+  std::vector<std::pair<Place, Place>> pairs;
+};
+
+std::vector<Claim> Claims() {
+  const auto single = [](const char* net, const char* s, const char* q) { return Place{3, {net, s, q}}; };
+  const Place a = single("A", "256", "256");
+  Claim depth{"depth helps", true, {}}, jitter{"scale jitter helps", true, {}}, complement{"dense and multi-crop testing complement each other", true, {}},
+      fusion{"fusion helps", true, {}};
+  for (const char* net : {"B", "D", "E"}) depth.pairs.emplace_back(a, single(net, "256", "256"));
+  const Claim lrn{"local response normalisation does not help", false, {{a, single("A-LRN", "256", "256")}}};
+  for (const char* net : {"C", "D", "E"}) jitter.pairs.emplace_back(single(net, "384", "384"), single(net, "[256;512]", "384"));
+  const auto testing = [](const char* net, const char* how) { return Place{5, {net, how}}; };
+  for (const char* net : {"D", "E"}) {
+    for (const char* how : {"dense", "multi-crop"}) complement.pairs.emplace_back(testing(net, how), testing(net, "multi-crop & dense"));
+    fusion.pairs.emplace_back(testing(net, "multi-crop & dense"), Place{6, {"D+E, multi-crop & dense"}});
+  }
+  return {depth, lrn, jitter, complement, fusion};
+}
+
+std::string Label(const Place& place) {
+  if (place.table == 3) return fmt::format("{}, S = {}, Q = {}", place.key[0], place.key[1], place.key[2]);
+  return fmt::format("{}", fmt::join(place.key, ", "));
+}
+
+// Of values that are given by image, as shares.
+PairedDifference Interval(const std::vector<double>& by_image) {
+  PairedDifference out;
+  out.images = static_cast<int64_t>(by_image.size());
+  const double n = static_cast<double>(by_image.size());
+  double sum = 0, squares = 0;
+  for (const double value : by_image) sum += value;
+  const double mean = sum / n;
+  for (const double value : by_image) squares += (value - mean) * (value - mean);
+  const double half = by_image.size() > 1 ? kNormal95 * std::sqrt(squares / (n - 1) / n) : 1;
+  out.points = 100 * mean;
+  out.low = 100 * (mean - half);
+  out.high = 100 * (mean + half);
+  return out;
+}
+
+Verdict VerdictOf(const Claim& claim, const PairedDifference& d) {
+  if (!claim.improves) return d.low > 0 ? Verdict::kDoesNotHold : d.high < kNoImprovementMargin ? Verdict::kHolds : Verdict::kUndecided;
+  return d.low > 0 ? Verdict::kHolds : d.high < 0 ? Verdict::kDoesNotHold : Verdict::kUndecided;
+}
+
+ClaimVerdict Judge(const Claim& claim, const CorrectnessOf& find) {
+  ClaimVerdict out{.claim = claim.name};
+  out.rule = claim.improves ? "holds when the whole interval lies above 0, does not hold when it lies below"
+                            : fmt::format("holds when the whole interval lies below {:g} points, does not hold when it lies above 0", kNoImprovementMargin);
+  std::vector<double> together;
+  std::vector<std::string> missing;
+  for (const auto& [first, second] : claim.pairs) {
+    const Correctness* one = find(first.table, first.key);
+    const Correctness* other = find(second.table, second.key);
+    auto comparison = one != nullptr && other != nullptr ? Compare(*one, *other) : std::nullopt;
+    if (!comparison || (!together.empty() && together.size() != one->top1.size())) {
+      missing.push_back(fmt::format("{} against {}", Label(second), Label(first)));
+      continue;
+    }
+    comparison->first = Label(first);
+    comparison->second = Label(second);
+    together.resize(one->top1.size(), 0);
+    for (size_t i = 0; i < together.size(); ++i) together[i] += static_cast<double>(other->top1[i]) - static_cast<double>(one->top1[i]);
+    out.comparisons.push_back(std::move(*comparison));
+  }
+  if (!missing.empty()) out.missing = "not compared, for lack of posteriors of the same images: " + JoinNames(missing);
+  if (out.comparisons.empty()) return out;
+  for (double& value : together) value /= static_cast<double>(out.comparisons.size());
+  out.together = Interval(together);
+  out.verdict = VerdictOf(claim, *out.together);
+  return out;
+}
+
+}  // namespace
+
+const char* VerdictName(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kHolds: return "holds";
+    case Verdict::kDoesNotHold: return "does not hold";
+    case Verdict::kUndecided: return "undecided";
+  }
+  return "undecided";
+}
+
+std::optional<Comparison> Compare(const Correctness& first, const Correctness& second) {
+  if (first.ordinals.empty() || first.ordinals != second.ordinals || first.split_checksum != second.split_checksum) return std::nullopt;
+  Comparison out;
+  std::vector<double> differences;
+  for (size_t i = 0; i < first.top1.size(); ++i) {
+    const int difference = static_cast<int>(second.top1[i]) - static_cast<int>(first.top1[i]);
+    out.only_second += difference > 0 ? 1 : 0;
+    out.only_first += difference < 0 ? 1 : 0;
+    differences.push_back(difference);
+  }
+  out.difference = Interval(differences);
+  return out;
+}
+
+std::vector<ClaimVerdict> JudgeClaims(const CorrectnessOf& find) {
+  std::vector<ClaimVerdict> verdicts;
+  for (const Claim& claim : Claims()) verdicts.push_back(Judge(claim, find));
+  return verdicts;
+}
+
+}  // namespace plateau

@@ -1,0 +1,50 @@
+// The paper's claims against what was measured: each a paired comparison on the same images, with a confidence interval. Pure.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "coordinator/report/posteriors.h"
+
+namespace plateau {
+
+// A mean difference over images with its 95% interval, in percentage points of top-1 accuracy; positive: the second is better.
+// Normal approximation: mean +- 1.96 * s / sqrt(n), s the standard deviation of the images' differences (for one comparison, McNemar's
+// counts: an image adds +1 when only the second is right, -1 when only the first is).
+struct PairedDifference {
+  double points = 0, low = 0, high = 0;
+  int64_t images = 0;
+};
+
+struct Comparison {
+  std::string first, second;  // "A, S = 256, Q = 256"
+  PairedDifference difference;
+  int64_t only_first = 0, only_second = 0;  // images that one of them alone got right
+};
+
+enum class Verdict { kHolds, kDoesNotHold, kUndecided };
+const char* VerdictName(Verdict verdict);  // "holds", "does not hold", "undecided"
+
+struct ClaimVerdict {
+  std::string claim;  // "depth helps"
+  std::string rule;   // how the verdict follows from the interval
+  Verdict verdict = Verdict::kUndecided;
+  std::vector<Comparison> comparisons;        // those that could be made
+  std::optional<PairedDifference> together;   // each image's mean over the comparisons; none: there was nothing to compare
+  std::string missing;                        // which comparisons could not be made, and why; empty: none
+};
+
+// A claim of no improvement holds when the whole interval lies below this many points.
+inline constexpr double kNoImprovementMargin = 0.5;
+
+// Who was right in the row `key` of table `table`; null when it was not measured, or its posteriors are not there.
+using CorrectnessOf = std::function<const Correctness*(int table, const std::vector<std::string>& key)>;
+
+// Over the images of both; nothing when they are not the same images.
+std::optional<Comparison> Compare(const Correctness& first, const Correctness& second);
+// Depth helps; local response normalisation does not; scale jitter helps; dense and multi-crop testing complement each other; fusion helps.
+std::vector<ClaimVerdict> JudgeClaims(const CorrectnessOf& find);
+
+}  // namespace plateau
