@@ -18,15 +18,16 @@ TEST(Recipes, AreValidAndCommented) {
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(PLATEAU_SOURCE_DIR "/deploy/recipes")) {
     const std::string path = entry.path().string();
-    const auto spec = LoadJobSpec(path);
-    ASSERT_TRUE(spec.has_value()) << spec.error().message;
-    EXPECT_EQ(spec->name, entry.path().stem().string());
-    names.insert(spec->name);
     std::ifstream file(path);
     const std::string text(std::istreambuf_iterator<char>(file), {});
     EXPECT_THAT(text, StartsWith("# "));
+    names.insert(entry.path().stem().string());
+    if (text.find("\nkind: pipeline\n") != std::string::npos) continue;  // tests/coordinator/paper_pipeline_test.cpp
+    const auto spec = LoadJobSpec(path);
+    ASSERT_TRUE(spec.has_value()) << spec.error().message;
+    EXPECT_EQ(spec->name, entry.path().stem().string());
   }
-  EXPECT_THAT(names, ::testing::IsSupersetOf({"quickstart", "vgg-a-tiny", "vgg-a-imagenet", "vgg-d-imagenet"}));
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"quickstart", "vgg-a-tiny", "vgg-a-imagenet", "vgg-d-imagenet", "vgg-paper"}));
 }
 
 TEST(Recipes, ImageNetRecipeOfAHasThePapersSettings) {
