@@ -12,8 +12,9 @@
 
 namespace plateau {
 
-// Where the crop of `crop` pixels lies in the middle of the scaled image (as CentreCrop), and the 25 of a regular 5 x 5 grid, row by
-// row: the i-th of 5 places along a side is round(i * (side - crop) / 4), halves up. The scaled image is not smaller than the crop.
+// Where the crop of `crop` pixels lies in the middle of the scaled image (as CentreCrop), and the 25 of a regular 5 x 5 grid, row
+// by row: the i-th of 5 places along a side is round(i * (side - crop) / 4), halves up. The scaled image is not smaller than the
+// crop.
 Rectangle MiddleCrop(const ImageSize& scaled, int crop);
 inline constexpr int kGridSide = 5;
 std::array<Rectangle, kGridSide * kGridSide> GridCrops(const ImageSize& scaled, int crop);

@@ -2,13 +2,11 @@
 #include "worker/evaluate_model.h"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <optional>
-#include <set>
 
 #include <nlohmann/json.hpp>
 
-#include "common/safetensors.h"
 #include "worker/evaluate/dense_network.h"
 #include "worker/train/agreement.h"
 #include "worker/train/checkpoint.h"
@@ -17,18 +15,18 @@
 namespace plateau {
 namespace {
 
-// What rank 0 read: the state for all, the weights for itself.
-struct FoundModel {
-  LoadedCheckpoint checkpoint;
-  std::optional<SafetensorsFile> weights;
-};
+// What all ranks must know of the model, as JSON.
+std::string SharedText(const TrainedModel& model, const std::string& checksum) {
+  const CheckpointState state{.identity = model.identity, .train = {.step = model.step}};
+  return nlohmann::json{
+      {"folder", model.folder}, {"checksum", checksum}, {"channels", model.network.channels}, {"state", EncodeState(state)}}
+      .dump();
+}
 
-Result<std::string> ReadModel(FileSystem& files, const std::string& path, FoundModel& found) {
-  PLATEAU_ASSIGN(const std::string folder, FindCheckpoint(files, path));
-  PLATEAU_ASSIGN(found.checkpoint, LoadCheckpoint(files, folder, CheckpointParts::kWithoutMomentum));
-  PLATEAU_ASSIGN(const std::string checksum, ManifestChecksum(files, folder));
-  PLATEAU_ASSIGN(found.weights, SafetensorsFile::Parse(std::move(found.checkpoint.model), folder + "/model.safetensors"));
-  return nlohmann::json{{"folder", folder}, {"checksum", checksum}, {"state", EncodeState(found.checkpoint.state)}}.dump();
+Result<std::string> ReadModel(FileSystem& files, const std::string& path, std::optional<TrainedModel>& found) {
+  PLATEAU_ASSIGN(found, OpenTrainedModel(files, path));
+  PLATEAU_ASSIGN(const std::string checksum, ManifestChecksum(files, found->folder));
+  return SharedText(*found, checksum);
 }
 
 Status CheckClasses(const RunIdentity& identity, const std::string& folder, const Manifest& store) {
@@ -37,51 +35,33 @@ Status CheckClasses(const RunIdentity& identity, const std::string& folder, cons
                 folder, identity.classes.size(), store.name, store.classes.size());
   for (size_t c = 0; c < store.classes.size(); ++c)
     if (identity.classes[c].synset != store.classes[c].synset)
-      return Fail(ErrorCode::kInvalidInput, "{}: its class {} is {} ({}), in data set {} it is {} ({}); the classes must be the same",
+      return Fail(ErrorCode::kInvalidInput,
+                  "{}: its class {} is {} ({}), in data set {} it is {} ({}); the classes must be the same (plateau import names "
+                  "those of imported weights with "
+                  "--synsets)",
                   folder, c, identity.classes[c].synset, identity.classes[c].words, store.name, store.classes[c].synset,
                   store.classes[c].words);
   return {};
 }
 
-// Rank 0: every tensor belongs to the network, its input is of the store's channels.
-Status CheckTensors(const SafetensorsFile& file, const Network& whole, int crop, const std::string& folder, const Manifest& store) {
-  PLATEAU_ASSIGN(const auto shapes, InferShapes(whole, crop, crop));
-  std::set<std::string> known;
-  for (const ParameterInfo& info : ListParameters(whole, shapes)) known.insert(info.name);
-  for (const auto& [name, tensor] : file.tensors()) {
-    if (!known.contains(name))
-      return Fail(ErrorCode::kInvalidInput, "{}/model.safetensors: tensor '{}' is none of {}: the weights are another network's",
-                  folder, name, whole.name);
-    if (tensor.shape.size() == 4 && name == whole.layers[0].name + ".weight" && tensor.shape[1] != whole.channels)
-      return Fail(ErrorCode::kInvalidInput, "{}: its network takes {} channels, images of data set {} have {}", folder,
-                  tensor.shape[1], store.name, store.channels);
-  }
-  return {};
-}
-
-// Rank 0. A convolution that stands for a fully connected layer takes that one's values in their order.
-Status FillWeights(const SafetensorsFile& file, const Network& network, int crop, Engine& engine, const std::string& folder) {
-  PLATEAU_ASSIGN(const auto shapes, InferShapes(network, crop, crop));
+// A convolution that stands for a fully connected layer takes that one's values in their order.
+Status FillWeights(const TrainedModel& model, Engine& engine) {
+  const int crop = model.identity.preprocessing.crop;
+  PLATEAU_ASSIGN(const auto shapes, InferShapes(model.network, crop, crop));
   std::map<std::string, std::vector<int64_t>> canonical;
-  for (const ParameterInfo& info : ListParameters(network, shapes)) canonical[info.name] = info.shape;
+  for (const ParameterInfo& info : ListParameters(model.network, shapes)) canonical[info.name] = info.shape;
   ParameterStore& store = engine.parameters();
   for (int p = 0; p < store.count(); ++p) {
-    const std::string& name = store.info(p).name;
-    PLATEAU_ASSIGN(const auto values, file.Floats(name, canonical.at(name)));
-    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
-      return Fail(ErrorCode::kNumeric, "{}/model.safetensors: {} holds a value that is not finite: training had diverged; use an older "
-                                       "checkpoint",
-                  folder, name);
+    PLATEAU_ASSIGN(const auto values, model.weights.Floats(store.info(p).name, canonical.at(store.info(p).name)));
     store.FromCanonical(p, values, store.weight(p));
   }
   return {};
 }
 
 // Collective: rank 0's weights, or its error, for all.
-Status ShareWeights(Collective& collective, const FoundModel& found, const Network& network, int crop, Engine& engine,
-                    const std::string& folder) {
+Status ShareWeights(Collective& collective, const std::optional<TrainedModel>& found, Engine& engine) {
   Status filled;
-  if (collective.rank() == 0) filled = FillWeights(*found.weights, network, crop, engine, folder);
+  if (collective.rank() == 0) filled = FillWeights(*found, engine);
   PLATEAU_TRY(Agree(collective, filled));
   ParameterStore& store = engine.parameters();
   for (int p = 0; p < store.count(); ++p) {
@@ -112,7 +92,7 @@ Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings&
 
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
                                     TestSettings& settings, int threads, std::atomic<int64_t>* progress) {
-  FoundModel found;
+  std::optional<TrainedModel> found;
   PLATEAU_ASSIGN(const std::string text, ShareText(collective, collective.rank() == 0 ? ReadModel(files, path, found)
                                                                                       : Result<std::string>(std::string())));
   const auto shared = nlohmann::json::parse(text);
@@ -125,17 +105,17 @@ Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, c
   if (settings.scales.empty()) settings.scales = {identity.validation_scale};
   PLATEAU_TRY(CheckSettings(settings, crop));
   PLATEAU_TRY(CheckClasses(identity, model.folder, store));
+  if (const int channels = shared.at("channels"); channels != store.channels)
+    return Fail(ErrorCode::kInvalidInput, "{}: its network takes {} channels, images of data set {} have {}", model.folder,
+                channels, store.name, store.channels);
   PLATEAU_ASSIGN(const Network whole, MakeNetwork(identity.network, {.width = identity.width,
                                                                      .classes = static_cast<int>(identity.classes.size()),
                                                                      .channels = store.channels}));
   model.network = WithoutAuxiliary(whole);
   PLATEAU_ASSIGN(const Network dense, MakeDense(whole, crop));
-  Status checked;
-  if (collective.rank() == 0) checked = CheckTensors(*found.weights, whole, crop, model.folder, store);
-  PLATEAU_TRY(Agree(collective, checked));
   PLATEAU_TRY(Agree(collective, MakeEngines(model, dense, settings, {.threads = threads, .crop = crop, .progress = progress})));
   for (Engine* engine : {model.crops.get(), model.dense.get()})
-    if (engine != nullptr) PLATEAU_TRY(ShareWeights(collective, found, model.network, crop, *engine, model.folder));
+    if (engine != nullptr) PLATEAU_TRY(ShareWeights(collective, found, *engine));
   return model;
 }
 

@@ -26,8 +26,8 @@ struct TestedModel {
 
 // Collective: rank 0 finds, reads and verifies, every rank gets the same; errors are the same everywhere. kInvalidInput when the
 // store's classes or channels are not the checkpoint's, when a tensor does not fit the network, and for scales below the crop;
-// kNumeric names a weight that is not finite. When settings.scales is empty it becomes the checkpoint's validation scale. `progress`
-// counts the layers that a pass has run, for a watcher.
+// kNumeric names a weight that is not finite. When settings.scales is empty it becomes the checkpoint's validation scale.
+// `progress` counts the layers that a pass has run, for a watcher.
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
                                     TestSettings& settings, int threads, std::atomic<int64_t>* progress);
 

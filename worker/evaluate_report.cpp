@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr int kVersion = 1;
-constexpr int kMatrixClasses = 20;    // a confusion matrix of more does not fit on a screen
+constexpr int kMatrixClasses = 20;  // a confusion matrix of more does not fit on a screen
 constexpr size_t kConfusionLines = 20;
 constexpr size_t kNameColumns = 28;
 
@@ -112,14 +112,15 @@ std::string ResultText(const TestSubject& s, const TestCounts& counts) {
                       s.flip ? ", with mirror images" : "");
   text += fmt::format("{}, loss {:.4f}\n", ErrorsText(counts), counts.mean_loss());
   text += fmt::format("{:.1f} s, {:.2f} images/s on {} rank{} of {} thread{}\n", s.seconds,
-                      s.seconds > 0 ? static_cast<double>(counts.images()) / s.seconds : 0, s.ranks, s.ranks > 1 ? "s" : "", s.threads,
-                      s.threads > 1 ? "s" : "");
+                      s.seconds > 0 ? static_cast<double>(counts.images()) / s.seconds : 0, s.ranks, s.ranks > 1 ? "s" : "",
+                      s.threads, s.threads > 1 ? "s" : "");
   if (!s.posteriors.empty()) text += fmt::format("posteriors in {}\n", s.posteriors);
   return text;
 }
 
 std::string PerClassText(const TestCounts& counts, const std::vector<ClassInfo>& classes) {
-  std::string text = fmt::format("\n{:>6}  {:<{}}  {:>7}  {:>7}  {:>7}\n", "class", "name", kNameColumns, "images", "top-1", "top-5");
+  std::string text =
+      fmt::format("\n{:>6}  {:<{}}  {:>7}  {:>7}  {:>7}\n", "class", "name", kNameColumns, "images", "top-1", "top-5");
   for (int c = 0; c < counts.classes(); ++c) {
     const int64_t images = counts.class_images(c);
     const auto share = [images](int64_t correct) {

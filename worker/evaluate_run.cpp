@@ -86,8 +86,8 @@ Status TakeSpec(Rank& rank) {
   const auto read = [&]() -> Result<std::string> {
     PLATEAU_ASSIGN(const JobSpec spec, LoadJobSpec(options.spec_path));
     if (spec.kind != "evaluate")
-      return Fail(ErrorCode::kInvalidInput, "{}: kind: {} is not evaluate; it is for plateau-worker {}", options.spec_path, spec.kind,
-                  spec.kind);
+      return Fail(ErrorCode::kInvalidInput, "{}: kind: {} is not evaluate; it is for plateau-worker {}", options.spec_path,
+                  spec.kind, spec.kind);
     if (spec.evaluate.checkpoint.empty())
       return Fail(ErrorCode::kInvalidInput, "{}: evaluate.checkpoint is missing; a job is only known to a coordinator",
                   options.spec_path);
@@ -125,8 +125,8 @@ Result<Test> Prepare(Rank& rank) {
   const EvaluateOptions& options = rank.options;
   Test test{.settings = options.settings, .threads = options.threads > 0 ? options.threads : UsableThreads()};
   PLATEAU_TRY(Agree(collective, OpenStore(rank, test)));
-  PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings, test.threads,
-                                             &rank.pulse.progress));
+  PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings,
+                                             test.threads, &rank.pulse.progress));
   const auto records = static_cast<int64_t>(test.split->records);
   const int64_t count = options.limit > 0 ? std::min(options.limit, records) : records;
   auto survey = SurveyImages(*test.store, *test.split, test.settings, count, collective.rank(), collective.world_size(),
@@ -149,7 +149,8 @@ Outcome RunGroups(Rank& rank, Test& test) {
   const std::span groups = std::span(test.groups).subspan(range.first, range.last - range.first);
   Preprocessing preprocessing = test.model.identity.preprocessing;
   preprocessing.channels = test.manifest().channels;
-  const auto loader = GroupLoader::Start(*test.store, *test.split, preprocessing, test.settings, groups, test.threads, &rank.pulse.progress);
+  const auto loader =
+      GroupLoader::Start(*test.store, *test.split, preprocessing, test.settings, groups, test.threads, &rank.pulse.progress);
   Tester tester(test.model.engines(), test.settings, preprocessing.crop, preprocessing.channels, test.classes());
   Outcome outcome{.counts = TestCounts(test.classes(), rank.options.per_class)};
   double cost = 0, done_cost = 0;
@@ -176,7 +177,7 @@ Outcome RunGroups(Rank& rank, Test& test) {
     // Ranks have equal shares: rank 0's part of the work stands for all.
     progress.Update(static_cast<uint64_t>(done_cost / cost * static_cast<double>(test.images.size())));
   }
-  progress.Finish(test.images.size());
+  if (!rank.stop.raised()) progress.Finish(test.images.size());
   outcome.seconds = static_cast<double>(rank.clock.MonotonicMs() - begin_ms) / 1000;
   outcome.stopped = rank.stop.raised();
   return outcome;

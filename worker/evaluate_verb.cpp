@@ -63,7 +63,8 @@ void AddEvaluateVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")->capture_default_str();
   verb->add_option("--threads", options.threads, "Of each rank; default: the cores it may use");
   verb->add_option("--limit", options.limit, "Only the first N images in source order")->check(CLI::PositiveNumber);
-  CLI::Option* spec = verb->add_option("--spec", options.spec_path, "Specification of an evaluation (kind: evaluate) instead of the above");
+  CLI::Option* spec =
+      verb->add_option("--spec", options.spec_path, "Specification of an evaluation (kind: evaluate) instead of the above");
   CLI::Option* coordinator = verb->add_option("--coordinator", options.coordinator, "Worker link (given by the coordinator)");
   CLI::Option* job = verb->add_option("--job", options.job, "Job id (given by the coordinator)");
   CLI::Option* attempt = verb->add_option("--attempt", options.attempt, "Attempt number (given by the coordinator)");

@@ -109,7 +109,8 @@ TEST(TestImage, AnAnimatedPngIsItsDefaultImage) {
   std::string png = MakePng(picture);
   const auto chunk = [](const std::string& name, const std::string& data) {
     std::string body = name + data;
-    const auto crc = static_cast<uint32_t>(::crc32(0, reinterpret_cast<const unsigned char*>(body.data()), static_cast<unsigned>(body.size())));
+    const auto crc =
+        static_cast<uint32_t>(::crc32(0, reinterpret_cast<const unsigned char*>(body.data()), static_cast<unsigned>(body.size())));
     const auto word = [](uint32_t v) {
       return std::string{static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)};
     };

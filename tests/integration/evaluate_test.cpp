@@ -24,10 +24,13 @@ class EvaluateRun : public test::WorkerRun {
     test::WorkerRun::SetUp();
     if (!trained_.empty()) return;
     const std::string output = folder_->path() + "/trained";
-    ASSERT_EQ(Run(0, output, {"--set", fmt::format("training.max_steps={}", kSteps), "--set", "checkpoint.every=25it"}), 0) << last_output_;
+    ASSERT_EQ(Run(0, output, {"--set", fmt::format("training.max_steps={}", kSteps), "--set", "checkpoint.every=25it"}), 0)
+        << last_output_;
     trained_ = output + "/tiny";
   }
-  static std::string Checkpoint() { return trained_ + "/" + json::parse(test::ReadText(trained_ + "/current.json")).at("path").get<std::string>(); }
+  static std::string Checkpoint() {
+    return trained_ + "/" + json::parse(test::ReadText(trained_ + "/current.json")).at("path").get<std::string>();
+  }
 
   // Runs `plateau-worker VERB ARGUMENTS`; stdout and stderr lie in last_output_. ranks 0: without mpirun.
   int Verb(const std::string& verb, const std::vector<std::string>& arguments, int ranks = 0) {
@@ -86,7 +89,8 @@ TEST_F(EvaluateRun, RanksChangeNoBitAndBatchesNoCount) {
   for (const int ranks : {2, 4}) {
     const json many = Evaluate(with("many"), ranks);
     EXPECT_EQ(many["ranks"], ranks);
-    for (const char* count : {"images", "correct1", "correct5"}) EXPECT_EQ(many[count], alone[count]) << count << " on " << ranks << " ranks";
+    for (const char* count : {"images", "correct1", "correct5"})
+      EXPECT_EQ(many[count], alone[count]) << count << " on " << ranks << " ranks";
     EXPECT_TRUE(test::ReadText(out_ + "/many") == bytes) << "posteriors of " << ranks << " ranks differ";
   }
   const json batches = Evaluate(with("batch", {"--batch", "5"}), 2);
@@ -179,20 +183,25 @@ TEST_F(EvaluateRun, WhatCannotBeTestedIsRefusedByName) {
   ExpectRefused({trained_, "--store", store_, "--mode", "sparse"}, 2, "sparse");
   ExpectRefused({trained_, "--store", store_, "--split", "test"}, 2, "val (30 images)");
   ExpectRefused({trained_}, 2, "--store is missing");
-  ExpectRefused({Changed("model.safetensors", [](std::string& b) { b.back() = static_cast<char>(b.back() ^ 1); }, false), "--store", store_},
+  ExpectRefused({Changed(
+                     "model.safetensors", [](std::string& b) { b.back() = static_cast<char>(b.back() ^ 1); }, false),
+                 "--store", store_},
                 1, "the file is damaged");
 }
 
 TEST_F(EvaluateRun, WeightsThatAreNotFiniteOrNotItsOwnAreNamed) {
   const float nan = std::nanf("");
-  const std::string broken =
-      Changed("model.safetensors", [&](std::string& b) { std::memcpy(b.data() + b.size() - sizeof(nan), &nan, sizeof(nan)); }, true);
-  ExpectRefused({broken, "--store", store_}, 3, "fc8.bias holds a value that is not finite");
-  const std::string other = Changed("state.json", [](std::string& text) {
-    json state = json::parse(text);
-    state["model"]["network"] = "vgg-d";
-    text = state.dump();
-  }, true);
+  const std::string broken = Changed(
+      "model.safetensors", [&](std::string& b) { std::memcpy(b.data() + b.size() - sizeof(nan), &nan, sizeof(nan)); }, true);
+  ExpectRefused({broken, "--store", store_}, 3, "fc8.bias holds nan");
+  const std::string other = Changed(
+      "state.json",
+      [](std::string& text) {
+        json state = json::parse(text);
+        state["model"]["network"] = "vgg-d";
+        text = state.dump();
+      },
+      true);
   ExpectRefused({other, "--store", store_}, 2, "model.safetensors");
 }
 
@@ -202,11 +211,14 @@ TEST_F(EvaluateRun, AStoreOfOtherClassesIsRefused) {
   auto source = OpenSynthetic({.classes = 3, .train = 20, .val = 6, .side = 40});
   ASSERT_TRUE(Ingest(files, SystemClock(), *source, {.out = other, .quiet = true}));
   ExpectRefused({trained_, "--store", other}, 2, "trained on 4 classes, data set other has 3");
-  const std::string renamed = Changed("state.json", [](std::string& text) {
-    json state = json::parse(text);
-    state["classes"][2]["synset"] = "n09999999";
-    text = state.dump();
-  }, true);
+  const std::string renamed = Changed(
+      "state.json",
+      [](std::string& text) {
+        json state = json::parse(text);
+        state["classes"][2]["synset"] = "n09999999";
+        text = state.dump();
+      },
+      true);
   ExpectRefused({renamed, "--store", store_}, 2, "its class 2 is n09999999");
 }
 

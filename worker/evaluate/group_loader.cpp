@@ -102,13 +102,12 @@ class ThreadedLoader final : public GroupLoader {
     PLATEAU_TRY(store_.Read(split_, ordinal, buffer));
     const RecordHeader& header = buffer.record.header;
     if (const Status decoded = image.Decode(buffer.record); !decoded)
-      return Fail(decoded.error().code, "record {} of split {} (\"{}\"): {}; check the store with 'plateau dataset verify'", ordinal,
-                  split_.name, header.source_name, decoded.error().message);
+      return Fail(decoded.error().code, "record {} of split {} (\"{}\"): {}; check the store with 'plateau dataset verify'",
+                  ordinal, split_.name, header.source_name, decoded.error().message);
     for (size_t s = 0; s < settings_.scales.size(); ++s) {
-      const ImageSize scaled =
-          ScaledSize(static_cast<int>(header.width), static_cast<int>(header.height), settings_.scales[s]);
+      const ImageSize scaled = ScaledSize(static_cast<int>(header.width), static_cast<int>(header.height), settings_.scales[s]);
       const Rectangle window = settings_.mode == EvaluationMode::kCenter ? MiddleCrop(scaled, preprocessing_.crop)
-                                                                   : Rectangle{0, 0, scaled.width, scaled.height};
+                                                                         : Rectangle{0, 0, scaled.width, scaled.height};
       auto& map = loaded.maps[number * settings_.scales.size() + s];
       map.resize(static_cast<size_t>(preprocessing_.channels) * window.height * window.width);
       image.Render(settings_.scales[s], window, map.data());
@@ -135,9 +134,9 @@ class ThreadedLoader final : public GroupLoader {
 
 }  // namespace
 
-std::unique_ptr<GroupLoader> GroupLoader::Start(const StoreReader& store, const SplitInfo& split, const Preprocessing& preprocessing,
-                                                const TestSettings& settings, std::span<const ImageGroup> groups, int threads,
-                                                std::atomic<int64_t>* progress) {
+std::unique_ptr<GroupLoader> GroupLoader::Start(const StoreReader& store, const SplitInfo& split,
+                                                const Preprocessing& preprocessing, const TestSettings& settings,
+                                                std::span<const ImageGroup> groups, int threads, std::atomic<int64_t>* progress) {
   return std::make_unique<ThreadedLoader>(store, split, preprocessing, settings, groups, threads, progress);
 }
 

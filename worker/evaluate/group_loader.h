@@ -28,8 +28,8 @@ class GroupLoader {
                                             const TestSettings& settings, std::span<const ImageGroup> groups, int threads,
                                             std::atomic<int64_t>* progress);
   virtual ~GroupLoader() = default;  // stops the threads and waits for them: at most one image each
-  // Blocks until the next group is whole; nullptr after the last. An image that cannot be read or decoded is an error that names its
-  // record; of several, one of the group's.
+  // Blocks until the next group is whole; nullptr after the last. An image that cannot be read or decoded is an error that names
+  // its record; of several, one of the group's.
   virtual Result<std::unique_ptr<LoadedGroup>> Next() = 0;
   virtual void Recycle(std::unique_ptr<LoadedGroup> loaded) = 0;
 };

@@ -13,7 +13,9 @@ constexpr int kMaxGroupImages = 64;
 constexpr int64_t kGroupBytes = int64_t{128} << 20;  // of scaled images; three groups are in memory at a time
 
 Status CheckRecord(const RecordHeader& header, const SplitInfo& split, const Manifest& manifest, const TestSettings& settings) {
-  const auto named = [&] { return fmt::format("record {} of split {} (\"{}\")", header.source_ordinal, split.name, header.source_name); };
+  const auto named = [&] {
+    return fmt::format("record {} of split {} (\"{}\")", header.source_ordinal, split.name, header.source_name);
+  };
   if (header.width < 1 || header.height < 1) return Fail(ErrorCode::kCorrupt, "{}: it has no pixels; ingest it again", named());
   if (header.label < 0 || static_cast<size_t>(header.label) >= manifest.classes.size())
     return Fail(ErrorCode::kCorrupt, "{}: label {}, but the store has {} classes; ingest it again", named(), header.label,
@@ -23,10 +25,11 @@ Status CheckRecord(const RecordHeader& header, const SplitInfo& split, const Man
     const int64_t shorter = std::min(header.width, header.height), longer = std::max(header.width, header.height);
     const int64_t pixels = scale * (scale * longer / shorter);
     if (pixels <= kMaxScaledPixels) continue;
-    return Fail(ErrorCode::kInvalidInput,
-                "{}: {} x {} pixels with the shortest side scaled to {} are {} pixels, more than the {} that {} testing takes; test "
-                "with mode center, or leave the image out of the split",
-                named(), header.width, header.height, scale, pixels, kMaxScaledPixels, EvaluationModeName(settings.mode));
+    return Fail(
+        ErrorCode::kInvalidInput,
+        "{}: {} x {} pixels with the shortest side scaled to {} are {} pixels, more than the {} that {} testing takes; test "
+        "with mode center, or leave the image out of the split",
+        named(), header.width, header.height, scale, pixels, kMaxScaledPixels, EvaluationModeName(settings.mode));
   }
   return {};
 }
@@ -89,7 +92,8 @@ void ShareSurvey(Collective& collective, std::vector<TestedImage>& images) {
   for (const TestedImage& image : images) values.insert(values.end(), {image.width, image.height, image.label});
   collective.AllReduceSum(std::span<int64_t>(values));
   for (size_t i = 0; i < images.size(); ++i)
-    images[i] = {static_cast<int32_t>(values[3 * i]), static_cast<int32_t>(values[3 * i + 1]), static_cast<int32_t>(values[3 * i + 2])};
+    images[i] = {static_cast<int32_t>(values[3 * i]), static_cast<int32_t>(values[3 * i + 1]),
+                 static_cast<int32_t>(values[3 * i + 2])};
 }
 
 std::vector<ImageGroup> MakeGroups(const std::vector<TestedImage>& images, const TestSettings& settings, int crop, int channels) {

@@ -92,8 +92,8 @@ Status CheckRows(const Posteriors& p, const std::string& path) {
     const auto begin = p.values.begin() + static_cast<int64_t>(row * classes);
     const bool negative = std::any_of(begin, begin + static_cast<int64_t>(classes), [](float v) { return !(v >= 0); });
     if (negative || !(std::abs(sum - 1) < kSlack))
-      return Fail(ErrorCode::kInvalidInput, "{}: row {} (source ordinal {}) of 'posteriors' is no distribution (its sum is {:g})", path,
-                  row, p.head.ordinals[row], sum);
+      return Fail(ErrorCode::kInvalidInput, "{}: row {} (source ordinal {}) of 'posteriors' is no distribution (its sum is {:g})",
+                  path, row, p.head.ordinals[row], sum);
   }
   return {};
 }
@@ -101,8 +101,7 @@ Status CheckRows(const Posteriors& p, const std::string& path) {
 // Empty when `b` describes the same images as `a`.
 std::string Difference(const PosteriorsHead& a, const PosteriorsHead& b) {
   if (a.classes != b.classes) return fmt::format("it has {} classes, the first {}", b.classes, a.classes);
-  if (a.labels.size() != b.labels.size())
-    return fmt::format("it has {} images, the first {}", b.labels.size(), a.labels.size());
+  if (a.labels.size() != b.labels.size()) return fmt::format("it has {} images, the first {}", b.labels.size(), a.labels.size());
   const std::string split_a = Field(a.metadata, "split_checksum"), split_b = Field(b.metadata, "split_checksum");
   if (split_a != split_b)
     return fmt::format("it was made on split {} of {} (checksum {}), the first on {} of {} ({})", Field(b.metadata, "split"),
@@ -154,8 +153,8 @@ Result<Posteriors> ReadPosteriors(FileSystem& files, const std::string& path) {
   if (Field(file.metadata(), "format") != kFormat)
     return Fail(ErrorCode::kInvalidInput, "{}: not a posteriors file; make one with plateau-worker evaluate --posteriors", path);
   if (Field(file.metadata(), "version") != kVersion)
-    return Fail(ErrorCode::kUnsupported, "{}: posteriors of version {}, this build reads {}", path, Field(file.metadata(), "version"),
-                kVersion);
+    return Fail(ErrorCode::kUnsupported, "{}: posteriors of version {}, this build reads {}", path,
+                Field(file.metadata(), "version"), kVersion);
   Posteriors posteriors;
   posteriors.head.metadata = file.metadata();
   PLATEAU_ASSIGN(posteriors.head.ordinals, Copy<int64_t>(file, path, "ordinals", TensorType::kI64));

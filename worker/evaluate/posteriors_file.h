@@ -26,8 +26,8 @@ struct PosteriorsPart {
   std::vector<float> values;    // [images, classes]
 };
 
-// Collective: gathers the ranks' parts, which together hold every row once, piece by piece; rank 0 writes `path` beside and renames.
-// `head` is alike on every rank. The error is rank 0's, the other ranks succeed.
+// Collective: gathers the ranks' parts, which together hold every row once, piece by piece; rank 0 writes `path` beside and
+// renames. `head` is alike on every rank. The error is rank 0's, the other ranks succeed.
 Status WritePosteriors(FileSystem& files, Collective& collective, const std::string& path, const PosteriorsHead& head,
                        const PosteriorsPart& part);
 

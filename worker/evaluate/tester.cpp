@@ -55,8 +55,8 @@ std::vector<Tester::View> Tester::DenseViews(const ImageGroup& group, size_t sca
   std::vector<View> views;
   for (size_t image = 0; image < group.images.size(); ++image)
     for (int flip = 0; flip < settings_.flips(); ++flip)
-      views.push_back({image, image * settings_.scales.size() + scale, {0, 0, size.width, size.height}, size.width, size.height,
-                       flip == 1});
+      views.push_back(
+          {image, image * settings_.scales.size() + scale, {0, 0, size.width, size.height}, size.width, size.height, flip == 1});
   return views;
 }
 
@@ -83,8 +83,7 @@ void Tester::CopyView(const LoadedGroup& loaded, const View& view, float* out) c
                 map.size(), channels_, view.map_height, view.map_width);
   for (int c = 0; c < channels_; ++c) {
     for (int y = 0; y < view.window.height; ++y) {
-      const float* from =
-          map.data() + (int64_t{c} * view.map_height + view.window.top + y) * view.map_width + view.window.left;
+      const float* from = map.data() + (int64_t{c} * view.map_height + view.window.top + y) * view.map_width + view.window.left;
       if (view.mirrored)
         std::reverse_copy(from, from + view.window.width, out);
       else

@@ -12,7 +12,8 @@ namespace {
 
 std::map<std::string, int64_t> Sizes(const Network& network, int side) {
   std::map<std::string, int64_t> sizes;
-  for (const ParameterInfo& info : ListParameters(network, *InferShapes(network, side, side))) sizes[info.name] = info.CanonicalCount();
+  for (const ParameterInfo& info : ListParameters(network, *InferShapes(network, side, side)))
+    sizes[info.name] = info.CanonicalCount();
   return sizes;
 }
 
@@ -54,24 +55,26 @@ TEST(MakeDense, VggGetsSevenBySevenAndOneByOneConvolutions) {
 }
 
 TEST(MakeDense, ANetworkWithAGlobalPoolStaysAsItIs) {
-  const Network network{.name = "pooled",
-                        .classes = 3,
-                        .layers = {{.kind = LayerKind::kConvolution, .name = "conv", .inputs = {-1}, .out_channels = 16, .kernel = 3},
-                                   {.kind = LayerKind::kAveragePool, .name = "pool", .inputs = {0}, .global = true},
-                                   {.kind = LayerKind::kFullyConnected, .name = "fc", .inputs = {1}, .out_channels = 3}}};
+  const Network network{
+      .name = "pooled",
+      .classes = 3,
+      .layers = {{.kind = LayerKind::kConvolution, .name = "conv", .inputs = {-1}, .out_channels = 16, .kernel = 3},
+                 {.kind = LayerKind::kAveragePool, .name = "pool", .inputs = {0}, .global = true},
+                 {.kind = LayerKind::kFullyConnected, .name = "fc", .inputs = {1}, .out_channels = 3}}};
   const Network dense = *MakeDense(network, 32);
   ASSERT_EQ(dense.layers.size(), 3u);
   EXPECT_EQ(dense.layers[2].kind, LayerKind::kFullyConnected);
 }
 
 TEST(WithoutAuxiliary, InputsMoveWithTheirLayers) {
-  const Network network{.name = "forked",
-                        .classes = 3,
-                        .layers = {{.kind = LayerKind::kConvolution, .name = "a", .inputs = {-1}, .out_channels = 16, .kernel = 1},
-                                   {.kind = LayerKind::kFullyConnected, .name = "side", .inputs = {0}, .out_channels = 3, .auxiliary = 1},
-                                   {.kind = LayerKind::kConvolution, .name = "b", .inputs = {0}, .out_channels = 16, .kernel = 1},
-                                   {.kind = LayerKind::kFullyConnected, .name = "main", .inputs = {2}, .out_channels = 3}},
-                        .auxiliary = {{.layer = 1}}};
+  const Network network{
+      .name = "forked",
+      .classes = 3,
+      .layers = {{.kind = LayerKind::kConvolution, .name = "a", .inputs = {-1}, .out_channels = 16, .kernel = 1},
+                 {.kind = LayerKind::kFullyConnected, .name = "side", .inputs = {0}, .out_channels = 3, .auxiliary = 1},
+                 {.kind = LayerKind::kConvolution, .name = "b", .inputs = {0}, .out_channels = 16, .kernel = 1},
+                 {.kind = LayerKind::kFullyConnected, .name = "main", .inputs = {2}, .out_channels = 3}},
+      .auxiliary = {{.layer = 1}}};
   const Network main = WithoutAuxiliary(network);
   ASSERT_EQ(main.layers.size(), 3u);
   EXPECT_EQ(main.layers[1].inputs, (std::vector<int>{0}));

@@ -56,7 +56,8 @@ TEST(MakeGroups, OnlyTheLastGroupOfAShapeIsNotFull) {
   const TestSettings settings{.scales = {256}, .mode = EvaluationMode::kDense, .flip = true, .batch = 8};
   const auto groups = MakeGroups(images, settings, 224, 3);
   for (size_t i = 0; i + 1 < groups.size(); ++i) {
-    const bool same = groups[i].scaled[0].width == groups[i + 1].scaled[0].width && groups[i].scaled[0].height == groups[i + 1].scaled[0].height;
+    const bool same =
+        groups[i].scaled[0].width == groups[i + 1].scaled[0].width && groups[i].scaled[0].height == groups[i + 1].scaled[0].height;
     if (same) {
       EXPECT_EQ(groups[i].images.size(), 4u);
     }

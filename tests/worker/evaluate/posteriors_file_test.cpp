@@ -74,8 +74,7 @@ TEST_F(PosteriorsFile, FusionIsTheMeanAndOneFileFusesToItself) {
   const auto fused = FusePosteriors(files_, {a, b, c}, true);
   ASSERT_TRUE(fused) << fused.error().message;
   const auto va = ReadPosteriors(files_, a)->values, vb = ReadPosteriors(files_, b)->values, vc = ReadPosteriors(files_, c)->values;
-  for (size_t i = 0; i < va.size(); ++i)
-    EXPECT_EQ(fused->mean.values[i], static_cast<float>((double{va[i]} + vb[i] + vc[i]) / 3));
+  for (size_t i = 0; i < va.size(); ++i) EXPECT_EQ(fused->mean.values[i], static_cast<float>((double{va[i]} + vb[i] + vc[i]) / 3));
   EXPECT_EQ(fused->counts.images(), kImages);
   int64_t right = 0;
   for (size_t row = 0; row < kImages; ++row) {

@@ -143,8 +143,7 @@ Map Cut(const std::vector<float>& map, const ImageSize& size, const Rectangle& w
     for (int y = 0; y < window.height; ++y)
       for (int x = 0; x < window.width; ++x) {
         const int from = mirrored ? window.width - 1 - x : x;
-        out.at(0, c, y, x) =
-            double{map[static_cast<size_t>((c * size.height + window.top + y) * size.width + window.left + from)]};
+        out.at(0, c, y, x) = double{map[static_cast<size_t>((c * size.height + window.top + y) * size.width + window.left + from)]};
       }
   return out;
 }
@@ -193,7 +192,8 @@ TEST_F(TesterOnVgg, MultiCropIsTheMeanOfFiftyExplicitCrops) {
     for (int column = 0; column < 5; ++column)
       for (const bool mirrored : {false, true}) {
         // A regular grid from corner to corner: spare pixels 27 and 6, in four steps.
-        const int left = static_cast<int>(std::floor(27 * column / 4.0 + 0.5)), top = static_cast<int>(std::floor(6 * row / 4.0 + 0.5));
+        const int left = static_cast<int>(std::floor(27 * column / 4.0 + 0.5)),
+                  top = static_cast<int>(std::floor(6 * row / 4.0 + 0.5));
         AddNaiveSoftmax(SlidingScores(Cut(loaded.maps[0], {91, 70}, {left, top, kCrop, kCrop}, mirrored)), 1.0 / 50, expected);
         ++views;
       }
