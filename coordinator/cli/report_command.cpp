@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -104,6 +105,15 @@ Result<Correctness> ReadPosteriors(FileSystem& files, const std::vector<std::str
   return mean.Judge();
 }
 
+// The one training behind all parts of a fusion; empty: there are several.
+std::string CommonModel(const ReportInput& input, const Json& fusion) {
+  std::set<std::string> models;
+  for (const auto& one : fusion.value("of", Json::array()))
+    for (const auto& test : input.tests)
+      if (test.name == one.get<std::string>()) models.insert(test.model);
+  return models.size() == 1 ? *models.begin() : std::string();
+}
+
 TestResult Fuse(FileSystem& files, const Json& fusion, const std::map<std::string, std::string>& posteriors, ReportInput& input) {
   TestResult test{.name = fusion.value("name", ""), .rows = RowsOf(fusion.value("report", Json()))};
   std::vector<std::string> paths;
@@ -115,6 +125,7 @@ TestResult Fuse(FileSystem& files, const Json& fusion, const std::map<std::strin
     }
     paths.push_back(found->second);
   }
+  test.model = CommonModel(input, fusion);
   auto fused = ReadPosteriors(files, paths);
   if (!fused) {
     test.missing = fused.error().message;

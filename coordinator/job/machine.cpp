@@ -200,6 +200,7 @@ void Turn::On(const AttemptExited& event) {
                                                                     : EvaluationSummary(job().result));
   }
   if (job().stop != StopTarget::kNone) {
+    if (!job().Trains()) return EndStopped("it begins anew when it is resumed");
     return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint"
                                        : "a checkpoint was written");
   }
@@ -271,7 +272,7 @@ void Turn::AskToLeave(StopTarget target, std::string reason, std::string message
     job().stop_deadline_ms = now_.monotonic_ms + limits_.stop_grace_ms;
   }
   job().reason = std::move(reason);
-  job().message = fmt::format("{}: the workers write a checkpoint and leave, within {}", message,
+  job().message = fmt::format("{}: the workers {}leave, within {}", message, job().Trains() ? "write a checkpoint and " : "",
                               HumanDuration(static_cast<double>(limits_.stop_grace_ms) / 1000.0));
 }
 

@@ -31,12 +31,12 @@ CellTable CellsOf(const ReportTable& table) {
                              PublishedTop5(row.published), Difference(row.top5, row.published.top5)});
     if (tested) line.push_back(Error(row.published.test_top5, 1));
     if (trained) {
-      const TrainedModel* model = row.model;
+      const TrainedModel* model = row.model != nullptr && row.model->epochs > 0 ? row.model : nullptr;
       line.push_back(model == nullptr ? "-" : fmt::format("{:.1f}", model->epochs));
       line.push_back(model == nullptr ? "-" : std::to_string(model->decays));
       line.push_back(model == nullptr ? "-" : HumanDuration(model->seconds));
       line.push_back(row.test_s ? HumanDuration(*row.test_s) : "-");
-      line.push_back(row.speed_up ? fmt::format("{:.2f} ({} workers)", *row.speed_up, model->workers) : "-");
+      line.push_back(row.speed_up && model != nullptr ? fmt::format("{:.2f} ({} workers)", *row.speed_up, model->workers) : "-");
     }
     cells.rows.push_back(std::move(line));
   }
@@ -112,7 +112,9 @@ std::string RenderReport(const Report& report, ReportFormat format) {
   const bool markdown = format == ReportFormat::kMarkdown;
   const ReportInput& input = *report.input;
   std::string out = fmt::format("{}Pipeline {} ({}), scale factor {:g}\n", markdown ? "# " : "", input.pipeline, input.state, input.scale_factor);
-  out += "\nErrors in per cent of the validation split, measured beside published (arXiv 1409.1556); speed-up over one worker of the same network.\n\n";
+  out += "\nErrors in per cent of the validation split, measured beside published (arXiv 1409.1556); speed-up over one worker of the same network.\n";
+  if (input.scale_factor != 1) out += "S and Q are the paper's: here they, and the crop of 224, are multiplied by the scale factor.\n";
+  out += "\n";
   for (const auto& table : CellTables(report)) out += markdown ? MarkdownTable(table) : TextTable(table);
   const char* bullet = markdown ? "- " : "  ";
   for (const auto& claim : report.claims) {

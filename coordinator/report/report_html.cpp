@@ -90,8 +90,9 @@ std::string ReportHtml(const Report& report) {
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{0}</title>"
       "<style>{1}</style></head><body>\n<h1>{0}</h1><p class=\"quiet\">{2}, scale factor {3:g}. Errors in per cent of the validation split, measured "
-      "beside published (arXiv 1409.1556); speed-up over one worker of the same network.</p>\n",
-      Escaped(input.pipeline), kStyle, Escaped(input.state), input.scale_factor);
+      "beside published (arXiv 1409.1556); speed-up over one worker of the same network.{4}</p>\n",
+      Escaped(input.pipeline), kStyle, Escaped(input.state), input.scale_factor,
+      input.scale_factor == 1 ? "" : " S and Q are the paper's: here they, and the crop of 224, are multiplied by the scale factor.");
   for (const auto& table : CellTables(report)) out += HtmlTable(table);
   for (const auto& claim : report.claims) {
     out += fmt::format("<p class=\"quiet\">{}: {}{}</p>\n", Escaped(claim.claim), Escaped(claim.rule),
