@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -238,6 +239,45 @@ TEST_F(TesterOnVgg, ScoresThatAreNotFiniteAreNamed) {
   } catch (const Failure& fault) {
     EXPECT_EQ(fault.code(), ErrorCode::kNumeric);
     EXPECT_NE(std::string(fault.what()).find("image 0"), std::string::npos) << fault.what();
+  }
+}
+
+// Inception and residual networks end in a global pool: the naive network runs over the whole image as it is.
+TEST(TesterOnPooledNetworks, DenseIsTheNetworkOnTheWholeImage) {
+  for (const auto& [name, crop, size] :
+       {std::tuple{"resnet-18", 64, ImageSize{99, 70}}, std::tuple{"googlenet", 64, ImageSize{70, 97}}}) {
+    const Network network = WithoutAuxiliary(*MakeNetwork(name, {.width = 0.03, .classes = kClasses}));
+    const auto engine = *CreateCpuEngine(*MakeDense(network, crop), {.threads = 1, .crop = crop});
+    Tensors tensors = MakeTensors(*engine);
+    std::vector<std::vector<double>> parameters;
+    for (int p = 0; p < engine->parameters().count(); ++p) {
+      const ParameterInfo& info = engine->parameters().info(p);
+      auto& values = tensors.at(info.name);
+      for (size_t i = 0; i < values.size() && !info.learned(); ++i) values[i] += 0.1F * static_cast<float>(i % 5);
+      parameters.emplace_back(values.begin(), values.end());
+    }
+    Load(*engine, tensors);
+
+    const ImageGroup group{.images = {0}, .scaled = {size}};
+    LoadedGroup loaded{.group = &group};
+    RandomStream random(23, RandomPurpose::kSynthetic, 0, 0);
+    auto& map = loaded.maps.emplace_back(static_cast<size_t>(3) * size.height * size.width);
+    for (float& value : map) value = static_cast<float>(random.NextNormal());
+    const std::vector<int32_t> label{0};
+    const std::vector<float> weight{1};
+    const std::vector<uint64_t> index{0};
+    std::vector<double> expected(kClasses);
+    for (const bool mirrored : {false, true}) {
+      const Map view = Cut(map, size, {0, 0, size.width, size.height}, mirrored);
+      const std::vector<float> images(view.values.begin(), view.values.end());
+      const auto naive =
+          reference::RunNetwork(network, parameters, {images, label, weight, index}, size.height, size.width, 1, false, 1, 0);
+      AddNaiveSoftmax(naive.logits.values, 0.5, expected);
+    }
+    const TestSettings settings{.scales = {std::min(size.width, size.height)}, .mode = EvaluationMode::kDense, .flip = true};
+    Tester tester({nullptr, engine.get()}, settings, crop, 3, kClasses);
+    const auto posteriors = tester.Run(loaded);
+    ExpectNear({posteriors.begin(), posteriors.end()}, expected, 2e-5);
   }
 }
 
