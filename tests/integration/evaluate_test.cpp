@@ -6,6 +6,7 @@
 
 #include "common/checksum.h"
 #include "common/safetensors.h"
+#include "tests/support/store_files.h"
 #include "tests/support/worker_run.h"
 #include "worker/evaluate/posteriors_file.h"
 
@@ -220,6 +221,43 @@ TEST_F(EvaluateRun, AStoreOfOtherClassesIsRefused) {
       },
       true);
   ExpectRefused({renamed, "--store", store_}, 2, "its class 2 is n09999999");
+}
+
+// A store of the trained classes whose val images are these; train has one image a class.
+void MakeOddStore(const std::string& out, const std::vector<std::pair<std::string, std::string>>& images) {
+  DataSource source;
+  source.classes = OpenSynthetic({.classes = 4, .train = 4, .val = 4, .side = 40})->classes;
+  source.description = "odd images";
+  for (const char* name : {"train", "val"}) source.splits.push_back(std::make_unique<testing::MemorySource>(name));
+  for (int c = 0; c < 4; ++c)
+    testing::Memory(source, 0).Add(fmt::format("{}.jpg", c), c, testing::MakeJpeg(testing::MakePicture(40, 40)));
+  for (size_t i = 0; i < images.size(); ++i)
+    testing::Memory(source, 1).Add(images[i].first, static_cast<int32_t>(i % 4), images[i].second);
+  PosixFileSystem files;
+  const auto report = Ingest(files, SystemClock(), source, {.out = out, .quiet = true});
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_EQ(report->manifest.Split("val")->records, images.size());
+}
+
+TEST_F(EvaluateRun, OddImagesAreTestedAndHugeOnesRefusedByName) {
+  const Image picture = testing::MakePicture(37, 52);
+  std::vector<uint8_t> deep;
+  for (const uint8_t byte : picture.pixels) deep.insert(deep.end(), {byte, byte});
+  const std::vector<std::pair<std::string, std::string>> odd{{"pixel.png", testing::MakePng(testing::MakePicture(1, 1))},
+                                                             {"line.jpg", testing::MakeJpeg(testing::MakePicture(90, 2))},
+                                                             {"deep.png", testing::MakePng(deep, 37, 52, PNG_COLOR_TYPE_RGB, 16)},
+                                                             {"wide.jpg", testing::MakeJpeg(testing::MakePicture(3000, 300))}};
+  const std::string store = out_ + "/odd";
+  MakeOddStore(store, odd);
+  const std::vector<std::string> all{trained_, "--store", store, "--mode", "both", "--scales", "36,40", "--flip", "--json"};
+  ASSERT_EQ(Verb("evaluate", all), 0) << last_output_;
+  EXPECT_EQ(json::parse(last_output_)["images"], 4);
+
+  auto huge = odd;
+  huge.emplace_back("strip.jpg", testing::MakeJpeg(std::vector<uint8_t>(30000 * 8 * 3, 99), 30000, 8));
+  MakeOddStore(out_ + "/huge", huge);
+  ExpectRefused({trained_, "--store", out_ + "/huge", "--scales", "64", "--mode", "dense"}, 2, "\"strip.jpg\"): 30000 x 8 pixels");
+  EXPECT_EQ(Verb("evaluate", {trained_, "--store", out_ + "/huge", "--scales", "64", "--mode", "center"}), 0) << last_output_;
 }
 
 }  // namespace
