@@ -134,7 +134,7 @@ void Turn::On(const DependenciesJudged& event) {
     if (!IsDependencyReason(job().reason)) return;
     job().state = JobState::kQueued;
     job().reason = "RELEASED";
-    job().message = "the jobs that it depends on have ended as wanted; waiting to be started";
+    job().message = "its dependencies are met; waiting to be started";
     return Record("released", job().message);
   }
   const JobState state = readiness == Readiness::kWaits ? JobState::kQueued : JobState::kHeld;

@@ -8,7 +8,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
+#include "coordinator/pipeline/expand.h"
 #include "tests/support/jobs.h"
 #include "tests/support/temp_folder.h"
 
@@ -303,6 +305,56 @@ TEST_F(ControlLoopTest, ATimerThatCannotBeStoredIsTriedAgainOnceASecond) {
     std::_Exit(launcher_.killed.empty() ? 0 : 5);
   };
   EXPECT_EXIT(on_a_full_disk(), ::testing::ExitedWithCode(0), "");
+}
+
+// z <- m <- a: each waits for the one before.
+class PipelineLoopTest : public ControlLoopTest {
+ protected:
+  Result<PipelineView> SubmitPipeline(const std::string& key = "k") {
+    const nlohmann::json model{{"network", "vgg-a"}};
+    const nlohmann::json document{{"version", 1}, {"kind", "pipeline"}, {"name", "p"}, {"output", folder_.path() + "/runs"}, {"model", model},
+                                  {"data", {{"store", "/store"}}}, {"fault", {{"max_restarts", 0}}},
+                                  {"jobs", {{"z", nlohmann::json::object()}, {"m", {{"depends_on", {"z"}}}}, {"a", {{"depends_on", {"m"}}}}}}};
+    auto plan = ExpandPipeline(document, "body", false);
+    EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
+    Result<PipelineView> answer = Fail(ErrorCode::kInternal, "not answered");
+    loop_->SubmitPipeline({std::make_shared<const PipelinePlan>(std::move(*plan)), key, "digest"}, [&](auto one) { answer = std::move(one); });
+    loop_->Turn();
+    return answer;
+  }
+  std::vector<std::string> Reasons() const {
+    std::vector<std::string> reasons;
+    const auto view = loop_->FindPipeline("p-1");
+    for (const auto& job : view->jobs) reasons.push_back(job->id + " " + job->reason);
+    return reasons;
+  }
+};
+
+TEST_F(PipelineLoopTest, AFullDiskTakesNoneOfItsJobs) {
+  const auto on_a_full_disk = [this] {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+    if (SubmitPipeline().has_value()) std::_Exit(1);
+    if (!loop_->All().empty() || !loop_->AllPipelines().empty()) std::_Exit(2);
+    std::_Exit(launcher_.started.empty() ? 0 : 3);
+  };
+  EXPECT_EXIT(on_a_full_disk(), ::testing::ExitedWithCode(0), "");
+}
+
+TEST_F(PipelineLoopTest, AFailureRunsDownTheChainAndBackInOneTurnAlsoAfterARestart) {
+  ASSERT_TRUE(SubmitPipeline().has_value());
+  EXPECT_THAT(Reasons(), ElementsAre("p-1.z STARTING", "p-1.m WAITING_FOR_JOBS", "p-1.a WAITING_FOR_JOBS"));
+  Exit("p-1.z", 2);
+  EXPECT_THAT(Reasons(), ElementsAre("p-1.z BAD_INPUT", "p-1.m DEPENDENCY_FAILED", "p-1.a DEPENDENCY_HELD"));
+  Reopen();
+  loop_->Turn();
+  EXPECT_THAT(Reasons(), ElementsAre("p-1.z BAD_INPUT", "p-1.m DEPENDENCY_FAILED", "p-1.a DEPENDENCY_HELD"));
+  EXPECT_EQ(loop_->All().front()->id, "p-1.a") << "newest first: the order of the pipeline, not of the names";
+  EXPECT_TRUE(SubmitPipeline()->repeated);
+  ASSERT_TRUE(Command("p-1.z", JobCommand::kResume).has_value());
+  EXPECT_THAT(Reasons(), ElementsAre("p-1.z STARTING", "p-1.m WAITING_FOR_JOBS", "p-1.a WAITING_FOR_JOBS"));
+  EXPECT_THAT(launcher_.started, ElementsAre("p-1.z/2"));
 }
 
 TEST_F(ControlLoopTest, ACheckpointIsOrderedByCommandAndSurvivesARestart) {
