@@ -10,6 +10,25 @@ using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 constexpr auto kFloat = dnnl::memory::data_type::f32;
 
+constexpr int kVectorChannels = 16;
+
+// oneDNN leaves inputs of fewer channels than a vector, unless they are the images, to loops a thousand times slower. Such a map in blocks
+// of 16 lies in memory as one of 16 channels, the last of which are zero: the passes take it for that, with weights that are zero there.
+ConvSetup WholeVectors(ConvSetup setup) {
+  const auto& blocking = setup.input.data.format_desc.blocking;
+  const bool blocked = blocking.inner_nblks == 1 && blocking.inner_idxs[0] == 1 && blocking.inner_blks[0] == kVectorChannels;
+  if (!blocked || setup.shape.in_channels >= kVectorChannels) return setup;
+  setup.shape.in_channels = kVectorChannels;
+  setup.input.data.dims[1] = kVectorChannels;
+  return setup;
+}
+
+// The same bytes as weights of the layer's own input channels, the rest of which is padding.
+Desc OwnChannels(Desc weights, const ConvSetup& setup) {
+  weights.data.dims[1] = setup.shape.in_channels;
+  return weights;
+}
+
 Desc AnyOutput(const ConvShape& s) { return {{s.batch, s.out_channels, s.height, s.width}, kFloat, Tag::any}; }
 Desc AnyWeights(const ConvShape& s) { return {{s.out_channels, s.in_channels, s.kernel, s.kernel}, kFloat, Tag::any}; }
 // The zero descriptor means no bias.
@@ -55,17 +74,19 @@ const char* KindOf(const std::string& implementation) {
 }  // namespace
 
 dnnl::memory::desc ConvLayer::OutputDesc(const dnnl::engine& engine, const ConvSetup& setup) {
-  return ForwardPass(engine, setup, Algorithm(setup, ConvPass::kForward), AnyOutput(setup.shape)).dst_desc();
+  const ConvSetup whole = WholeVectors(setup);
+  return ForwardPass(engine, whole, Algorithm(whole, ConvPass::kForward), AnyOutput(whole.shape)).dst_desc();
 }
 
 dnnl::memory::desc ConvLayer::NativeWeights(const dnnl::engine& engine, const ConvSetup& setup) {
-  return WeightsPass(engine, setup, OutputDesc(engine, setup)).diff_weights_desc();
+  return OwnChannels(WeightsPass(engine, WholeVectors(setup), OutputDesc(engine, setup)).diff_weights_desc(), setup);
 }
 
-ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int weight, int bias, const ConvSetup& setup) {
+ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int weight, int bias, const ConvSetup& own) {
+  const ConvSetup setup = WholeVectors(own);
   const auto forward = ForwardPass(engine, setup, Algorithm(setup, ConvPass::kForward), AnyOutput(setup.shape));
   output_ = forward.dst_desc();
-  forward_weight_ = WeightUse(store, weight, forward.weights_desc());
+  forward_weight_ = WeightUse(store, weight, OwnChannels(forward.weights_desc(), own));
   forward_ = {.primitive = dnnl::convolution_forward(forward),
               .arguments = {{DNNL_ARG_SRC, Unbound(setup.input, engine)},
                             {DNNL_ARG_WEIGHTS, forward_weight_.memory()},
@@ -77,7 +98,7 @@ ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int w
   if (!setup.training) return;
 
   const auto weights = WeightsPass(engine, setup, output_);
-  weight_gradient_ = GradientSink(store, weight, engine, weights.diff_weights_desc());
+  weight_gradient_ = GradientSink(store, weight, engine, OwnChannels(weights.diff_weights_desc(), own));
   backward_weights_ = {.primitive = dnnl::convolution_backward_weights(weights),
                        .arguments = {{DNNL_ARG_SRC, Unbound(setup.input, engine)},
                                      {DNNL_ARG_DIFF_DST, Unbound(output_, engine)},
@@ -89,7 +110,7 @@ ConvLayer::ConvLayer(const dnnl::engine& engine, CpuParameterStore& store, int w
   if (!setup.data_gradient) return;
 
   const auto data = DataPass(engine, setup, output_);
-  data_weight_ = WeightUse(store, weight, data.weights_desc());
+  data_weight_ = WeightUse(store, weight, OwnChannels(data.weights_desc(), own));
   backward_data_ = {.primitive = dnnl::convolution_backward_data(data),
                     .arguments = {{DNNL_ARG_DIFF_DST, Unbound(output_, engine)},
                                   {DNNL_ARG_WEIGHTS, data_weight_.memory()},
