@@ -45,6 +45,13 @@ TEST(ConvRule, OtherWindowsAndMachinesWithoutAvx512AreDirect) {
   shape = Shape(8, 56);
   shape.stride = 2;
   EXPECT_EQ(Choose(shape), kDirect);
+  for (const int kernel : {5, 7, 11}) {
+    shape = Shape(8, 56);
+    shape.kernel = kernel, shape.pad = kernel / 2;
+    EXPECT_EQ(Choose(shape, ConvPass::kForward, kWinograd), kDirect) << kernel;
+  }
+  EXPECT_EQ(Choose(Shape(8, 56, 24, 64), ConvPass::kForward, kWinograd), kDirect);
+  EXPECT_EQ(Choose(Shape(8, 56, 64, 24), ConvPass::kForward, kWinograd), kDirect);
 }
 
 TEST(ConvRule, ARequestWins) {

@@ -143,4 +143,17 @@ inline Network TangledNetwork(int classes) {
   return table.Finish();
 }
 
+// Every kind of layer that may read the images does: none of them passes a gradient on.
+inline Network DirectNetwork(int classes) {
+  TableBuilder table("direct", classes);
+  const int normal = table.Conv(table.BatchNorm(-1, false), 16, 3, 2, 1);
+  const int pooled = table.Conv(table.MaxPool(-1, 2, 2, 0), 16, 1, 1, 0),
+            mean = table.Conv(table.AveragePool(-1, 2, 2), 16, 3, 1, 1);
+  const int joined = table.Conv(table.Concat({-1, table.Lrn(-1)}), 16, 5, 2, 2);
+  const int doubled = table.Conv(table.Sum({-1, -1}, true), 16, 3, 2, 1);
+  const int maps = table.Sum({normal, pooled, mean, joined, doubled}, true);
+  table.Fc(table.Sum({table.Fc(maps, 32, false), table.Fc(table.GlobalPool(maps), 32, false)}, true), classes, false);
+  return table.Finish();
+}
+
 }  // namespace plateau

@@ -110,6 +110,7 @@ INSTANTIATE_TEST_SUITE_P(Cpu, WholeGraph,
                                          Case{"InceptionPlain", [] { return InceptionNetwork(kClasses, 0); }, 32, 3, 1},
                                          Case{"Residual", [] { return ResidualNetwork(kClasses); }, 32, 3, 2},
                                          Case{"Odd", [] { return OddNetwork(kClasses); }, 28, 1, 2},
+                                         Case{"Direct", [] { return DirectNetwork(kClasses); }, 12, 3, 2},
                                          Case{"Tangled", [] { return TangledNetwork(kClasses); }, 16, 3, 2}),
                          [](const auto& info) { return info.param.name; });
 
@@ -177,8 +178,9 @@ TEST(Graph, TablesThatCannotRunAreRefusedNamingTheLayer) {
   refused([&](Network& n) { return n.layers.back().relu = true, n.layers.back().name; });
   refused([&](Network& n) { return at(n, 10).inputs.pop_back(), at(n, 9).name; });  // a branch that nobody joins
   refused([&](Network& n) { return n.layers[static_cast<size_t>(n.auxiliary[0].layer)].out_channels = 3, at(n, 14).name; });
-  refused([&](Network& n) { return n.auxiliary[0].layer = 3, at(n, 3).name; });  // a head on the main path
-  refused([&](Network& n) { return at(n, 15).inputs = {12}, at(n, 15).name; });  // the main path behind a head
+  refused([&](Network& n) { return n.auxiliary[0].layer = 3, at(n, 3).name; });              // a head on the main path
+  refused([&](Network& n) { return n.layers.back().inputs = {-1}, n.layers.back().name; });  // units of the images
+  refused([&](Network& n) { return at(n, 15).inputs = {12}, at(n, 15).name; });              // the main path behind a head
 }
 
 }  // namespace

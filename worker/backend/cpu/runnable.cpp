@@ -16,6 +16,7 @@ std::string WrongWithLayer(const Network& network, int index) {
   if (joins ? def.inputs.empty() : def.inputs.size() != 1) return "takes the wrong number of inputs";
   for (const int input : def.inputs) {
     if (input < -1 || input >= index) return "takes an input that is not an earlier layer";
+    if (input < 0 && def.kind == kFullyConnected) return "is fully connected and reads the images";
     if (input < 0) continue;
     const LayerDef& before = network.layers[static_cast<size_t>(input)];
     if (before.auxiliary != 0 && before.auxiliary != def.auxiliary) return "takes its input from an auxiliary classifier";
