@@ -119,6 +119,17 @@ Status OpenStore(Rank& rank, Test& test) {
   return Fail(ErrorCode::kInvalidInput, "{}: no images in a split \"{}\"; it has {}", options.store, options.split, names);
 }
 
+// Rank 0, before hours of work: whether the outputs' folders can be written.
+Status CheckOutputs(Rank& rank) {
+  const EvaluateOptions& options = rank.options;
+  if (!options.output.empty()) PLATEAU_TRY(rank.files.MakeDirectories(options.output));
+  if (!WantsPosteriors(options)) return {};
+  const std::string probe = fmt::format("{}.tmp-{}", options.posteriors, ::getpid());
+  PLATEAU_ASSIGN(auto file, rank.files.Create(probe));
+  PLATEAU_TRY(file->Close());
+  return rank.files.Remove(probe);
+}
+
 // Collective; the answer is the same on every rank.
 Result<Test> Prepare(Rank& rank) {
   Collective& collective = rank.collective;
@@ -151,7 +162,8 @@ Outcome RunGroups(Rank& rank, Test& test) {
   preprocessing.channels = test.manifest().channels;
   const auto loader =
       GroupLoader::Start(*test.store, *test.split, preprocessing, test.settings, groups, test.threads, &rank.pulse.progress);
-  Tester tester(test.model.engines(), test.settings, preprocessing.crop, preprocessing.channels, test.classes());
+  Tester tester(test.model.engines(), test.settings, preprocessing.crop, preprocessing.channels, test.classes(),
+                [&stop = rank.stop] { return stop.raised(); });
   Outcome outcome{.counts = TestCounts(test.classes(), rank.options.per_class)};
   double cost = 0, done_cost = 0;
   for (const ImageGroup& group : groups) cost += group.cost;
@@ -167,6 +179,7 @@ Outcome RunGroups(Rank& rank, Test& test) {
     if (*loaded == nullptr) break;
     const ImageGroup& group = *(*loaded)->group;
     const std::span<const float> posteriors = tester.Run(**loaded);
+    if (posteriors.empty()) break;  // stopped
     const auto classes = static_cast<size_t>(test.classes());
     for (size_t i = 0; i < group.images.size(); ++i)
       outcome.counts.Add(posteriors.subspan(i * classes, classes), test.images[static_cast<size_t>(group.images[i])].label);
@@ -258,9 +271,7 @@ void TellEnd(const Rank& rank, const Finished& finished) {
 // The test itself; the answer is the same on every rank.
 Status Evaluate(Rank& rank) {
   PLATEAU_TRY(TakeSpec(rank));
-  Status folder;
-  if (rank.zero() && !rank.options.output.empty()) folder = rank.files.MakeDirectories(rank.options.output);
-  PLATEAU_TRY(Agree(rank.collective, folder));
+  PLATEAU_TRY(Agree(rank.collective, rank.zero() ? CheckOutputs(rank) : Status()));
   PLATEAU_ASSIGN(Test test, Prepare(rank));
   rank.pulse.phase = "validate";
   Outcome outcome = RunGroups(rank, test);

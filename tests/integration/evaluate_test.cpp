@@ -184,6 +184,8 @@ TEST_F(EvaluateRun, WhatCannotBeTestedIsRefusedByName) {
   ExpectRefused({trained_, "--store", store_, "--mode", "sparse"}, 2, "sparse");
   ExpectRefused({trained_, "--store", store_, "--split", "test"}, 2, "val (30 images)");
   ExpectRefused({trained_}, 2, "--store is missing");
+  ExpectRefused({trained_, "--store", store_, "--posteriors", out_ + "/absent/p"}, 2, "/absent/p");
+  EXPECT_THAT(last_output_, ::testing::Not(HasSubstr("top-1"))) << "seen before the work, not after it";
   ExpectRefused({Changed(
                      "model.safetensors", [](std::string& b) { b.back() = static_cast<char>(b.back() ^ 1); }, false),
                  "--store", store_},

@@ -24,8 +24,9 @@ int MostRows(const Network& network, int height, int width, int batch) {
   return static_cast<int>(std::clamp<int64_t>(kPassBytes / most, 1, batch));
 }
 
-Tester::Tester(TestEngines engines, const TestSettings& settings, int crop, int channels, int classes)
-    : engines_(engines), settings_(settings), crop_(crop), channels_(channels), classes_(classes) {
+Tester::Tester(TestEngines engines, const TestSettings& settings, int crop, int channels, int classes,
+               std::function<bool()> stopped)
+    : engines_(engines), settings_(settings), crop_(crop), channels_(channels), classes_(classes), stopped_(std::move(stopped)) {
   PLATEAU_CHECK(!settings.dense() || engines.dense != nullptr, "no engine for whole images");
   PLATEAU_CHECK(!settings.crops() || engines.crops != nullptr, "no engine for crops");
 }
@@ -39,6 +40,7 @@ std::span<const float> Tester::Run(const LoadedGroup& loaded) {
     AddViews(*engines_.dense, loaded, DenseViews(group, scale), part / settings_.flips());
   for (size_t scale = 0; scale < scales && settings_.crops(); ++scale)
     AddViews(*engines_.crops, loaded, CropViews(group, scale), part / settings_.crop_views());
+  if (stopped_()) return {};  // some views may be missing
   posteriors_.resize(sums_.size());
   for (size_t i = 0; i < sums_.size(); ++i) {
     if (!std::isfinite(sums_[i]))
@@ -99,6 +101,7 @@ void Tester::AddViews(Engine& engine, const LoadedGroup& loaded, const std::vect
   const auto classes = static_cast<size_t>(classes_);
   size_t next = 0;
   for (const int rows : CutIntoPasses(static_cast<int>(views.size()), MostRows(engine.network(), height, width, settings_.batch))) {
+    if (stopped_()) return;
     const auto plan = engine.Compile({.batch = rows, .height = height, .width = width, .training = false});
     if (!plan) throw Failure(plan.error().code, plan.error().message + " (--batch bounds the rows of a pass)");
     const auto count = static_cast<size_t>(rows);

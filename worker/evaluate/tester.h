@@ -1,6 +1,7 @@
 // Computes the posteriors of groups of images: dense, by crops, or both.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -20,10 +21,13 @@ struct TestEngines {
 // Evaluation thread only. Faults throw Failure.
 class Tester {
  public:
-  // Borrows the engines. crop, channels: of the network's input; classes: of its output.
-  Tester(TestEngines engines, const TestSettings& settings, int crop, int channels, int classes);
-  // Posteriors of the group's images, [image, class], each the mean over its views; valid until the next call. kUnavailable where
-  // a plan does not fit into memory, kNumeric where a score is not finite (number of the image in the group).
+  // Borrows the engines. crop, channels: of the network's input; classes: of its output. `stopped` is asked before each pass.
+  Tester(
+      TestEngines engines, const TestSettings& settings, int crop, int channels, int classes,
+      std::function<bool()> stopped = [] { return false; });
+  // Posteriors of the group's images, [image, class], each the mean over its views; valid until the next call; empty once it is
+  // stopped. kUnavailable where a plan does not fit into memory, kNumeric where a score is not finite (number of the image in the
+  // group).
   std::span<const float> Run(const LoadedGroup& loaded);
 
  private:
@@ -42,6 +46,7 @@ class Tester {
   TestEngines engines_;
   TestSettings settings_;
   int crop_, channels_, classes_;
+  std::function<bool()> stopped_;
   std::vector<double> sums_;  // [image, class]
   std::vector<float> posteriors_, images_, weights_;
   std::vector<int32_t> labels_;

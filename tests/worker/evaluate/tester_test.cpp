@@ -228,6 +228,15 @@ TEST_F(TesterOnVgg, PosteriorsAreDistributions) {
   }
 }
 
+TEST_F(TesterOnVgg, AStopIsSeenBeforeTheNextPass) {
+  const LoadedGroup loaded = MakeGroup(4, {{kCrop, kCrop}});
+  int asked = 0;
+  const TestSettings settings{.scales = {kCrop}, .mode = EvaluationMode::kCenter, .batch = 1};
+  Tester tester({crops_.get(), nullptr}, settings, kCrop, 3, kClasses, [&asked] { return ++asked > 2; });
+  EXPECT_TRUE(tester.Run(loaded).empty());
+  EXPECT_LE(asked, 4) << "two passes of four ran";
+}
+
 TEST_F(TesterOnVgg, ScoresThatAreNotFiniteAreNamed) {
   LoadedGroup loaded = MakeGroup(2, {{kCrop, kCrop}});
   auto tensors = tensors_;
