@@ -13,9 +13,6 @@ class Turn {
   // machine.cpp: the life of the job.
   void On(const Submitted&);
   void On(const StartGranted&);
-  void On(const HoldPlaced&);
-  void On(const WaitNoted&);
-  void On(const DependenciesJudged&);
   void On(const Launched&);
   void On(const LaunchFailed&);
   void On(const AttemptExited&);
@@ -24,6 +21,10 @@ class Turn {
   void On(const CheckpointRequested&);
   void On(const TimerFired&);
   void On(const Recovered&);
+  // wait_turn.cpp: why it does not start yet.
+  void On(const HoldPlaced&);
+  void On(const WaitNoted&);
+  void On(const DependenciesJudged&);
   // external_turn.cpp: attempts of the user's own mpirun.
   void On(const AttemptRegistered&);
   // worker_turn.cpp: what workers say, and their checkpoints.
