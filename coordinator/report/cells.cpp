@@ -58,12 +58,14 @@ CellTable TrainingCells(const Report& report) {
 CellTable ClaimCells(const Report& report) {
   CellTable cells{"The paper's claims", {"CLAIM", "VERDICT", "COMPARED", "IMPROVEMENT (95%)", "ONLY 1ST RIGHT", "ONLY 2ND RIGHT", "IMAGES"}, 4, {}};
   for (const auto& claim : report.claims) {
-    const auto& together = claim.together;
-    cells.rows.push_back({claim.claim, VerdictName(claim.verdict), "together", together ? DifferenceText(*together) : "-", "-", "-",
-                          together ? std::to_string(together->images) : "-"});
-    for (const auto& one : claim.comparisons)
-      cells.rows.push_back({"", "", one.first + " -> " + one.second, DifferenceText(one.difference), std::to_string(one.only_first),
-                            std::to_string(one.only_second), std::to_string(one.difference.images)});
+    cells.rows.push_back({claim.claim, VerdictName(claim.verdict), "", "", "", "", ""});
+    for (const auto& part : claim.parts) {
+      cells.rows.push_back({"  " + part.label, VerdictName(part.verdict), part.comparisons.size() > 1 ? "mean over the nets" : "",
+                            part.together ? DifferenceText(*part.together) : "-", "", "", part.together ? std::to_string(part.together->images) : "-"});
+      for (const auto& one : part.comparisons)
+        cells.rows.push_back({"", "", one.first + " -> " + one.second, DifferenceText(one.difference), std::to_string(one.only_first),
+                              std::to_string(one.only_second), std::to_string(one.difference.images)});
+    }
   }
   return cells;
 }

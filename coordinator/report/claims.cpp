@@ -18,26 +18,36 @@ struct Place {
   int table = 0;
   Key key;
 };
+struct Part {
+  std::string label;
+  std::vector<std::pair<Place, Place>> pairs;
+};
 struct Claim {
   std::string name;
   bool improves = true;  // false: the second is claimed to be no better
-  std::vector<std::pair<Place, Place>> pairs;
+  std::vector<Part> parts;
 };
 
 std::vector<Claim> Claims() {
   const auto single = [](const char* net, const char* s, const char* q) { return Place{3, {net, s, q}}; };
-  const Place a = single("A", "256", "256");
-  Claim depth{"depth helps", true, {}}, jitter{"scale jitter helps", true, {}}, complement{"dense and multi-crop testing complement each other", true, {}},
-      fusion{"fusion helps", true, {}};
-  for (const char* net : {"B", "D", "E"}) depth.pairs.emplace_back(a, single(net, "256", "256"));
-  const Claim lrn{"local response normalisation does not help", false, {{a, single("A-LRN", "256", "256")}}};
-  for (const char* net : {"C", "D", "E"}) jitter.pairs.emplace_back(single(net, "384", "384"), single(net, "[256;512]", "384"));
   const auto testing = [](const char* net, const char* how) { return Place{5, {net, how}}; };
-  for (const char* net : {"D", "E"}) {
-    for (const char* how : {"dense", "multi-crop"}) complement.pairs.emplace_back(testing(net, how), testing(net, "multi-crop & dense"));
-    fusion.pairs.emplace_back(testing(net, "multi-crop & dense"), Place{6, {"D+E, multi-crop & dense"}});
+  const Place a = single("A", "256", "256"), fused{6, {"D+E, multi-crop & dense"}};
+  Part deeper{"B, D, E against A", {}}, jittered{"S in [256;512] against S = 384", {}};
+  for (const char* net : {"B", "D", "E"}) deeper.pairs.emplace_back(a, single(net, "256", "256"));
+  for (const char* net : {"C", "D", "E"}) jittered.pairs.emplace_back(single(net, "384", "384"), single(net, "[256;512]", "384"));
+  Claim complement{"dense and multi-crop testing complement each other", true, {}}, fusion{"fusion helps", true, {}};
+  for (const char* how : {"dense", "multi-crop"}) {
+    Part part{fmt::format("both against {} alone", how), {}};
+    for (const char* net : {"D", "E"}) part.pairs.emplace_back(testing(net, how), testing(net, "multi-crop & dense"));
+    complement.parts.push_back(std::move(part));
   }
-  return {depth, lrn, jitter, complement, fusion};
+  for (const char* net : {"D", "E"}) fusion.parts.push_back({fmt::format("D+E against {}", net), {{testing(net, "multi-crop & dense"), fused}}});
+  const Part normalised{"A-LRN against A", {{a, single("A-LRN", "256", "256")}}};
+  return {{"depth helps", true, {deeper}},
+          {"local response normalisation does not help", false, {normalised}},
+          {"scale jitter helps", true, {jittered}},
+          complement,
+          fusion};
 }
 
 std::string Label(const Place& place) {
@@ -66,13 +76,10 @@ Verdict VerdictOf(const Claim& claim, const PairedDifference& d) {
   return d.low > 0 ? Verdict::kHolds : d.high < 0 ? Verdict::kDoesNotHold : Verdict::kUndecided;
 }
 
-ClaimVerdict Judge(const Claim& claim, const CorrectnessOf& find) {
-  ClaimVerdict out{.claim = claim.name};
-  out.rule = claim.improves ? "holds when the whole interval lies above 0, does not hold when it lies below"
-                            : fmt::format("holds when the whole interval lies below {:g} points, does not hold when it lies above 0", kNoImprovementMargin);
+ClaimPart JudgePart(const Claim& claim, const Part& part, const CorrectnessOf& find, std::vector<std::string>& missing) {
+  ClaimPart out{.label = part.label};
   std::vector<double> together;
-  std::vector<std::string> missing;
-  for (const auto& [first, second] : claim.pairs) {
+  for (const auto& [first, second] : part.pairs) {
     const Correctness* one = find(first.table, first.key);
     const Correctness* other = find(second.table, second.key);
     auto comparison = one != nullptr && other != nullptr ? Compare(*one, *other) : std::nullopt;
@@ -86,11 +93,25 @@ ClaimVerdict Judge(const Claim& claim, const CorrectnessOf& find) {
     for (size_t i = 0; i < together.size(); ++i) together[i] += static_cast<double>(other->top1[i]) - static_cast<double>(one->top1[i]);
     out.comparisons.push_back(std::move(*comparison));
   }
-  if (!missing.empty()) out.missing = "not compared, for lack of posteriors of the same images: " + JoinNames(missing);
   if (out.comparisons.empty()) return out;
   for (double& value : together) value /= static_cast<double>(out.comparisons.size());
   out.together = Interval(together);
   out.verdict = VerdictOf(claim, *out.together);
+  return out;
+}
+
+ClaimVerdict Judge(const Claim& claim, const CorrectnessOf& find) {
+  ClaimVerdict out{.claim = claim.name, .verdict = Verdict::kHolds};
+  out.rule = claim.improves ? "holds when the whole interval lies above 0, does not hold when it lies below"
+                            : fmt::format("holds when the whole interval lies below {:g} points, does not hold when it lies above 0", kNoImprovementMargin);
+  if (claim.parts.size() > 1) out.rule += "; it has to hold for each part";
+  std::vector<std::string> missing;
+  for (const Part& part : claim.parts) {
+    ClaimPart judged = JudgePart(claim, part, find, missing);
+    if (judged.verdict == Verdict::kDoesNotHold || (judged.verdict == Verdict::kUndecided && out.verdict == Verdict::kHolds)) out.verdict = judged.verdict;
+    out.parts.push_back(std::move(judged));
+  }
+  if (!missing.empty()) out.missing = "not compared, for lack of posteriors of the same images: " + JoinNames(missing);
   return out;
 }
 

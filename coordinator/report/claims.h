@@ -27,13 +27,21 @@ struct Comparison {
 enum class Verdict { kHolds, kDoesNotHold, kUndecided };
 const char* VerdictName(Verdict verdict);  // "holds", "does not hold", "undecided"
 
+// What a claim says of one thing: "both against multi-crop".
+struct ClaimPart {
+  std::string label;
+  Verdict verdict = Verdict::kUndecided;
+  std::vector<Comparison> comparisons;       // those that could be made, one a net
+  std::optional<PairedDifference> together;  // each image's mean over the comparisons; none: there was nothing to compare
+};
+
+// A claim holds when all of its parts do, and does not when one of them does not: a combination has to beat each of what it combines.
 struct ClaimVerdict {
   std::string claim;  // "depth helps"
-  std::string rule;   // how the verdict follows from the interval
+  std::string rule;   // how a part's verdict follows from its interval
   Verdict verdict = Verdict::kUndecided;
-  std::vector<Comparison> comparisons;        // those that could be made
-  std::optional<PairedDifference> together;   // each image's mean over the comparisons; none: there was nothing to compare
-  std::string missing;                        // which comparisons could not be made, and why; empty: none
+  std::vector<ClaimPart> parts;
+  std::string missing;  // which comparisons could not be made, and why; empty: none
 };
 
 // A claim of no improvement holds when the whole interval lies below this many points.

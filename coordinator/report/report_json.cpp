@@ -38,20 +38,24 @@ Json DifferenceJson(const PairedDifference& d) {
   return {{"points", d.points}, {"low", d.low}, {"high", d.high}, {"images", d.images}};
 }
 
-Json ClaimJson(const ClaimVerdict& claim) {
+Json PartJson(const ClaimPart& part) {
   Json comparisons = Json::array();
-  for (const auto& one : claim.comparisons)
+  for (const auto& one : part.comparisons)
     comparisons.push_back({{"first", one.first},
                            {"second", one.second},
                            {"improvement", DifferenceJson(one.difference)},
                            {"only_first_right", one.only_first},
                            {"only_second_right", one.only_second}});
-  return {{"claim", claim.claim},
-          {"verdict", VerdictName(claim.verdict)},
-          {"rule", claim.rule},
-          {"improvement", claim.together ? DifferenceJson(*claim.together) : Json(nullptr)},
-          {"comparisons", comparisons},
-          {"missing", claim.missing}};
+  return {{"part", part.label},
+          {"verdict", VerdictName(part.verdict)},
+          {"improvement", part.together ? DifferenceJson(*part.together) : Json(nullptr)},
+          {"comparisons", comparisons}};
+}
+
+Json ClaimJson(const ClaimVerdict& claim) {
+  Json parts = Json::array();
+  for (const auto& part : claim.parts) parts.push_back(PartJson(part));
+  return {{"claim", claim.claim}, {"verdict", VerdictName(claim.verdict)}, {"rule", claim.rule}, {"parts", parts}, {"missing", claim.missing}};
 }
 
 }  // namespace

@@ -90,11 +90,11 @@ TEST(Claims, AVerdictNeedsTheWholeInterval) {
   const std::vector<std::string> a{"A", "256", "256"}, e{"E", "256", "256"}, lrn{"A-LRN", "256", "256"};
   auto verdicts = Verdicts({{a, Right(5, 1'000)}, {e, Right(6, 1'000)}, {lrn, Right(5, 1'000)}});
   EXPECT_EQ(verdicts.at("depth helps").verdict, Verdict::kHolds);
-  EXPECT_EQ(verdicts.at("depth helps").comparisons.size(), 1u);
+  EXPECT_EQ(verdicts.at("depth helps").parts[0].comparisons.size(), 1u);
   EXPECT_THAT(verdicts.at("depth helps").missing, HasSubstr("B, S = 256, Q = 256 against A, S = 256, Q = 256"));
   EXPECT_EQ(verdicts.at("local response normalisation does not help").verdict, Verdict::kHolds);
   EXPECT_EQ(verdicts.at("fusion helps").verdict, Verdict::kUndecided);
-  EXPECT_FALSE(verdicts.at("fusion helps").together.has_value());
+  EXPECT_FALSE(verdicts.at("fusion helps").parts[0].together.has_value());
   verdicts = Verdicts({{a, Right(6, 1'000)}, {e, Right(5, 1'000)}, {lrn, Right(7, 1'000)}});
   EXPECT_EQ(verdicts.at("depth helps").verdict, Verdict::kDoesNotHold);
   EXPECT_EQ(verdicts.at("local response normalisation does not help").verdict, Verdict::kDoesNotHold);
@@ -106,9 +106,24 @@ TEST(Claims, AVerdictNeedsTheWholeInterval) {
 TEST(Claims, TogetherIsEachImagesMean) {
   const std::vector<std::string> a{"A", "256", "256"}, d{"D", "256", "256"}, e{"E", "256", "256"};
   const auto claim = Verdicts({{a, Right(5, 1'000)}, {d, Right(5, 1'000)}, {e, Right(7, 1'000)}}).at("depth helps");
-  ASSERT_TRUE(claim.together.has_value());
-  EXPECT_NEAR(claim.together->points, 10, 1e-9);
-  EXPECT_EQ(claim.together->images, 1'000);
+  const auto& together = claim.parts[0].together;
+  ASSERT_TRUE(together.has_value());
+  EXPECT_NEAR(together->points, 10, 1e-9);
+  EXPECT_EQ(together->images, 1'000);
+}
+
+TEST(Claims, ACombinationHasToBeatEachOfItsParts) {
+  const auto verdict = [](int dense, int crops, int both) {
+    std::map<std::string, Correctness> rows{{"dense", Right(dense, 1'000)}, {"multi-crop", Right(crops, 1'000)}, {"multi-crop & dense", Right(both, 1'000)}};
+    const auto claims = JudgeClaims([&](int table, const std::vector<std::string>& key) -> const Correctness* {
+      return table == 5 && key[0] == "D" ? &rows.at(key[1]) : nullptr;
+    });
+    EXPECT_EQ(claims[3].parts.size(), 2u);
+    return claims[3].verdict;
+  };
+  EXPECT_EQ(verdict(5, 6, 7), Verdict::kHolds);
+  EXPECT_EQ(verdict(5, 7, 7), Verdict::kUndecided) << "crops alone are as good";
+  EXPECT_EQ(verdict(5, 8, 7), Verdict::kDoesNotHold) << "crops alone are better";
 }
 
 // Posteriors of four images and six classes, written as an evaluation does.

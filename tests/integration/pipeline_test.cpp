@@ -101,8 +101,9 @@ TEST(Pipeline, RunsUnattendedToItsReportThoughItsCoordinatorIsKilled) {
   EXPECT_DOUBLE_EQ(row["published"]["top1_error"], 29.6);
   EXPECT_EQ(row["epochs"], 20);
   EXPECT_FALSE(parsed["tables"][3]["rows"][2]["measured"]["top1_error"].is_null()) << "the fusion: " << report.out;
-  EXPECT_EQ(parsed["claims"][0]["comparisons"].size(), 1u) << "A and B on the same images";
-  EXPECT_EQ(parsed["claims"][0]["improvement"]["images"], 40);
+  const Json& depth = parsed["claims"][0]["parts"][0];
+  EXPECT_EQ(depth["comparisons"].size(), 1u) << "A and B on the same images";
+  EXPECT_EQ(depth["improvement"]["images"], 40);
   EXPECT_EQ(RunPlateau("report small --format html --output " + house.folder() + "/report.html" + state).code, 0);
   EXPECT_GT(std::filesystem::file_size(house.folder() + "/report.html"), 5'000u);
 }
