@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "common/text.h"
 #include "coordinator/cli/context.h"
@@ -53,11 +54,27 @@ void AddCommands(CLI::App& app, CliContext& context) {
   AddDatasetCommand(app, context);
 }
 
+// Verbs whose first word may be a job instead of a checkpoint's or run's folder: its run folder stands for it. What is a path, or no job of
+// the coordinator's, stays as it is, and the verb says what is wrong with it.
+std::string CheckpointOf(const CliContext& context, const std::string& verb, const std::string& text) {
+  constexpr const char* kVerbs[] = {"evaluate", "predict", "features", "export"};
+  const bool takes = std::find(std::begin(kVerbs), std::end(kVerbs), verb) != std::end(kVerbs);
+  if (!takes || text.empty() || text[0] == '-' || text.find('/') != std::string::npos || std::filesystem::exists(text)) return text;
+  const auto client = context.Client();
+  if (!client) return text;
+  const auto id = client->ResolveJob(text);
+  if (!id) return text;
+  const auto job = client->Get(JobPath(*id));
+  return job ? job->value("output", text) : text;
+}
+
 // Becomes `plateau-worker VERB ...`; returns only when that failed.
 int BecomeWorker(CliContext& context, int argc, char** argv) {
   std::string program = context.program_folder + "/plateau-worker";
   std::vector<char*> arguments{program.data()};
   for (int i = 1; i < argc; ++i) arguments.push_back(argv[i]);
+  std::string checkpoint = argc > 2 ? CheckpointOf(context, argv[1], argv[2]) : "";
+  if (argc > 2) arguments[2] = checkpoint.data();
   arguments.push_back(nullptr);
   ::execv(program.c_str(), arguments.data());
   context.Report(

@@ -62,6 +62,20 @@ class CliProgram : public ::testing::Test {
   std::string folder_, spec_;
 };
 
+// Whether there is a plateau-worker or not, its message names what it was given.
+TEST_F(CliProgram, AJobStandsForItsRunFolderInVerbsOfTheWorker) {
+  FakeHttpServer server([](const FakeRequest& request) { return OneJob(request, "COMPLETED", ""); });
+  ::setenv("PLATEAU_ENDPOINT", server.Url().c_str(), 1);
+  const Ran run = Plateau("export a --out " + folder_ + "/w");
+  const auto asked = server.Requests();
+  const Ran path = Plateau("export " + folder_ + "/none --out " + folder_ + "/w");
+  ::unsetenv("PLATEAU_ENDPOINT");
+  EXPECT_NE(run.code, 0);
+  ASSERT_FALSE(asked.empty());
+  EXPECT_EQ(asked.back().target, "/v1/jobs/a-1");
+  EXPECT_EQ(server.Requests().size(), asked.size()) << "a path needs no coordinator";
+}
+
 TEST_F(CliProgram, SubmitEditsTheSpecAndSendsAbsolutePaths) {
   FakeHttpServer server([](const FakeRequest& request) { return OneJob(request, "QUEUED", ""); });
   const Ran run =
