@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -57,6 +58,16 @@ void ConvertAll(std::string_view bytes, std::vector<float>& out, const Convert& 
     std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
     out[i] = convert(stored);
   }
+}
+
+// A header's list of whole numbers of at least 0; a fraction, a sign or 1e300 is an error.
+Result<std::vector<int64_t>> WholeNumbers(const nlohmann::json& entry, const char* field) {
+  const nlohmann::json& list = entry.at(field);
+  const bool whole = list.is_array() && std::all_of(list.begin(), list.end(), [](const nlohmann::json& number) {
+    return number.is_number_unsigned() && number.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  });
+  if (!whole) return Fail(ErrorCode::kCorrupt, "the impossible {} {}, not a list of whole numbers of at least 0", field, list.dump());
+  return list.get<std::vector<int64_t>>();
 }
 
 std::string ShapeText(std::span<const int64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
@@ -172,8 +183,11 @@ Result<SafetensorsFile> SafetensorsFile::Parse(std::string bytes, const std::str
       if (!known)
         return Fail(ErrorCode::kUnsupported, "{}: tensor {} has dtype {}; known are F32, F64, F16, BF16, I64, I32, U8 and BOOL", path,
                     name, type);
-      view.shape = entry.at("shape").get<std::vector<int64_t>>();
-      const uint64_t begin = entry.at("data_offsets").at(0), end = entry.at("data_offsets").at(1);
+      const auto shape = WholeNumbers(entry, "shape"), offsets = WholeNumbers(entry, "data_offsets");
+      if (!shape || !offsets) return corrupt(fmt::format("tensor {} has {}", name, (!shape ? shape : offsets).error().message));
+      if (offsets->size() != 2) return corrupt(fmt::format("tensor {} has {} data_offsets, not a begin and an end", name, offsets->size()));
+      view.shape = *shape;
+      const auto begin = static_cast<uint64_t>(offsets->front()), end = static_cast<uint64_t>(offsets->back());
       const auto claimed = ClaimedBytes(view.shape, view.type);
       if (!claimed) return corrupt(fmt::format("tensor {} has the impossible shape {}", name, ShapeText(view.shape)));
       if (begin > end || end > body || end - begin != *claimed)

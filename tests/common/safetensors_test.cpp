@@ -96,6 +96,19 @@ TEST(Safetensors, LyingOffsetsAreRefusedWithTensorAndOffsets) {
   EXPECT_THAT(ErrorOf("abc"), HasSubstr("3 bytes"));
 }
 
+TEST(Safetensors, NumbersThatAreNotWholeAreRefusedWithTensorAndField) {
+  const auto with = [](const std::string& shape, const std::string& offsets) {
+    return ErrorOf(File(fmt::format(R"({{"w":{{"dtype":"F32","shape":{},"data_offsets":{}}}}})", shape, offsets), Bytes<float>({1, 2})));
+  };
+  EXPECT_EQ(with("[2]", "[0, 8]"), "accepted");
+  for (const char* shape : {"[2.7]", "[2.0]", "[1e300]", "[18446744073709551615]", "[true]", "[\"2\"]", "2", "null"})
+    EXPECT_THAT(with(shape, "[0, 8]"), HasSubstr("tensor w has the impossible shape ")) << shape;
+  for (const char* offsets : {"[0.5, 8.9]", "[0, 8.0]", "[-1, 8]", "[0, 1e300]", "{\"0\": 0}"})
+    EXPECT_THAT(with("[2]", offsets), HasSubstr("tensor w has the impossible data_offsets ")) << offsets;
+  EXPECT_THAT(with("[2]", "[0, 8, 16]"), HasSubstr("tensor w has 3 data_offsets"));
+  EXPECT_THAT(with("[2]", "[0]"), HasSubstr("tensor w has 1 data_offsets"));
+}
+
 TEST(Safetensors, EveryTruncationIsRefused) {
   const std::string whole = File(One("F32", "[4]", 0, 16), Bytes<float>({1, 2, 3, 4}));
   EXPECT_EQ(ErrorOf(whole), "accepted");
