@@ -48,18 +48,22 @@ bool ReadsInput(const Network& network, const std::string& layer) {
                      [&](const LayerDef& l) { return l.name == layer && l.inputs[0] < 0; });
 }
 
+// Why weights that read the input cannot be taken: no bias makes up for another mean where the padding is zero. Empty: they can.
+std::string MeanMismatch(const TrainedModel& source, const Preprocessing& now) {
+  const Preprocessing& then = source.identity.preprocessing;
+  for (size_t c = 0; c < static_cast<size_t>(std::min(now.channels, 3)); ++c)
+    if (std::abs(now.mean[c] - then.mean[c]) > kSameMean)
+      return fmt::format("{} subtracted the mean {:.3f} from channel {}, this run subtracts {:.3f}", source.folder, then.mean[c], c,
+                         now.mean[c]);
+  return "";
+}
+
 // Factors by input channel that make the source's weights right for this run's pixels; nothing when they are right as they are.
-Result<std::vector<float>> FoldFactors(const TrainedModel& source, const Preprocessing& now, const std::string& layer) {
+std::vector<float> FoldFactors(const TrainedModel& source, const Preprocessing& now) {
   const Preprocessing& then = source.identity.preprocessing;
   std::vector<float> factors;
   bool same = true;
   for (size_t c = 0; c < static_cast<size_t>(std::min(now.channels, 3)); ++c) {
-    if (std::abs(now.mean[c] - then.mean[c]) > kSameMean)
-      return Fail(ErrorCode::kInvalidInput,
-                  "model.init_from: {} subtracted the mean {:.3f} from channel {}, this run subtracts {:.3f}: a difference in the mean "
-                  "cannot be folded into {}, whose padding is zero; train on the same data set, or name only layers behind {} in "
-                  "model.init_from.layers",
-                  source.folder, then.mean[c], c, now.mean[c], layer, layer);
     factors.push_back(now.standard_deviation[c] / then.standard_deviation[c]);
     same = same && factors.back() == 1;
   }
@@ -78,9 +82,7 @@ void Fold(std::span<float> weight, const std::vector<int64_t>& shape, const std:
 Result<bool> TakeLayer(const TrainedModel& source, const Network& network, const Preprocessing& now, const std::string& layer,
                        const std::vector<int>& tensors, ParameterStore& store, WarmStart& start) {
   std::vector<float> factors;
-  if (ReadsInput(network, layer)) {
-    PLATEAU_ASSIGN(factors, FoldFactors(source, now, layer));
-  }
+  if (ReadsInput(network, layer)) factors = FoldFactors(source, now);
   for (const int p : tensors) {
     const ParameterInfo& info = store.info(p);
     PLATEAU_ASSIGN(const auto stored, source.weights.Floats(info.name, info.shape));
@@ -121,6 +123,15 @@ Result<WarmStart> TakeWeights(const TrainedModel& source, const JobSpec::InitFro
                     "model.init_from: layer {} cannot be taken from {}: {}; give the same width, crop and classes, or on_mismatch: skip to "
                     "leave such layers at fresh weights",
                     layer, source.folder, why);
+      start.skipped.push_back(fmt::format("{}: {}", layer, why));
+      continue;
+    }
+    if (const std::string why = ReadsInput(network, layer) ? MeanMismatch(source, preprocessing) : ""; !why.empty()) {
+      if (from.on_mismatch != "skip")
+        return Fail(ErrorCode::kInvalidInput,
+                    "model.init_from: {}: a difference in the mean cannot be folded into {}, whose padding is zero; train on the same data "
+                    "set, or name only layers behind {} in model.init_from.layers, or give on_mismatch: skip to leave {} at fresh weights",
+                    why, layer, layer, layer);
       start.skipped.push_back(fmt::format("{}: {}", layer, why));
       continue;
     }

@@ -25,7 +25,8 @@ Result<std::vector<std::string>> WarmLayers(const Network& network, const std::v
 // Overwrites the weights of those layers of `store`, whose momenta are left as they are. The source's pixels may have been divided by
 // another standard deviation: that is folded into the weights that read the input, exactly. Refused (kInvalidInput), with the remedy:
 // a layer that the source lacks or whose shapes differ, unless from.on_mismatch is "skip"; another mean, when a layer that reads
-// the input is taken, since padding is zero behind the mean and no bias can stand for it at the border; nothing left to take.
+// the input is taken, since padding is zero behind the mean and no bias can stand for it at the border ("skip" leaves that layer fresh);
+// nothing left to take.
 Result<WarmStart> TakeWeights(const TrainedModel& source, const JobSpec::InitFrom& from, const Network& network,
                               const Preprocessing& preprocessing, ParameterStore& store);
 

@@ -171,9 +171,27 @@ TEST(WarmStart, AnotherMeanIsRefusedUnlessTheFirstLayerStaysFresh) {
   const Preprocessing here{.mean = {120, 111, 100}};
   const auto refused = TakeWeights(source, From({"all"}), a, here, store);
   ASSERT_FALSE(refused.has_value());
-  for (const char* part : {"mean 110.000 from channel 1", "subtracts 111.000", "padding is zero", "behind conv1_1"})
+  for (const char* part : {"mean 110.000 from channel 1", "subtracts 111.000", "padding is zero", "behind conv1_1",
+                           "on_mismatch: skip to leave conv1_1 at fresh weights"})
     EXPECT_THAT(refused.error().message, HasSubstr(part));
   EXPECT_TRUE(TakeWeights(source, From({"conv2_1", "fc6"}), a, here, store).has_value());
+}
+
+TEST(WarmStart, SkipLeavesTheLayerThatReadsAnotherMeanFresh) {
+  for (const std::string name : {"vgg-a", "resnet-18"}) {
+    const Network network = Tiny(name);
+    const std::string first = name == "vgg-a" ? "conv1_1." : "conv1.";
+    const TrainedModel source = Model(network, 1, {.mean = {120, 110, 100}});
+    CanonicalParameters trained = Fresh(network, 1), store = Fresh(network, 2);
+    const auto there = Checksums(trained), fresh = Checksums(store);
+    const Preprocessing here{.mean = {120, 111, 100}, .standard_deviation = {64, 50, 75.5F}};
+    const auto start = TakeWeights(source, From({"all"}, "skip"), network, here, store);
+    ASSERT_TRUE(start.has_value()) << start.error().message;
+    EXPECT_THAT(start->skipped, ElementsAre(HasSubstr("runs/a subtracted the mean 110.000 from channel 1, this run subtracts 111.000")));
+    EXPECT_FALSE(start->folded);
+    for (const auto& [tensor, checksum] : Checksums(store))
+      EXPECT_EQ(checksum, tensor.starts_with(first) ? fresh.at(tensor) : there.at(tensor)) << tensor;
+  }
 }
 
 }  // namespace
