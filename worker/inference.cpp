@@ -9,6 +9,29 @@
 #include "worker/evaluate/dense_network.h"
 
 namespace plateau {
+namespace {
+
+// The layers that layer `last` is computed from, and itself as the last one; inputs move with their layers.
+std::vector<LayerDef> AncestorsOf(const std::vector<LayerDef>& layers, size_t last) {
+  std::vector<bool> needed(last + 1, false);
+  needed[last] = true;
+  for (size_t index = last + 1; index-- > 0;)
+    for (const int input : layers[index].inputs)
+      if (needed[index] && input >= 0) needed[static_cast<size_t>(input)] = true;
+  std::vector<LayerDef> kept;
+  std::vector<int> moved_to(last + 1, -1);
+  for (size_t index = 0; index <= last; ++index) {
+    if (!needed[index]) continue;
+    LayerDef layer = layers[index];
+    for (int& input : layer.inputs)
+      if (input >= 0) input = moved_to[static_cast<size_t>(input)];
+    moved_to[index] = static_cast<int>(kept.size());
+    kept.push_back(std::move(layer));
+  }
+  return kept;
+}
+
+}  // namespace
 
 Result<Network> CutNetwork(const Network& network, const std::string& name, int crop) {
   Network cut = WithoutAuxiliary(network);
@@ -20,7 +43,7 @@ Result<Network> CutNetwork(const Network& network, const std::string& name, int 
     return Fail(ErrorCode::kNotFound, "--layer {}: {} has no such layer{}; its layers are {}", name, network.name,
                 nearest.empty() ? "" : ", did you mean " + nearest + "?", JoinNames(names));
   }
-  cut.layers.erase(found + 1, cut.layers.end());
+  cut.layers = AncestorsOf(cut.layers, static_cast<size_t>(found - cut.layers.begin()));
   PLATEAU_ASSIGN(const auto shapes, InferShapes(cut, crop, crop));
   const int last = static_cast<int>(cut.layers.size()) - 1;
   if (cut.layers.back().kind == LayerKind::kFullyConnected) {

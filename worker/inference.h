@@ -11,7 +11,7 @@
 
 namespace plateau {
 
-// The network up to layer `name`, whose output becomes the last: a map averaged over its places, so that every layer gives a vector; a
+// The layers that layer `name` is computed from, sibling branches left out, and its output as the last: a map averaged over its places, so that every layer gives a vector; a
 // fully connected layer without its ReLU, which engines do not run behind the last layer, and without dropout. Auxiliary
 // classifiers are left out. kNotFound names the nearest layer.
 Result<Network> CutNetwork(const Network& network, const std::string& name, int crop);
