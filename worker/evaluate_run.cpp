@@ -17,6 +17,7 @@
 #include "worker/collective/mpi.h"
 #include "worker/evaluate/group_loader.h"
 #include "worker/evaluate/posteriors_file.h"
+#include "worker/evaluate_kept.h"
 #include "worker/evaluate_model.h"
 #include "worker/evaluate_report.h"
 #include "worker/train/agreement.h"
@@ -25,9 +26,6 @@
 
 namespace plateau {
 namespace {
-
-constexpr int64_t kFarewellMs = 60'000;
-constexpr const char *kResultFile = "result.json", *kPerClassFile = "per_class.json", *kPosteriorsFile = "posteriors.safetensors";
 
 // What lives as long as the rank.
 struct Rank {
@@ -79,6 +77,11 @@ int UsableThreads() {
 
 bool WantsPosteriors(const EvaluateOptions& options) { return !options.posteriors.empty(); }
 
+// Path of a job's file, relative to the job's folder.
+std::string FileOfAttempt(const EvaluateOptions& options, const char* name) {
+  return EvaluateAttemptFolder(options.attempt) + "/" + name;
+}
+
 // Collective: what the specification says, read on rank 0, put into every rank's options.
 Status TakeSpec(Rank& rank) {
   EvaluateOptions& options = rank.options;
@@ -104,7 +107,7 @@ Status TakeSpec(Rank& rank) {
   options.threads = spec.resources.threads_per_worker;
   options.per_class = evaluate.per_class;
   options.output = spec.output + "/" + (options.job.empty() ? spec.name : options.job);
-  options.posteriors = evaluate.posteriors ? options.output + "/" + kPosteriorsFile : "";
+  options.posteriors = evaluate.posteriors ? options.output + "/" + FileOfAttempt(options, kPosteriorsFile) : "";
   return {};
 }
 
@@ -122,7 +125,8 @@ Status OpenStore(Rank& rank, Test& test) {
 // Rank 0, before hours of work: whether the outputs' folders can be written.
 Status CheckOutputs(Rank& rank) {
   const EvaluateOptions& options = rank.options;
-  if (!options.output.empty()) PLATEAU_TRY(rank.files.MakeDirectories(options.output));
+  if (!options.output.empty())
+    PLATEAU_TRY(rank.files.MakeDirectories(options.output + "/" + EvaluateAttemptFolder(options.attempt)));
   if (!WantsPosteriors(options)) return {};
   const std::string probe = fmt::format("{}.tmp-{}", options.posteriors, ::getpid());
   PLATEAU_ASSIGN(auto file, rank.files.Create(probe));
@@ -130,23 +134,32 @@ Status CheckOutputs(Rank& rank) {
   return rank.files.Remove(probe);
 }
 
-// Collective; the answer is the same on every rank.
-Result<Test> Prepare(Rank& rank) {
+int64_t ImagesOf(const Rank& rank, const Test& test) {
+  const auto records = static_cast<int64_t>(test.split->records);
+  return rank.options.limit > 0 ? std::min(rank.options.limit, records) : records;
+}
+
+// Collective: store and network; the answer is the same on every rank.
+Result<Test> Open(Rank& rank) {
   Collective& collective = rank.collective;
   const EvaluateOptions& options = rank.options;
   Test test{.settings = options.settings, .threads = options.threads > 0 ? options.threads : UsableThreads()};
   PLATEAU_TRY(Agree(collective, OpenStore(rank, test)));
   PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings,
                                              test.threads, &rank.pulse.progress));
-  const auto records = static_cast<int64_t>(test.split->records);
-  const int64_t count = options.limit > 0 ? std::min(options.limit, records) : records;
-  auto survey = SurveyImages(*test.store, *test.split, test.settings, count, collective.rank(), collective.world_size(),
-                             &rank.pulse.progress);
+  return test;
+}
+
+// Collective: what the ranks will run; the answer is the same on every rank.
+Status Plan(Rank& rank, Test& test) {
+  Collective& collective = rank.collective;
+  auto survey = SurveyImages(*test.store, *test.split, test.settings, ImagesOf(rank, test), collective.rank(),
+                             collective.world_size(), &rank.pulse.progress);
   PLATEAU_TRY(Agree(collective, ToStatus(survey)));
   test.images = std::move(*survey);
   ShareSurvey(collective, test.images);
   test.groups = MakeGroups(test.images, test.settings, test.model.identity.preprocessing.crop, test.manifest().channels);
-  return test;
+  return {};
 }
 
 void AddToPart(std::span<const float> posteriors, const ImageGroup& group, PosteriorsPart& part) {
@@ -215,8 +228,8 @@ TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome
           .store = test.manifest().name,
           .split = test.split->name,
           .split_checksum = test.split->checksum,
-          .posteriors = job && WantsPosteriors(rank.options) ? kPosteriorsFile : rank.options.posteriors,
-          .per_class = job && rank.options.per_class ? kPerClassFile : ""};
+          .posteriors = job && WantsPosteriors(rank.options) ? FileOfAttempt(rank.options, kPosteriorsFile) : rank.options.posteriors,
+          .per_class = job && rank.options.per_class ? FileOfAttempt(rank.options, kPerClassFile) : ""};
 }
 
 PosteriorsHead HeadOf(const Test& test, const TestSubject& subject) {
@@ -245,9 +258,10 @@ Status WriteOutputs(Rank& rank, const Test& test, const TestSubject& subject, co
     PLATEAU_TRY(WritePosteriors(rank.files, rank.collective, rank.options.posteriors, HeadOf(test, subject), outcome.part));
   if (!rank.zero() || rank.options.output.empty()) return {};
   if (rank.options.per_class)
-    PLATEAU_TRY(WriteFileAtomic(rank.files, rank.options.output + "/" + kPerClassFile,
+    PLATEAU_TRY(WriteFileAtomic(rank.files, rank.options.output + "/" + subject.per_class,
                                 PerClassToJson(outcome.counts, test.manifest().classes).dump() + "\n"));
-  return WriteFileAtomic(rank.files, rank.options.output + "/" + kResultFile, ResultToJson(subject, outcome.counts).dump(2) + "\n");
+  return WriteFileAtomic(rank.files, rank.options.output + "/" + FileOfAttempt(rank.options, kResultFile),
+                         ResultToJson(subject, outcome.counts).dump(2) + "\n");
 }
 
 void Print(const Rank& rank, const Test& test, const TestSubject& subject, const TestCounts& counts) {
@@ -268,11 +282,39 @@ void TellEnd(const Rank& rank, const Finished& finished) {
   if (const Status told = rank.link->Finish(finished, kFarewellMs); !told) LogWarning("{}", told.error().message);
 }
 
+// Collective: whether an earlier attempt of this job had made this test, so that nothing is left but to report its result.
+Result<bool> ReportKept(Rank& rank, const Test& test) {
+  const EvaluateOptions& options = rank.options;
+  if (options.output.empty() || options.attempt <= 1) return false;
+  KeptResult kept;
+  if (rank.zero())
+    kept = FindKeptResult(rank.files, options.output, options.attempt,
+                          {.checkpoint_checksum = test.model.manifest_checksum,
+                           .split_checksum = test.split->checksum,
+                           .mode = EvaluationModeName(test.settings.mode),
+                           .scales = test.settings.scales,
+                           .flip = test.settings.flip,
+                           .images = ImagesOf(rank, test),
+                           .posteriors = WantsPosteriors(options),
+                           .per_class = options.per_class});
+  PLATEAU_ASSIGN(const std::string text, ShareText(rank.collective, kept.text));
+  if (text.empty()) return false;
+  if (rank.zero()) {
+    LogInfo("attempt {} of this job had ended this test; its result is reported", kept.attempt);
+    if (options.json) fmt::print("{}\n", nlohmann::ordered_json::parse(text).dump(2));
+  }
+  TellEnd(rank, {.step = ImagesOf(rank, test), .reason = "EVALUATED", .result = text});
+  return true;
+}
+
 // The test itself; the answer is the same on every rank.
 Status Evaluate(Rank& rank) {
   PLATEAU_TRY(TakeSpec(rank));
   PLATEAU_TRY(Agree(rank.collective, rank.zero() ? CheckOutputs(rank) : Status()));
-  PLATEAU_ASSIGN(Test test, Prepare(rank));
+  PLATEAU_ASSIGN(Test test, Open(rank));
+  PLATEAU_ASSIGN(const bool kept, ReportKept(rank, test));
+  if (kept) return {};
+  PLATEAU_TRY(Plan(rank, test));
   rank.pulse.phase = "validate";
   Outcome outcome = RunGroups(rank, test);
   rank.pulse.phase = "report";

@@ -16,11 +16,12 @@ struct EvaluateOptions {
   std::string posteriors;  // file; empty: none
   bool per_class = false;
   bool json = false, quiet = false;
-  // As a job: result.json, per_class.json and posteriors.safetensors go to this folder; empty: nothing but `posteriors` is written.
+  // As a job: the job's folder, in whose attempt-<attempt> result.json, per_class.json and posteriors.safetensors are written; empty:
+  // nothing but `posteriors` is.
   std::string output;
   std::string spec_path;         // read by rank 0: it then sets everything above but json and quiet
   std::string coordinator, job;  // empty without a coordinator
-  int attempt = 0;
+  int attempt = 0;               // above 1: a fitting result of an earlier attempt is reported instead of testing again
 };
 
 // Exit code: 0 done, or stopped on a coordinator's command; 2 bad input; 3 weights or scores that are not finite; 1 otherwise. Rank

@@ -21,7 +21,7 @@ Examples:
   mpirun -np 4 --map-by slot:PE=2 plateau-worker evaluate runs/vgg-d-1 --store imagenet --scales 256,384,512 --mode dense --flip
   plateau evaluate runs/vgg-a-1/attempt-1/step-000001000 --store shapes --mode center --per-class --json
   plateau fuse d.safetensors e.safetensors
-  mpirun -np 2 plateau-worker evaluate --spec test.yaml          writes result.json to <output>/<name>
+  mpirun -np 2 plateau-worker evaluate --spec test.yaml          writes result.json to <output>/<name>/attempt-1
 Results do not depend on the number of ranks, and those of another --batch differ in the last bits only.
 Exit codes: 0 done, 2 bad input, 3 weights or scores that are not finite, 1 anything else.)";
 

@@ -47,7 +47,7 @@ TEST_F(EvaluateJob, AJobIsTestedWhenItHasEndedAndTheResultIsStored) {
 
   PosixFileSystem files;
   const std::string folder = job["output"].get<std::string>();
-  EXPECT_EQ(nlohmann::json::parse(*files.Read(folder + "/result.json")), nlohmann::json(result)) << "whatever the order of keys";
+  EXPECT_EQ(nlohmann::json::parse(*files.Read(folder + "/attempt-1/result.json")), nlohmann::json(result)) << "whatever the order of keys";
   const auto alone = test::RunPlateau(
       fmt::format("evaluate {} --store {} --scales 32,48 --mode both --flip --json --threads 1 --posteriors {}/alone",
                   house_.Job(trained).value("output", ""), house_.store(), house_.folder()));
@@ -59,7 +59,7 @@ TEST_F(EvaluateJob, AJobIsTestedWhenItHasEndedAndTheResultIsStored) {
       test::RunPlateau(fmt::format("fuse {}/{} {}/alone --json", folder, result.value("posteriors", ""), house_.folder()));
   ASSERT_EQ(fused.code, 0) << fused.out;
   EXPECT_EQ(Json::parse(fused.out)["correct1"], result["correct1"]) << "two equal files";
-  EXPECT_TRUE(files.Exists(folder + "/per_class.json"));
+  EXPECT_TRUE(files.Exists(folder + "/attempt-1/per_class.json"));
 }
 
 TEST_F(EvaluateJob, AScaleBelowTheCropFailsOnceAndForGood) {

@@ -52,6 +52,16 @@ class EvaluateRun : public test::WorkerRun {
     if (begin == std::string::npos) return {};
     return json::parse(last_output_.substr(begin, last_output_.rfind('}') + 1 - begin));
   }
+  // A job that tests trained_ with posteriors and classes; its folder is out_/test-a.
+  std::string JobSpec(const std::string& scales) const {
+    const std::string path = fmt::format("{}/test {}.yaml", out_, scales);
+    std::ofstream(path) << fmt::format(
+        "version: 1\nkind: evaluate\nname: test-a\noutput: {}\n"
+        "evaluate: {{checkpoint: {}, store: {}, scales: {}, mode: both, flip: true, posteriors: true, per_class: true}}\n"
+        "resources: {{workers: 2, device: cpu, threads_per_worker: 1}}\n",
+        out_, trained_, store_, scales);
+    return path;
+  }
   void ExpectRefused(const std::vector<std::string>& arguments, int code, const std::string& why) {
     EXPECT_EQ(Verb("evaluate", arguments), code) << last_output_;
     EXPECT_THAT(last_output_, HasSubstr(why));
@@ -153,15 +163,9 @@ TEST_F(EvaluateRun, FusionCountsItself) {
   EXPECT_THAT(last_output_, HasSubstr("it has 9 images, the first 30"));
 }
 
-TEST_F(EvaluateRun, AJobsFilesLieInItsFolder) {
-  const std::string spec = out_ + "/test.yaml";
-  std::ofstream(spec) << fmt::format(
-      "version: 1\nkind: evaluate\nname: test-a\noutput: {}\n"
-      "evaluate: {{checkpoint: {}, store: {}, scales: [36, 44], mode: both, flip: true, posteriors: true, per_class: true}}\n"
-      "resources: {{workers: 2, device: cpu, threads_per_worker: 1}}\n",
-      out_, trained_, store_);
-  ASSERT_EQ(Verb("evaluate", {"--spec", spec}, 2), 0) << last_output_;
-  const json result = json::parse(test::ReadText(out_ + "/test-a/result.json"));
+TEST_F(EvaluateRun, AJobsFilesLieInTheFolderOfItsAttempt) {
+  ASSERT_EQ(Verb("evaluate", {"--spec", JobSpec("[36, 44]")}, 2), 0) << last_output_;
+  const json result = json::parse(test::ReadText(out_ + "/test-a/attempt-1/result.json"));
   EXPECT_EQ(result["images"], kImages);
   EXPECT_EQ(result["scales"], (std::vector<int>{36, 44}));
   EXPECT_EQ(result["mode"], "both");
@@ -174,6 +178,26 @@ TEST_F(EvaluateRun, AJobsFilesLieInItsFolder) {
   EXPECT_EQ(posteriors->head.metadata.at("checkpoint_checksum"), result["checkpoint_checksum"]);
   const json classes = json::parse(test::ReadText(out_ + "/test-a/" + result["per_class"].get<std::string>()));
   EXPECT_EQ(classes["classes"].size(), 4u);
+  EXPECT_FALSE(std::filesystem::exists(out_ + "/test-a/result.json"));
+}
+
+TEST_F(EvaluateRun, ALaterAttemptReportsWhatAnEarlierOneHadEnded) {
+  const std::string spec = JobSpec("[40]"), job = out_ + "/test-a";
+  const auto attempt = [&](int number, const std::string& from) {
+    EXPECT_EQ(Verb("evaluate", {"--spec", from, "--attempt", std::to_string(number), "--json"}, 2), 0) << last_output_;
+    return std::filesystem::exists(fmt::format("{}/attempt-{}/result.json", job, number));
+  };
+  ASSERT_TRUE(attempt(1, spec));
+  const json first = json::parse(test::ReadText(job + "/attempt-1/result.json"));
+  EXPECT_EQ(first["posteriors"], "attempt-1/posteriors.safetensors");
+  EXPECT_FALSE(attempt(2, spec)) << "tested again";
+  EXPECT_THAT(last_output_, HasSubstr("attempt 1 of this job had ended this test"));
+  EXPECT_THAT(last_output_, HasSubstr(first["posteriors"].get<std::string>()));
+  EXPECT_TRUE(attempt(3, JobSpec("[44]"))) << "other scales are another test";
+  std::filesystem::remove(job + "/attempt-1/posteriors.safetensors");
+  EXPECT_TRUE(attempt(4, spec)) << "its posteriors are gone";
+  std::ofstream(job + "/attempt-4/result.json") << "{\"version\": 1, \"ki";
+  EXPECT_TRUE(attempt(5, spec)) << "a torn result stands for nothing";
 }
 
 TEST_F(EvaluateRun, WhatCannotBeTestedIsRefusedByName) {

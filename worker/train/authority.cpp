@@ -4,12 +4,11 @@
 #include <filesystem>
 
 #include "common/log.h"
+#include "worker/train/rank_link.h"
 #include "worker/train/run_folder.h"
 
 namespace plateau {
 namespace {
-
-constexpr int64_t kFarewellMs = 600'000;  // how long a finished run waits for a coordinator that is away
 
 // "attempt-3/step-000000123" for an absolute checkpoint folder.
 std::string RelativePath(const WrittenCheckpoint& written, const CheckpointState& state) {
