@@ -97,7 +97,7 @@ int Main(int argc, char** argv) {
   context.program_folder = ProgramFolder();
   CLI::App app("Plateau: trains very deep ConvNets on a cluster.", "plateau");
   app.footer(
-      "Verbs of plateau-worker (train, summary, init, probe, bench, ...) work here too: plateau summary --help\n"
+      "Verbs of plateau-worker (train, evaluate, fuse, predict, features, export, import, summary, ...) work here too: plateau summary --help\n"
       "Start:  plateau up  then  plateau submit SPEC.yaml --follow\n"
       "Exit codes: 0 done, 1 failure, 2 usage or input, 3 the job's loss was not finite.");
   app.set_version_flag("--version", std::string("plateau " PLATEAU_VERSION));

@@ -23,6 +23,7 @@
 #include "worker/init_verb.h"
 #include "worker/predict_verb.h"
 #include "worker/train/trained_model.h"
+#include "worker/weights_file.h"
 
 namespace plateau {
 namespace {
@@ -71,8 +72,8 @@ class ExchangeVerbs : public ::testing::Test {
   // A checkpoint of fresh weights: `name`.safetensors imported as folder `name`.
   void MakeModel(const std::string& name, const std::string& network, const std::string& names = "torchvision",
                  const std::string& more = "") {
-    const auto init = RunVerb(fmt::format("init {} --classes 4 --crop 32 --width 0.02 --seed 5 --names {} --out {}.safetensors", network,
-                                          names, Path(name)));
+    const auto init = RunVerb(fmt::format("init {} --classes 4 --crop 32 --width 0.02 --seed 5 --names {} --out {}.safetensors",
+                                          network, names, Path(name)));
     ASSERT_EQ(init.exit_code, 0) << init.err;
     const auto import = RunVerb(Import(name, network, "--names " + names + " " + more));
     ASSERT_EQ(import.exit_code, 0) << import.err;
@@ -122,6 +123,50 @@ TEST_F(ExchangeVerbs, NetworksWithoutATwinTravelUnderOurNames) {
   EXPECT_THAT(refused.err, HasSubstr("--names canonical"));
   EXPECT_EQ(RunVerb(fmt::format("export {} --names canonical --out {}", Path("c"), Path("back"))).exit_code, 0);
   EXPECT_TRUE(Load(Path("back")).tensors().contains("conv3_3.weight"));
+}
+
+TEST_F(ExchangeVerbs, WhatExportSaysOfPixelsAndClassesIsTakenUnlessToldOtherwise) {
+  std::ofstream(Path("words")) << "n01 tench\nn02 shark\nn03 ray\nn04 cock\n";
+  MakeModel("own", "vgg-a", "torchvision", "--mean 1.5,2.25,3.1 --standard-deviation 4,5,6.7 --synsets " + Path("words"));
+  ASSERT_EQ(RunVerb(fmt::format("export {} --out {}", Path("own"), Path("own.st"))).exit_code, 0);
+  const auto taken = RunVerb(fmt::format("import {} --network vgg-a --out {}", Path("own.st"), Path("again")));
+  ASSERT_EQ(taken.exit_code, 0) << taken.err;
+  const auto told =
+      RunVerb(fmt::format("import {} --network vgg-a --scale 40 --mean 7,8,9 --out {}", Path("own.st"), Path("told")));
+  ASSERT_EQ(told.exit_code, 0) << told.err;
+  const auto own = OpenTrainedModel(files_, Path("own"))->identity, again = OpenTrainedModel(files_, Path("again"))->identity,
+             changed = OpenTrainedModel(files_, Path("told"))->identity;
+  EXPECT_EQ(again.preprocessing.mean, own.preprocessing.mean);
+  EXPECT_EQ(again.preprocessing.standard_deviation, own.preprocessing.standard_deviation);
+  EXPECT_EQ(again.preprocessing.crop, 32);
+  EXPECT_EQ(again.validation_scale, 36);
+  ASSERT_EQ(again.classes.size(), 4u);
+  EXPECT_EQ(again.classes[1].words, "shark");
+  EXPECT_EQ(changed.preprocessing.mean[2], 9);
+  EXPECT_EQ(changed.preprocessing.standard_deviation, own.preprocessing.standard_deviation);
+  EXPECT_EQ(changed.validation_scale, 40);
+  const auto lost = RunVerb(fmt::format("import {} --network vgg-a --mean nan,0,0 --out {}", Path("own.st"), Path("nan")));
+  EXPECT_EQ(lost.exit_code, 2);
+  EXPECT_THAT(lost.err, HasSubstr("--mean"));
+}
+
+TEST_F(ExchangeVerbs, ANegativeVarianceIsRefused) {
+  MakeModel("bn", "vgg-a-bn");
+  const auto file = Load(Path("bn.safetensors"));
+  std::vector<NamedTensor> tensors;
+  std::string bytes;
+  for (const auto& [name, view] : file.tensors()) {
+    tensors.push_back({name, view});
+    if (!name.ends_with("running_var") || !bytes.empty()) continue;
+    const float minus = -5;
+    bytes = std::string(view.bytes);
+    std::memcpy(bytes.data(), &minus, sizeof minus);
+    tensors.back().tensor.bytes = bytes;
+  }
+  ASSERT_TRUE(WriteSafetensorsFile(files_, Path("bad.safetensors"), tensors, {}));
+  const auto ran = RunVerb(Import("bad", "vgg-a-bn"));
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("variance of -5"));
 }
 
 TEST_F(ExchangeVerbs, HalfAndDoublePrecisionAreImported) {
@@ -189,7 +234,9 @@ TEST_F(ExchangeVerbs, WeightsThatDoNotFitAreRefusedWithTheRemedy) {
     EXPECT_TRUE(WriteSafetensors(*out, tensors, {}).has_value() && out->Close().has_value());
   };
   const std::vector<float> two{1, 2};
-  changed("extra", [&](auto& tensors) { tensors.push_back({"features.99.weight", {TensorType::kF32, {2}, {reinterpret_cast<const char*>(two.data()), 8}}}); });
+  changed("extra", [&](auto& tensors) {
+    tensors.push_back({"features.99.weight", {TensorType::kF32, {2}, {reinterpret_cast<const char*>(two.data()), 8}}});
+  });
   EXPECT_THAT(error("extra", "--network vgg-a" + size), HasSubstr("tensor features.99.weight is none of vgg-a"));
   std::string poisoned(file.tensors().at("features.3.bias").bytes);
   const float nan = std::nanf("");
@@ -200,7 +247,9 @@ TEST_F(ExchangeVerbs, WeightsThatDoNotFitAreRefusedWithTheRemedy) {
   });
   const std::string why = error("nan", "--network vgg-a" + size);
   EXPECT_THAT(why, HasSubstr("tensor features.3.bias holds nan at position 2"));
-  EXPECT_EQ(RunVerb(fmt::format("import {} --network vgg-a --width 0.02 --crop 32 --scale 36 --out {}", Path("nan"), Path("never"))).exit_code, 3);
+  EXPECT_EQ(RunVerb(fmt::format("import {} --network vgg-a --width 0.02 --crop 32 --scale 36 --out {}", Path("nan"), Path("never")))
+                .exit_code,
+            3);
   Write("liar", std::string("\x40\0\0\0\0\0\0\0", 8) + R"({"features.0.weight":{"dtype":"F32","shape":[9],"data_offsets":[0,9]}})");
   EXPECT_THAT(error("liar", "--network vgg-a"), HasSubstr("liar: not a valid safetensors file"));
 }
@@ -229,7 +278,8 @@ TEST_F(ExchangeVerbs, PredictNamesTheLikeliestClassesInOrder) {
     EXPECT_NEAR(sum, 1, 1e-12);
   }
   // Alone and in a batch an image is the same.
-  const auto alone = nlohmann::json::parse(RunVerb(fmt::format("predict {} {} --json --threads 1", Path("a"), Path("two.png"))).out);
+  const auto alone =
+      nlohmann::json::parse(RunVerb(fmt::format("predict {} {} --json --threads 1", Path("a"), Path("two.png"))).out);
   EXPECT_NEAR(alone[0]["classes"][0]["probability"], list[1]["classes"][0]["probability"].get<double>(), 1e-6);
   const auto text = RunVerb(fmt::format("predict {} {} --top 2", Path("a"), Path("one.jpg")));
   EXPECT_THAT(text.out, HasSubstr(Path("one.jpg") + "\n  "));
@@ -251,8 +301,8 @@ TEST_F(ExchangeVerbs, BadImagesAreNamedAndTheOthersPredicted) {
   Write("huge.png", huge);
   std::string line = "predict " + Path("a") + " --json";
   const std::vector<std::pair<std::string, std::string>> images = {
-      {"dot.png", ""},      {"cut.jpg", "cut.jpg: "}, {"long.png", ""},       {"gif.png", "not a JPEG or PNG"}, {"good.jpg", ""},
-      {"empty.jpg", "empty"}, {"deep.png", ""},         {"huge.png", "30000"},  {"none.jpg", "none.jpg"}};
+      {"dot.png", ""},        {"cut.jpg", "cut.jpg: "}, {"long.png", ""},      {"gif.png", "not a JPEG or PNG"}, {"good.jpg", ""},
+      {"empty.jpg", "empty"}, {"deep.png", ""},         {"huge.png", "30000"}, {"none.jpg", "none.jpg"}};
   for (const auto& [name, error] : images) line += " " + Path(name);
   const auto ran = RunVerb(line);
   EXPECT_EQ(ran.exit_code, 2);
@@ -291,7 +341,8 @@ TEST_F(ExchangeVerbs, AnAnimatedPngIsItsFirstFrame) {
   const std::string frame = std::string("\0\0\0\0\0\0\0\x28\0\0\0\x28\0\0\0\0\0\0\0\0\0\1\0\x0A\0\0", 26);
   Write("still.png", still);
   Write("moving.png", still.substr(0, behind_header) + chunk("acTL", control) + chunk("fcTL", frame) +
-                          still.substr(behind_header, end - behind_header) + chunk("fdAT", std::string(16, '\1')) + still.substr(end));
+                          still.substr(behind_header, end - behind_header) + chunk("fdAT", std::string(16, '\1')) +
+                          still.substr(end));
   const auto ran = RunVerb(fmt::format("predict {} {} {} --json", Path("a"), Path("still.png"), Path("moving.png")));
   ASSERT_EQ(ran.exit_code, 0) << ran.err;
   const auto list = nlohmann::json::parse(ran.out);
@@ -304,8 +355,8 @@ TEST_F(ExchangeVerbs, FeaturesAreTheLayersOutputsWithLabels) {
   ASSERT_TRUE(source.has_value());
   ASSERT_TRUE(Ingest(files_, SystemClock(), *source, {.out = Path("store"), .quiet = true}).has_value());
   const auto features = [&](const std::string& layer, const std::string& more = "") {
-    const auto ran = RunVerb(fmt::format("features {} --layer {} --store {} --out {} --threads 1 {}", Path("a"), layer, Path("store"),
-                                         Path("f"), more));
+    const auto ran = RunVerb(
+        fmt::format("features {} --layer {} --store {} --out {} --threads 1 {}", Path("a"), layer, Path("store"), Path("f"), more));
     EXPECT_EQ(ran.exit_code, 0) << ran.err;
     return Load(Path("f"));
   };
@@ -349,7 +400,8 @@ TEST_F(ExchangeVerbs, ADamagedCheckpointIsNamed) {
   const auto ran = RunVerb(fmt::format("predict {} {}", Path("a"), Path("good.jpg")));
   EXPECT_EQ(ran.exit_code, 1);
   EXPECT_THAT(ran.err, HasSubstr("model.safetensors: checksum is"));
-  EXPECT_THAT(RunVerb(fmt::format("predict {} {}", Path("nowhere"), Path("good.jpg"))).err, HasSubstr("there is no such checkpoint"));
+  EXPECT_THAT(RunVerb(fmt::format("predict {} {}", Path("nowhere"), Path("good.jpg"))).err,
+              HasSubstr("there is no such checkpoint"));
 }
 
 }  // namespace
