@@ -1,7 +1,9 @@
 // Paired differences and the verdicts that follow from them.
 #include "coordinator/report/claims.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -55,40 +57,63 @@ std::string Label(const Place& place) {
   return fmt::format("{}", fmt::join(place.key, ", "));
 }
 
-// Of values that are given by image, as shares.
+// The chance that fair coins, one an image that differs, fall at least this unevenly.
+double SignTest(int64_t positive, int64_t negative) {
+  const auto n = static_cast<double>(positive + negative);
+  double tail = 0;
+  for (int64_t i = 0; i <= std::min(positive, negative); ++i) {
+    const auto k = static_cast<double>(i);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1) - n * std::numbers::ln2);
+  }
+  return std::min(1.0, 2 * tail);
+}
+
+// Of values in [-1, 1] that are given by image, as shares.
 PairedDifference Interval(const std::vector<double>& by_image) {
   PairedDifference out;
   out.images = static_cast<int64_t>(by_image.size());
-  const double n = static_cast<double>(by_image.size());
   double sum = 0, squares = 0;
-  for (const double value : by_image) sum += value;
-  const double mean = sum / n;
-  for (const double value : by_image) squares += (value - mean) * (value - mean);
-  const double half = by_image.size() > 1 ? kNormal95 * std::sqrt(squares / (n - 1) / n) : 1;
-  out.points = 100 * mean;
-  out.low = 100 * (mean - half);
-  out.high = 100 * (mean + half);
+  int64_t positive = 0, negative = 0;
+  for (const double value : by_image) {
+    sum += value;
+    squares += value * value;
+    positive += value > 0 ? 1 : 0;
+    negative += value < 0 ? 1 : 0;
+  }
+  // Half an image of +1, half of -1 and one of 0 are added.
+  const double n = static_cast<double>(by_image.size()) + 2, mean = sum / n;
+  const double half = kNormal95 * std::sqrt((squares + 1) / n - mean * mean) / std::sqrt(n);
+  out.points = 100 * sum / static_cast<double>(by_image.size());
+  out.low = 100 * std::max(-1.0, mean - half);
+  out.high = 100 * std::min(1.0, mean + half);
+  out.sign_p = SignTest(positive, negative);
   return out;
 }
 
 Verdict VerdictOf(const Claim& claim, const PairedDifference& d) {
-  if (!claim.improves) return d.low > 0 ? Verdict::kDoesNotHold : d.high < kNoImprovementMargin ? Verdict::kHolds : Verdict::kUndecided;
-  return d.low > 0 ? Verdict::kHolds : d.high < 0 ? Verdict::kDoesNotHold : Verdict::kUndecided;
+  const bool differs = d.sign_p < kSignLevel;
+  if (differs && d.low > 0) return claim.improves ? Verdict::kHolds : Verdict::kDoesNotHold;
+  if (claim.improves) return differs && d.high < 0 ? Verdict::kDoesNotHold : Verdict::kUndecided;
+  return d.high < kNoImprovementMargin ? Verdict::kHolds : Verdict::kUndecided;
 }
+
+bool SameImages(const Correctness& a, const Correctness& b) { return a.ordinals == b.ordinals && a.split_checksum == b.split_checksum; }
 
 ClaimPart JudgePart(const Claim& claim, const Part& part, const CorrectnessOf& find, std::vector<std::string>& missing) {
   ClaimPart out{.label = part.label};
   std::vector<double> together;
+  const Correctness* base = nullptr;  // of the first pair that could be compared
   for (const auto& [first, second] : part.pairs) {
     const Correctness* one = find(first.table, first.key);
     const Correctness* other = find(second.table, second.key);
     auto comparison = one != nullptr && other != nullptr ? Compare(*one, *other) : std::nullopt;
-    if (!comparison || (!together.empty() && together.size() != one->top1.size())) {
+    if (!comparison || (base != nullptr && !SameImages(*base, *one))) {
       missing.push_back(fmt::format("{} against {}", Label(second), Label(first)));
       continue;
     }
     comparison->first = Label(first);
     comparison->second = Label(second);
+    if (base == nullptr) base = one;
     together.resize(one->top1.size(), 0);
     for (size_t i = 0; i < together.size(); ++i) together[i] += static_cast<double>(other->top1[i]) - static_cast<double>(one->top1[i]);
     out.comparisons.push_back(std::move(*comparison));
@@ -102,8 +127,10 @@ ClaimPart JudgePart(const Claim& claim, const Part& part, const CorrectnessOf& f
 
 ClaimVerdict Judge(const Claim& claim, const CorrectnessOf& find) {
   ClaimVerdict out{.claim = claim.name, .verdict = Verdict::kHolds};
-  out.rule = claim.improves ? "holds when the whole interval lies above 0, does not hold when it lies below"
-                            : fmt::format("holds when the whole interval lies below {:g} points, does not hold when it lies above 0", kNoImprovementMargin);
+  const std::string tested = fmt::format("with an exact sign test below {:g}", kSignLevel);
+  out.rule = claim.improves ? fmt::format("holds when the whole interval lies above 0, does not hold when it lies below, each {}", tested)
+                            : fmt::format("holds when the whole interval lies below {:g} points, does not hold when it lies above 0 {}",
+                                          kNoImprovementMargin, tested);
   if (claim.parts.size() > 1) out.rule += "; it has to hold for each part";
   std::vector<std::string> missing;
   for (const Part& part : claim.parts) {
@@ -127,7 +154,7 @@ const char* VerdictName(Verdict verdict) {
 }
 
 std::optional<Comparison> Compare(const Correctness& first, const Correctness& second) {
-  if (first.ordinals.empty() || first.ordinals != second.ordinals || first.split_checksum != second.split_checksum) return std::nullopt;
+  if (first.ordinals.empty() || !SameImages(first, second)) return std::nullopt;
   Comparison out;
   std::vector<double> differences;
   for (size_t i = 0; i < first.top1.size(); ++i) {

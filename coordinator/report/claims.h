@@ -11,11 +11,13 @@
 namespace plateau {
 
 // A mean difference over images with its 95% interval, in percentage points of top-1 accuracy; positive: the second is better.
-// Normal approximation: mean +- 1.96 * s / sqrt(n), s the standard deviation of the images' differences (for one comparison, McNemar's
-// counts: an image adds +1 when only the second is right, -1 when only the first is).
+// The interval is the adjusted Wald interval of A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched
+// proportions", Statistics in Medicine 24 (2005): half an image is added to each of the four cells (both right, both wrong, either alone
+// right) and the normal approximation taken of those n + 2 images, so that a few images, or none, that differ do not look certain.
 struct PairedDifference {
-  double points = 0, low = 0, high = 0;
+  double points = 0, low = 0, high = 0;  // points: as observed
   int64_t images = 0;
+  double sign_p = 1;  // two-sided exact sign test over the images that differ; for one comparison McNemar's exact test
 };
 
 struct Comparison {
@@ -43,6 +45,9 @@ struct ClaimVerdict {
   std::vector<ClaimPart> parts;
   std::string missing;  // which comparisons could not be made, and why; empty: none
 };
+
+// A difference from 0 is told only when the sign test rejects at this level as well.
+inline constexpr double kSignLevel = 0.05;
 
 // A claim of no improvement holds when the whole interval lies below this many points.
 inline constexpr double kNoImprovementMargin = 0.5;

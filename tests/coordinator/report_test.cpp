@@ -59,10 +59,12 @@ TEST(Claims, ThePairedIntervalIsThatOfMcNemarsCounts) {
   const auto better = Compare(Right(5, 1'000), Right(7, 1'000));
   EXPECT_EQ(better->only_second, 200);
   EXPECT_NEAR(better->difference.points, 20, 1e-9);
-  const double b = 200, c = 0, n = 1'000;
-  const double half = 100 * 1.959963984540054 * std::sqrt((b + c - (b - c) * (b - c) / n) / (n - 1) / n);
-  EXPECT_NEAR(better->difference.low, 20 - half, 1e-9);
-  EXPECT_NEAR(better->difference.high, 20 + half, 1e-9);
+  const double b = 200.5, c = 0.5, n = 1'002;  // half an image in each of the four cells
+  const double half = 100 * 1.959963984540054 * std::sqrt(b + c - (b - c) * (b - c) / n) / n;
+  EXPECT_NEAR(better->difference.low, 100 * (b - c) / n - half, 1e-9);
+  EXPECT_NEAR(better->difference.high, 100 * (b - c) / n + half, 1e-9);
+  EXPECT_LT(better->difference.sign_p, 1e-50);
+  EXPECT_NEAR(compared->difference.sign_p, 1, 1e-9);
 }
 
 TEST(Claims, OtherImagesAreNotCompared) {
@@ -101,6 +103,45 @@ TEST(Claims, AVerdictNeedsTheWholeInterval) {
   verdicts = Verdicts({{a, Right(5, 100)}, {e, Right(5, 100, 1)}, {lrn, Right(5, 100, 1)}});
   EXPECT_EQ(verdicts.at("depth helps").verdict, Verdict::kUndecided);
   EXPECT_EQ(verdicts.at("local response normalisation does not help").verdict, Verdict::kUndecided) << "the interval reaches beyond the margin";
+}
+
+// Nobody right, but on the first `count` images.
+Correctness RightOnFirst(int count, int images) {
+  Correctness out = Right(0, images);
+  std::fill_n(out.top1.begin(), count, uint8_t{1});
+  return out;
+}
+
+TEST(Claims, FewImagesThatDifferDecideNothing) {
+  const std::vector<std::string> a{"A", "256", "256"}, d{"D", "256", "256"}, e{"E", "256", "256"}, lrn{"A-LRN", "256", "256"};
+  const auto depth = [&](int count, int images) {
+    return Verdicts({{a, RightOnFirst(0, images)}, {e, RightOnFirst(count, images)}}).at("depth helps");
+  };
+  EXPECT_EQ(depth(4, 1'000).verdict, Verdict::kUndecided);
+  EXPECT_EQ(depth(5, 1'000).verdict, Verdict::kUndecided) << "the interval lies above 0, the sign test says 1/16";
+  EXPECT_NEAR(depth(5, 1'000).parts[0].together->sign_p, 0.0625, 1e-12);
+  EXPECT_EQ(depth(6, 1'000).verdict, Verdict::kHolds) << "1/32";
+  EXPECT_EQ(depth(2, 2).verdict, Verdict::kUndecided);
+  EXPECT_EQ(Verdicts({{a, RightOnFirst(5, 1'000)}, {e, RightOnFirst(0, 1'000)}}).at("depth helps").verdict, Verdict::kUndecided);
+  EXPECT_EQ(Verdicts({{a, RightOnFirst(0, 1'000)}, {d, RightOnFirst(5, 1'000)}, {e, RightOnFirst(5, 1'000)}}).at("depth helps").verdict,
+            Verdict::kUndecided) << "two nets on the same five images are five images";
+  const auto normalised = [&](int images) {
+    return Verdicts({{a, Right(5, images)}, {lrn, Right(5, images)}}).at("local response normalisation does not help");
+  };
+  EXPECT_EQ(normalised(3).verdict, Verdict::kUndecided);
+  EXPECT_NEAR(normalised(3).parts[0].together->high, 100 * 1.959963984540054 / 5, 1e-9);
+  EXPECT_EQ(normalised(50'000).verdict, Verdict::kHolds);
+  EXPECT_LT(normalised(50'000).parts[0].together->high, 0.01);
+}
+
+TEST(Claims, PairsOfOtherImagesAreNotTakenTogether) {
+  const std::vector<std::string> c{"C", "384", "384"}, c_jittered{"C", "[256;512]", "384"}, d{"D", "384", "384"}, d_jittered{"D", "[256;512]", "384"};
+  auto worse = Right(5, 1'000), better = Right(7, 1'000);
+  worse.ordinals.back() = better.ordinals.back() = 7'000;
+  const auto claim = Verdicts({{c, Right(5, 1'000)}, {c_jittered, Right(6, 1'000)}, {d, worse}, {d_jittered, better}}).at("scale jitter helps");
+  EXPECT_EQ(claim.parts[0].comparisons.size(), 1u);
+  EXPECT_NEAR(claim.parts[0].together->points, 10, 1e-9);
+  EXPECT_THAT(claim.missing, HasSubstr("D, S = [256;512], Q = 384"));
 }
 
 TEST(Claims, TogetherIsEachImagesMean) {
