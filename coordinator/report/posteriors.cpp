@@ -1,6 +1,7 @@
 // Reading and averaging posteriors files.
 #include "coordinator/report/posteriors.h"
 
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -19,6 +20,38 @@ Result<std::vector<T>> Values(const SafetensorsFile& file, const std::string& pa
   return values;
 }
 
+constexpr double kSlack = 1e-3;  // of a sum of probabilities
+
+std::string Field(const SafetensorsFile& file, const char* name) {
+  const auto found = file.metadata().find(name);
+  return found == file.metadata().end() ? "" : found->second;
+}
+
+Status CheckFormat(const SafetensorsFile& file, const std::string& path) {
+  if (Field(file, "format") != "plateau-posteriors")
+    return Fail(ErrorCode::kInvalidInput, "{}: is no posteriors file; give a file made with posteriors: true", path);
+  if (const std::string version = Field(file, "version"); version != "1")
+    return Fail(ErrorCode::kUnsupported, "{}: holds posteriors of version \"{}\", this build reads 1; use the build that wrote it", path, version);
+  return {};
+}
+
+// A NaN would not compare with anything, and so count as right.
+Status CheckRows(const std::vector<float>& posteriors, const std::vector<int64_t>& ordinals, size_t classes, const std::string& path) {
+  for (size_t row = 0; row < ordinals.size(); ++row) {
+    double sum = 0;
+    bool negative = false;
+    for (size_t c = 0; c < classes; ++c) {
+      const float value = posteriors[row * classes + c];
+      sum += static_cast<double>(value);
+      negative = negative || !(value >= 0);
+    }
+    if (negative || !(std::abs(sum - 1) <= kSlack))
+      return Fail(ErrorCode::kInvalidInput, "{}: row {} (source ordinal {}) is no distribution: a value is negative or none, or its sum, {:g}, is "
+                                            "not 1; test again", path, row, ordinals[row], sum);
+  }
+  return {};
+}
+
 }  // namespace
 
 int64_t Correctness::Count1() const { return std::accumulate(top1.begin(), top1.end(), int64_t{0}); }
@@ -26,16 +59,17 @@ int64_t Correctness::Count5() const { return std::accumulate(top5.begin(), top5.
 
 Status PosteriorMean::Add(FileSystem& files, const std::string& path) {
   PLATEAU_ASSIGN(const SafetensorsFile file, SafetensorsFile::Load(files, path));
+  PLATEAU_TRY(CheckFormat(file, path));
   PLATEAU_ASSIGN(const auto posteriors, Values<float>(file, path, "posteriors", TensorType::kF32, 2));
   PLATEAU_ASSIGN(auto labels, Values<int32_t>(file, path, "labels", TensorType::kI32, 1));
   PLATEAU_ASSIGN(auto ordinals, Values<int64_t>(file, path, "ordinals", TensorType::kI64, 1));
   const int64_t classes = file.tensors().at("posteriors").shape[1];
-  const auto metadata = file.metadata().find("split_checksum");
-  const std::string split = metadata == file.metadata().end() ? "" : metadata->second;
+  const std::string split = Field(file, "split_checksum");
   if (labels.size() != ordinals.size() || classes < 1 || posteriors.size() != labels.size() * static_cast<size_t>(classes))
     return Fail(ErrorCode::kInvalidInput, "{}: its posteriors, labels and ordinals are not of the same images", path);
   for (const int32_t label : labels)
     if (label < 0 || label >= classes) return Fail(ErrorCode::kInvalidInput, "{}: label {} is none of {} classes", path, label, classes);
+  PLATEAU_TRY(CheckRows(posteriors, ordinals, static_cast<size_t>(classes), path));
   if (files_ == 0) {
     sums_.assign(posteriors.size(), 0);
     labels_ = std::move(labels);

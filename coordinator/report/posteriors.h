@@ -23,7 +23,8 @@ struct Correctness {
 // Mean of posteriors, one file after the other; holds one sum whatever their number.
 class PosteriorMean {
  public:
-  // kInvalidInput names the file and how it differs from those before it (labels, ordinals, classes, split).
+  // kInvalidInput names the file and how it differs from those before it (labels, ordinals, classes, split), or the row that is no
+  // distribution; kUnsupported: another version.
   Status Add(FileSystem& files, const std::string& path);
   // The mean, rounded to float32; equal values go to the lower class index. At least one file was added.
   Correctness Judge() const;

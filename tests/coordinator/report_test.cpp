@@ -169,7 +169,7 @@ TEST(Claims, ACombinationHasToBeatEachOfItsParts) {
 
 // Posteriors of four images and six classes, written as an evaluation does.
 std::string WritePosteriors(const TempFolder& folder, const std::string& name, const std::vector<float>& values, std::vector<int32_t> labels,
-                            const std::string& split = "s") {
+                            const std::string& split = "s", const std::string& version = "1") {
   const std::vector<int64_t> ordinals{3, 5, 8, 9};
   const auto bytes = [](const auto& list) { return std::string_view(reinterpret_cast<const char*>(list.data()), list.size() * sizeof(list[0])); };
   const std::vector<NamedTensor> tensors{{"posteriors", {TensorType::kF32, {4, 6}, bytes(values)}},
@@ -179,7 +179,7 @@ std::string WritePosteriors(const TempFolder& folder, const std::string& name, c
   const std::string path = folder.path() + "/" + name;
   auto file = files.Create(path);
   EXPECT_TRUE(file.has_value());
-  EXPECT_TRUE(WriteSafetensors(**file, tensors, {{"format", "plateau-posteriors"}, {"split_checksum", split}}).has_value());
+  EXPECT_TRUE(WriteSafetensors(**file, tensors, {{"format", "plateau-posteriors"}, {"version", version}, {"split_checksum", split}}).has_value());
   EXPECT_TRUE((*file)->Close().has_value());
   return path;
 }
@@ -199,12 +199,34 @@ TEST(Posteriors, AreAveragedAndTiesGoToTheLowerClass) {
   EXPECT_THAT(both.Judge().top1, ElementsAre(1, 1, 0, 1));
   EXPECT_EQ(both.Judge().Count1(), 3);
   EXPECT_THAT(both.Judge().ordinals, ElementsAre(3, 5, 8, 9));
-  const std::string other = WritePosteriors(folder, "other", std::vector<float>(24, .1f), {0, 1, 5, 4});
+  const std::vector<float> even(24, 1.f / 6);
+  const std::string other = WritePosteriors(folder, "other", even, {0, 1, 5, 4});
   EXPECT_THAT(both.Add(files, other).error().message, HasSubstr("is of other images or classes than " + one));
-  const std::string split = WritePosteriors(folder, "split", std::vector<float>(24, .1f), labels, "t");
+  const std::string split = WritePosteriors(folder, "split", even, labels, "t");
   EXPECT_FALSE(both.Add(files, split).has_value());
   PosteriorMean bad;
-  EXPECT_THAT(bad.Add(files, WritePosteriors(folder, "label", std::vector<float>(24, .1f), {0, 1, 5, 6})).error().message, HasSubstr("label 6"));
+  EXPECT_THAT(bad.Add(files, WritePosteriors(folder, "label", even, {0, 1, 5, 6})).error().message, HasSubstr("label 6"));
+}
+
+TEST(Posteriors, WhatIsNoDistributionIsRefused) {
+  const TempFolder folder;
+  PosixFileSystem files;
+  const auto error = [&](const std::vector<float>& values, const std::string& version = "1") {
+    PosteriorMean mean;
+    const auto added = mean.Add(files, WritePosteriors(folder, "bad", values, {0, 1, 5, 5}, "s", version));
+    return added ? std::string() : added.error().message;
+  };
+  std::vector<float> values(24, 1.f / 6);
+  EXPECT_EQ(error(values), "");
+  EXPECT_THAT(error(values, "2"), HasSubstr("version \"2\""));
+  values[13] = std::nanf("");
+  EXPECT_THAT(error(values), HasSubstr("bad: row 2 (source ordinal 8) is no distribution"));
+  values[13] = 1.f / 6 + 0.01f;
+  EXPECT_THAT(error(values), HasSubstr("row 2"));
+  values = std::vector<float>(24, 1.f / 6);
+  values[0] = -1.f / 6;
+  values[1] = 3.f / 6;
+  EXPECT_THAT(error(values), HasSubstr("row 0")) << "the sum is 1, a value is negative";
 }
 
 ReportInput Measured() {
