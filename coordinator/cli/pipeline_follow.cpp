@@ -63,12 +63,12 @@ class Follower {
   }
 
  private:
-  // The events of a job that runs, else of one that is to: its start or its end is what comes next.
+  // The events of a job that runs, else of one that is to or is held: its start or its end is what comes next.
   void Await(const ApiClient& client, const News& news) {
     const JobView* awaited = nullptr;
     for (const auto& job : news.jobs) {
       const bool runs = job.state == "RUNNING" || job.state == "STARTING" || job.state == "STOPPING";
-      if (runs || (awaited == nullptr && job.state == "QUEUED")) awaited = &job;
+      if (runs || (awaited == nullptr && (job.state == "QUEUED" || job.state == "HELD"))) awaited = &job;
       if (runs) break;
     }
     if (awaited == nullptr) return;

@@ -44,7 +44,7 @@ int PipelineRow::Completed() const {
   return found == counts.end() ? 0 : found->second;
 }
 
-bool PipelineRow::Rests() const { return state != "RUNNING" && state != "QUEUED"; }
+bool PipelineRow::Rests() const { return state != "RUNNING" && state != "QUEUED" && state != "HELD"; }
 
 PipelineRow ReadPipelineRow(const Json& pipeline) {
   PipelineRow row;

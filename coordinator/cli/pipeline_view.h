@@ -18,7 +18,7 @@ struct PipelineRow {
 
   int Jobs() const;
   int Completed() const;
-  bool Rests() const;  // COMPLETED, FAILED, CANCELLED, PAUSED or HELD: nothing happens until somebody asks
+  bool Rests() const;  // COMPLETED, FAILED, CANCELLED or PAUSED: nothing happens until somebody asks
 };
 
 // Missing and null fields keep their defaults.

@@ -37,6 +37,8 @@ Json MembersJson(const Pipeline& pipeline, std::span<const std::shared_ptr<const
 }
 
 bool CanStart(const Job& job) { return job.state == JobState::kQueued && !IsDependencyReason(job.reason); }
+// For want of nodes, not because of another job.
+bool IsTooLarge(const Job& job) { return job.state == JobState::kHeld && !IsDependencyReason(job.reason); }
 
 }  // namespace
 
@@ -71,6 +73,10 @@ std::string PipelineStateName(std::span<const std::shared_ptr<const Job>> jobs) 
   if (!any([](const Job& job) { return job.state != JobState::kCompleted; })) return "COMPLETED";
   const bool begun = any([](const Job& job) { return !job.attempts.empty(); });
   if (any([](const Job& job) { return HasProcesses(job.state) || CanStart(job); })) return begun ? "RUNNING" : "QUEUED";
+  // Between the end of a job and the next look at dependencies a job still waits that is to be released, or held.
+  const bool failed = any(in(JobState::kFailed)) || any(in(JobState::kCancelled));
+  const bool stuck = any(in(JobState::kPaused)) || (!failed && any(IsTooLarge));
+  if (!stuck && any(in(JobState::kQueued))) return begun ? "RUNNING" : "QUEUED";
   for (const JobState state : {JobState::kFailed, JobState::kCancelled, JobState::kPaused, JobState::kHeld})
     if (any(in(state))) return JobStateName(state);
   return begun ? "RUNNING" : "QUEUED";

@@ -162,6 +162,12 @@ TEST(Pipeline, ItsStateFollowsFromItsJobs) {
   EXPECT_EQ(state({{kRunning, ""}, {kFailed, ""}, {kQueued, "WAITING_FOR_JOBS"}}), "RUNNING");
   EXPECT_EQ(state({{kCompleted, ""}, {kQueued, "RELEASED"}}), "RUNNING");
   EXPECT_EQ(state({{kCompleted, ""}, {kFailed, ""}, {kHeld, "DEPENDENCY_FAILED"}}), "FAILED");
+  EXPECT_EQ(state({{kFailed, ""}, {kQueued, "WAITING_FOR_JOBS"}}), "RUNNING") << "it is released, or held, within the turn";
+  EXPECT_EQ(state({{kCancelled, ""}, {kQueued, "WAITING_FOR_JOBS"}}), "RUNNING");
+  EXPECT_EQ(state({{kPaused, ""}, {kQueued, "WAITING_FOR_JOBS"}}), "PAUSED");
+  EXPECT_EQ(state({{kFailed, ""}, {kPaused, ""}, {kQueued, "WAITING_FOR_JOBS"}}), "FAILED");
+  EXPECT_EQ(state({{kCompleted, ""}, {kHeld, "TOO_LARGE"}, {kQueued, "WAITING_FOR_JOBS"}}), "HELD");
+  EXPECT_EQ(state({{kFailed, ""}, {kHeld, "TOO_LARGE"}}), "FAILED");
   EXPECT_EQ(state({{kCompleted, ""}, {kCancelled, ""}}), "CANCELLED");
   EXPECT_EQ(state({{kCompleted, ""}, {kCompleted, ""}}), "COMPLETED");
 }

@@ -34,7 +34,7 @@ FakeAnswer Answer(const FakeRequest& request) {
     return {200, Json{{"pipelines", {Summary("paper-2", "paper", "RUNNING"), Summary("paper-1", "paper", "COMPLETED"), Summary("other-1", "other", "HELD")}}}.dump()};
   if (request.target == "/v1/jobs") return {200, Json{{"jobs", jobs}}.dump()};
   if (request.target == "/v1/pipelines/other-1") {
-    Json pipeline = Summary("other-1", "other", "HELD");
+    Json pipeline = Summary("other-1", "other", "FAILED");
     pipeline["jobs"] = {{{"id", "other-1.a"}, {"kind", "train"}, {"report", nullptr}}, {{"id", "other-1.b"}, {"kind", "train"}, {"report", nullptr}},
                         {{"id", "other-1.t"}, {"kind", "evaluate"}, {"report", {{"table", 3}, {"row", {"A", "256", "256"}}}}}};
     pipeline["fusions"] = Json::array({{{"name", "f"}, {"of", {"other-1.t"}}, {"report", nullptr}}});
@@ -60,7 +60,8 @@ TEST(PipelineView, CountsItsJobs) {
   const PipelineRow row = ReadPipelineRow(Summary("other-1", "other", "HELD"));
   EXPECT_EQ(row.Jobs(), 3);
   EXPECT_EQ(CountsText(row), "2 of 3 COMPLETED, 1 HELD");
-  EXPECT_TRUE(row.Rests());
+  EXPECT_FALSE(row.Rests()) << "a node that is added lets it go on";
+  EXPECT_TRUE(ReadPipelineRow(Summary("p-1", "p", "FAILED")).Rests());
   EXPECT_FALSE(ReadPipelineRow(Summary("p-1", "p", "QUEUED")).Rests());
   EXPECT_EQ(ReadPipelineRow(Json()).Jobs(), 0);
   EXPECT_THAT(RenderPipelines({}, {row}, 0), HasSubstr("other-1   HELD"));
@@ -77,7 +78,7 @@ TEST(PipelineView, FollowingEndsWhenNothingCanGoOn) {
   const std::string out = ::testing::internal::GetCapturedStdout();
   EXPECT_EQ(context.exit_code, 1);
   EXPECT_THAT(out, HasSubstr("other-1.b  HELD  it depends on job x"));
-  EXPECT_THAT(out, HasSubstr("other-1 is HELD: 2 of 3 COMPLETED, 1 HELD"));
+  EXPECT_THAT(out, HasSubstr("other-1 is FAILED: 2 of 3 COMPLETED, 1 HELD"));
   ::testing::internal::CaptureStdout();
   ASSERT_TRUE(PrintPipeline(context, "other-1").has_value());
   const std::string page = ::testing::internal::GetCapturedStdout();
