@@ -120,7 +120,9 @@ TestResult Fuse(FileSystem& files, const Json& fusion, const std::map<std::strin
   for (const auto& one : fusion.value("of", Json::array())) {
     const auto found = posteriors.find(one.get<std::string>());
     if (found == posteriors.end()) {
-      test.missing = fmt::format("cannot be averaged: {} has left no posteriors yet", one.get<std::string>());
+      const auto part = std::find_if(input.tests.begin(), input.tests.end(), [&one](const TestResult& t) { return t.name == one.get<std::string>(); });
+      const bool told = part != input.tests.end() && !part->missing.empty();
+      test.missing = fmt::format("cannot be averaged: {} {}", one.get<std::string>(), told ? part->missing : "has left no posteriors yet");
       return test;
     }
     paths.push_back(found->second);
@@ -138,19 +140,21 @@ TestResult Fuse(FileSystem& files, const Json& fusion, const std::map<std::strin
   return test;
 }
 
-// Reads the posteriors of the tests that claims compare, those that fill a row.
-void JudgeTest(FileSystem& files, const std::string& path, TestResult& test, ReportInput& input) {
+// Whether its posteriors are those of its result: others are neither compared nor averaged.
+bool JudgeTest(FileSystem& files, const std::string& path, TestResult& test, ReportInput& input) {
   auto judged = ReadPosteriors(files, {path});
   if (!judged) {
     test.missing = judged.error().message;
-    return;
+    return false;
   }
-  if (judged->Count1() != test.correct1 || judged->Count5() != test.correct5) {
-    test.missing = fmt::format("{} holds {} and {} right answers, its result {} and {}; it is not compared", path, judged->Count1(), judged->Count5(),
-                               test.correct1, test.correct5);
-    return;
+  const auto images = static_cast<int64_t>(judged->ordinals.size());
+  if (images != test.images || judged->Count1() != test.correct1 || judged->Count5() != test.correct5) {
+    test.missing = fmt::format("{} holds {} and {} right answers of {}, its result {} and {} of {}; it is not compared", path, judged->Count1(),
+                               judged->Count5(), images, test.correct1, test.correct5, test.images);
+    return false;
   }
   input.correctness[test.name] = std::move(*judged);
+  return true;
 }
 
 struct ReportOptions {
@@ -192,10 +196,7 @@ Result<ReportInput> GatherReport(const ApiClient& client, const std::string& pip
     }
     std::string path;
     TestResult test = ReadTest(member, job, path);
-    if (!path.empty()) {
-      posteriors[test.name] = path;
-      if (!test.rows.empty()) JudgeTest(files, path, test, input);
-    }
+    if (!path.empty() && JudgeTest(files, path, test, input)) posteriors[test.name] = path;
     input.tests.push_back(std::move(test));
   }
   for (const auto& fusion : view.value("fusions", Json::array())) input.tests.push_back(Fuse(files, fusion, posteriors, input));

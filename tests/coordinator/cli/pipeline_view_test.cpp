@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "common/safetensors.h"
 #include "coordinator/cli/pipeline_follow.h"
 #include "coordinator/cli/report_command.h"
 #include "tests/support/fake_http_server.h"
+#include "tests/support/temp_folder.h"
 
 namespace plateau {
 namespace {
@@ -102,6 +104,47 @@ TEST(PipelineReport, TellsWhatItCouldNotRead) {
   EXPECT_TRUE(input->correctness.empty());
   const Report report = MakeReport(*input);
   EXPECT_DOUBLE_EQ(*report.tables[0].rows[0].top1, 60);
+}
+
+// Two images of two classes, the first of them right.
+void WriteTwoPosteriors(const std::string& path) {
+  const std::vector<float> values{.9F, .1F, .9F, .1F};
+  const std::vector<int32_t> labels{0, 1};
+  const std::vector<int64_t> ordinals{3, 5};
+  const auto bytes = [](const auto& list) { return std::string_view(reinterpret_cast<const char*>(list.data()), list.size() * sizeof(list[0])); };
+  PosixFileSystem files;
+  auto file = files.Create(path);
+  ASSERT_TRUE(file.has_value());
+  const std::vector<NamedTensor> tensors{{"posteriors", {TensorType::kF32, {2, 2}, bytes(values)}},
+                                         {"labels", {TensorType::kI32, {2}, bytes(labels)}},
+                                         {"ordinals", {TensorType::kI64, {2}, bytes(ordinals)}}};
+  ASSERT_TRUE(WriteSafetensors(**file, tensors, {{"format", "plateau-posteriors"}, {"version", "1"}}).has_value());
+  ASSERT_TRUE((*file)->Close().has_value());
+}
+
+TEST(PipelineReport, PosteriorsThatAreNotTheResultsAreNotAveraged) {
+  const test::TempFolder folder;
+  WriteTwoPosteriors(folder.path() + "/p.safetensors");
+  const auto gather = [&](const std::string& counts) {
+    FakeHttpServer server([&](const FakeRequest& request) {
+      FakeAnswer answer = Answer(request);
+      const auto replace = [&answer](const std::string& what, const std::string& by) {
+        if (const size_t at = answer.body.find(what); at != std::string::npos) answer.body.replace(at, what.size(), by);
+      };
+      replace("/absent", folder.path());
+      replace(R"("images":100,"correct1":40,"correct5":80)", counts);
+      return answer;
+    });
+    return GatherReport(ApiClient(ParseEndpoint(server.Url()).value()), "other-1").value();
+  };
+  const ReportInput right = gather(R"("images":2,"correct1":1,"correct5":2)");
+  EXPECT_EQ(right.tests[1].missing, "");
+  EXPECT_EQ(right.tests[1].correct1, 1);
+  const ReportInput wrong = gather(R"("images":2,"correct1":2,"correct5":2)");
+  EXPECT_THAT(wrong.tests[0].missing, HasSubstr("holds 1 and 2 right answers of 2, its result 2 and 2 of 2"));
+  EXPECT_THAT(wrong.tests[1].missing, HasSubstr("cannot be averaged: other-1.t "));
+  EXPECT_EQ(wrong.tests[1].images, 0);
+  EXPECT_TRUE(wrong.correctness.empty());
 }
 
 }  // namespace
