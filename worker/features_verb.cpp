@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <new>
 
 #include <CLI/CLI.hpp>
 
@@ -22,41 +23,36 @@ struct FeaturesFlags {
   uint64_t limit = 0;
 };
 
-// Everything in source order, as the pipeline delivers it.
-struct Collected {
-  std::vector<float> features;
-  std::vector<int64_t> labels, ordinals;
-};
+std::string_view Bytes(const auto& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])};
+}
 
-Result<Collected> Collect(const FeaturesFlags& flags, const StoreReader& store, const Preprocessing& preprocessing,
-                          Inference& inference, uint64_t images) {
+// Appends the features of the first `images` images in source order as they are computed, then labels and ordinals: no more than a batch of
+// features is held.
+Status Stream(const FeaturesFlags& flags, const StoreReader& store, const Preprocessing& preprocessing, Inference& inference,
+              uint64_t images, WritableFile& file) {
   PLATEAU_ASSIGN(const auto pipeline, Pipeline::Start(store, preprocessing,
                                                       {.split = flags.split,
                                                        .training = false,
                                                        .global_batch = inference.batch(),
                                                        .rows = inference.batch()}));
-  Collected out;
-  out.features.reserve(images * static_cast<uint64_t>(inference.values()));
-  while (out.labels.size() < images) {
+  std::vector<int64_t> labels, ordinals;
+  while (labels.size() < images) {
     PLATEAU_ASSIGN(auto batch, pipeline->Next());
-    if (batch == nullptr) break;
+    if (batch == nullptr)
+      return Fail(ErrorCode::kCorrupt, "{}: split {} ends after {} of {} images; check it with plateau dataset verify", flags.store,
+                  flags.split, labels.size(), images);
     const auto real = static_cast<size_t>(std::count(batch->weights.begin(), batch->weights.end(), 1.0F));
-    const size_t rows = std::min<size_t>(real, images - out.labels.size());
-    const auto features = inference.Run(batch->images, static_cast<int>(rows));
-    out.features.insert(out.features.end(), features.begin(), features.end());
+    const size_t rows = std::min<size_t>(real, images - labels.size());
+    PLATEAU_TRY(file.Append(Bytes(inference.Run(batch->images, static_cast<int>(rows)))));
     for (size_t row = 0; row < rows; ++row) {
-      out.labels.push_back(batch->labels[row]);
-      out.ordinals.push_back(static_cast<int64_t>(batch->sample_index[row]));
+      labels.push_back(batch->labels[row]);
+      ordinals.push_back(static_cast<int64_t>(batch->sample_index[row]));
     }
     pipeline->Recycle(std::move(batch));
   }
-  return out;
-}
-
-TensorView IntegerTensor(const std::vector<int64_t>& values) {
-  return {TensorType::kI64,
-          {static_cast<int64_t>(values.size())},
-          {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)}};
+  PLATEAU_TRY(file.Append(Bytes(labels)));
+  return file.Append(Bytes(ordinals));
 }
 
 Status RunFeatures(const FeaturesFlags& flags) {
@@ -75,22 +71,23 @@ Status RunFeatures(const FeaturesFlags& flags) {
   PLATEAU_ASSIGN(Inference inference,
                  Inference::Make(model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs()));
   const uint64_t images = flags.limit > 0 ? std::min(flags.limit, split->records) : split->records;
-  PLATEAU_ASSIGN(const Collected collected, Collect(flags, *store, preprocessing, inference, images));
-  const std::vector<NamedTensor> tensors = {
-      {"features", FloatTensor(collected.features, {static_cast<int64_t>(collected.labels.size()), inference.values()})},
-      {"labels", IntegerTensor(collected.labels)},
-      {"ordinals", IntegerTensor(collected.ordinals)}};
-  PLATEAU_TRY(WriteSafetensorsFile(files, flags.out, tensors,
-                                   {{"format", "plateau-features"},
-                                    {"version", "1"},
-                                    {"checkpoint", model.folder},
-                                    {"network", model.network.name},
-                                    {"layer", flags.layer},
-                                    {"store", store->manifest().name},
-                                    {"split", flags.split},
-                                    {"split_checksum", split->checksum}}));
-  fmt::print("{}: {} values of layer {} for each of {} images\n", flags.out, inference.values(), flags.layer,
-             collected.labels.size());
+  const auto count = static_cast<int64_t>(images);
+  const std::vector<TensorLayout> layouts = {{"features", TensorType::kF32, {count, inference.values()}},
+                                             {"labels", TensorType::kI64, {count}},
+                                             {"ordinals", TensorType::kI64, {count}}};
+  const std::string header = SafetensorsHeader(layouts, {{"format", "plateau-features"},
+                                                         {"version", "1"},
+                                                         {"checkpoint", model.folder},
+                                                         {"network", model.network.name},
+                                                         {"layer", flags.layer},
+                                                         {"store", store->manifest().name},
+                                                         {"split", flags.split},
+                                                         {"split_checksum", split->checksum}});
+  PLATEAU_TRY(WriteBeside(files, flags.out, [&](WritableFile& file) -> Status {
+    PLATEAU_TRY(file.Append(header));
+    return Stream(flags, *store, preprocessing, inference, images, file);
+  }));
+  fmt::print("{}: {} values of layer {} for each of {} images\n", flags.out, inference.values(), flags.layer, images);
   return {};
 }
 
@@ -102,7 +99,7 @@ void AddFeaturesVerb(CLI::App& app, int& exit_code) {
   verb->footer(
       "The centre crop of each image goes through the network up to the layer, its ReLU included, without dropout; a layer that gives a\n"
       "map is averaged over its places. Output (safetensors): \"features\" [images, values] float32 in source order, \"labels\" and\n"
-      "\"ordinals\" (source ordinals) [images] int64.\n"
+      "\"ordinals\" (source ordinals) [images] int64. Rows are written as they are computed.\n"
       "Examples:\n"
       "  plateau features runs/vgg-d-1 --layer fc7 --store flowers --split train --out flowers-fc7.safetensors");
   verb->add_option("checkpoint", flags->checkpoint, "Folder of a checkpoint or of a run")->required();
@@ -119,6 +116,8 @@ void AddFeaturesVerb(CLI::App& app, int& exit_code) {
       status = RunFeatures(*flags);
     } catch (const Failure& failure) {
       status = Fail(Error{failure.code(), failure.what()});
+    } catch (const std::bad_alloc&) {
+      status = Fail(ErrorCode::kUnavailable, "not enough memory for passes of {} images; give a smaller --batch", flags->batch);
     }
     if (status) return;
     fmt::print(stderr, "plateau features: {}\n", status.error().message);

@@ -53,8 +53,8 @@ std::string HintFor(const SafetensorsFile& file, NameStyle style) {
   return best.empty() ? "the file holds no network that is known here" : best;
 }
 
-Status WriteAll(WritableFile& file, std::span<const NamedTensor> tensors, const std::map<std::string, std::string>& metadata) {
-  PLATEAU_TRY(WriteSafetensors(file, tensors, metadata));
+Status FillAndSync(WritableFile& file, const std::function<Status(WritableFile&)>& fill) {
+  PLATEAU_TRY(fill(file));
   PLATEAU_TRY(file.Sync());
   return file.Close();
 }
@@ -79,18 +79,29 @@ std::string ParameterName(const Network& network, const std::string& canonical, 
   return *name;
 }
 
-Status WriteSafetensorsFile(FileSystem& files, const std::string& path, std::span<const NamedTensor> tensors,
-                            const std::map<std::string, std::string>& metadata) {
+Status WriteBeside(FileSystem& files, const std::string& path, const std::function<Status(WritableFile&)>& fill) {
   const std::string temporary = fmt::format("{}.tmp-{}", path, getpid());
   auto file = files.Create(temporary);
   if (!file) return Fail(file.error());
-  if (auto written = WriteAll(**file, tensors, metadata); !written) {
+  Status written;
+  try {
+    written = FillAndSync(**file, fill);
+  } catch (...) {
+    (void)files.Remove(temporary);
+    throw;
+  }
+  if (!written) {
     (void)files.Remove(temporary);  // the first error is the one to tell
     return written;
   }
   PLATEAU_TRY(files.Rename(temporary, path));
   const std::string folder = std::filesystem::path(path).parent_path().string();
   return files.SyncDirectory(folder.empty() ? "." : folder);
+}
+
+Status WriteSafetensorsFile(FileSystem& files, const std::string& path, std::span<const NamedTensor> tensors,
+                            const std::map<std::string, std::string>& metadata) {
+  return WriteBeside(files, path, [&](WritableFile& file) { return WriteSafetensors(file, tensors, metadata); });
 }
 
 Result<Network> NetworkOfWeights(const std::string& name, const SafetensorsFile& file, NameStyle style, double dropout) {

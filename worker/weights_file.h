@@ -1,6 +1,7 @@
 // Weights as safetensors files, under our names or torchvision's.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "common/file.h"
@@ -18,7 +19,10 @@ Status CheckNameStyle(const Network& network, NameStyle style);
 // The tensor's name in a file of this style, which CheckNameStyle has let pass.
 std::string ParameterName(const Network& network, const std::string& canonical, NameStyle style);
 
-// Writes `path` beside, synced, and renamed: a reader sees all of it or none.
+// What `fill` appends becomes `path`: written beside, synced, and renamed, so that a reader sees all of it or none. When fill fails or
+// throws, nothing is left.
+Status WriteBeside(FileSystem& files, const std::string& path, const std::function<Status(WritableFile&)>& fill);
+// The same for tensors in memory.
 Status WriteSafetensorsFile(FileSystem& files, const std::string& path, std::span<const NamedTensor> tensors,
                             const std::map<std::string, std::string>& metadata);
 

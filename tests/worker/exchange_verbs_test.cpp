@@ -388,6 +388,30 @@ TEST_F(ExchangeVerbs, FeaturesAreTheLayersOutputsWithLabels) {
   EXPECT_THAT(unknown.err, HasSubstr("did you mean fc"));
 }
 
+TEST_F(ExchangeVerbs, FeaturesOfADamagedStoreLeaveNoFile) {
+  MakeModel("a", "vgg-a");
+  const auto source = OpenSynthetic({.classes = 4, .train = 12, .val = 40, .side = 40});
+  ASSERT_TRUE(source.has_value());
+  ASSERT_TRUE(Ingest(files_, SystemClock(), *source, {.out = Path("store"), .quiet = true}).has_value());
+  const std::string line = fmt::format("features {} --store {} --batch 2 --threads 1 --out ", Path("a"), Path("store"));
+  std::filesystem::create_directory(Path("out"));
+  const auto nowhere = RunVerb(line + Path("out") + "/absent/f");
+  EXPECT_EQ(nowhere.exit_code, 2);
+  EXPECT_THAT(nowhere.err, HasSubstr("/absent/f"));
+  std::filesystem::path table;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(Path("store")))
+    if (entry.path().extension() == ".sst" && entry.path().string().find("val") != std::string::npos) table = entry.path();
+  ASSERT_FALSE(table.empty());
+  std::fstream file(table, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<int64_t>(std::filesystem::file_size(table) / 2));  // among the records
+  file << std::string(256, '\xA5');
+  file.close();
+  const auto damaged = RunVerb(line + Path("out") + "/f");
+  EXPECT_EQ(damaged.exit_code, 1) << damaged.err;
+  EXPECT_NE(damaged.err, "");
+  EXPECT_TRUE(std::filesystem::is_empty(Path("out"))) << "half a file, or a temporary, was left";
+}
+
 TEST_F(ExchangeVerbs, ADamagedCheckpointIsNamed) {
   MakeModel("a", "vgg-a");
   Write("good.jpg", MakeJpeg(MakePicture(50, 40, 1)));
