@@ -147,6 +147,18 @@ Status ReadRest(SpecReader& root, JobSpec& spec) {
   return reproducibility.Finish();
 }
 
+// A job whose checkpoint is taken has to complete first; depends_on cannot ask for less.
+Status CheckSources(const JobSpec& spec, const std::string& where) {
+  const std::string& warm = spec.model.init_from ? spec.model.init_from->job : "";
+  for (const auto& one : spec.depends_on) {
+    if (one.condition == DependencyCondition::kCompleted || (one.job != warm && one.job != spec.evaluate.job)) continue;
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: depends_on: {} with condition {}, but {} takes its checkpoint and waits for it to complete; take it out of depends_on", where,
+                one.job, DependencyConditionName(one.condition), one.job == warm ? "model.init_from" : "evaluate.job");
+  }
+  return {};
+}
+
 Status CheckName(SpecReader& root, const std::string& name) {
   const bool plain = !name.empty() && name.size() <= 100 && name[0] != '.' && name[0] != '-' &&
                      name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == std::string::npos;
@@ -196,6 +208,7 @@ Result<JobSpec> ParseJobSpecJson(const json& value, const std::string& where, bo
   }
   PLATEAU_TRY(ReadResources(root.Section("resources"), spec));
   PLATEAU_TRY(ReadRest(root, spec));
+  if (!force) PLATEAU_TRY(CheckSources(spec, where));
   return spec;
 }
 

@@ -231,6 +231,15 @@ TEST(JobSpec, AWarmStartFromAJobIsADependency) {
   EXPECT_THAT(ErrorOf(with("{checkpoint: /runs/a, pick: best}")), HasSubstr("model.init_from.pick: belongs to job"));
 }
 
+TEST(JobSpec, ADependencyDoesNotWeakenThatOnACheckpoint) {
+  const auto with = [](const std::string& condition) {
+    return Replace(kExample, "width: 0.5", "width: 0.5, init_from: {job: a-1}") + "depends_on: [{job: a-1, condition: " + condition + "}]\n";
+  };
+  for (const char* weaker : {"ended", "failed"})
+    EXPECT_THAT(ErrorOf(with(weaker)), HasSubstr(std::string("depends_on: a-1 with condition ") + weaker + ", but model.init_from takes its checkpoint"));
+  EXPECT_THAT(AllDependencies(Twice(with("completed"))), ::testing::ElementsAre(Dependency{"a-1"}));
+}
+
 constexpr const char* kEvaluate = R"(
 version: 1
 kind: evaluate
