@@ -190,6 +190,8 @@ Status ReadFusions(Expansion& e, const json* fusions) {
     PLATEAU_TRY(CheckReport(report == nullptr ? json() : *report, where));
     Fusion fusion{name, of->get<std::vector<std::string>>(), (report == nullptr ? json() : *report).dump()};
     for (const auto& one : fusion.of) {
+      if (std::count(fusion.of.begin(), fusion.of.end(), one) > 1)
+        return Fail(ErrorCode::kInvalidInput, "{}: of: \"{}\" stands twice; name each evaluation once, all count alike", where, one);
       const auto job = std::find_if(e.plan.jobs.begin(), e.plan.jobs.end(), [&](const auto& candidate) { return candidate.name == one; });
       if (job == e.plan.jobs.end()) return UnknownName(e, where, "of", one);
       if (!job->spec.evaluate.posteriors)

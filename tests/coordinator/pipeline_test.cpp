@@ -87,6 +87,9 @@ TEST(ExpandPipeline, UnknownNamesAreRefusedWithTheNearest) {
   document["fusions"]["both"]["of"] = {"test-b", "test-q"};
   EXPECT_THAT(ErrorOf(document), HasSubstr("fusions.both: of: there is no job \"test-q\""));
   document = Document();
+  document["fusions"]["both"]["of"] = {"test-b", "test-z", "test-b"};
+  EXPECT_THAT(ErrorOf(document), HasSubstr("fusions.both: of: \"test-b\" stands twice"));
+  document = Document();
   document["trainning"] = json::object();
   EXPECT_THAT(ErrorOf(document), HasSubstr("did you mean \"training\"?"));
   document = Document();
