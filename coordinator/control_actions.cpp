@@ -139,6 +139,8 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
 }
 
 void ControlLoop::Launch(const Job& job, int attempt) {
+  const auto spec = ResolveSources(*job.spec, Lookup());
+  if (!spec) return follow_ups_.push_back({job.id, LaunchFailed{attempt, spec.error().message, false}});
   const std::string folder = AttemptFolder(job.id, attempt);
   const auto& resources = job.spec->resources;
   const bool remote = !RemoteNodes(*job.Current()).empty();
@@ -170,8 +172,7 @@ void ControlLoop::Launch(const Job& job, int attempt) {
       PLATEAU_TRY(CheckReach(RemoteNodes(*job.Current()).front()));
       PLATEAU_TRY(LinkLogs(folder, gang.logs));
     }
-    PLATEAU_ASSIGN(const JobSpec spec, ResolveSources(*job.spec, Lookup()));
-    PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(spec).dump(1) + "\n"));
+    PLATEAU_TRY(WriteFileAtomic(files_, gang.spec_path, JobSpecToJson(*spec).dump(1) + "\n"));
     LaunchRequest request = MpirunLaunch(gang);
     request.grace_ms = options_.kill_grace_ms;
     return hands_.launcher->Start(request);

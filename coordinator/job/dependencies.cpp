@@ -50,7 +50,8 @@ Result<std::string> CheckpointOf(const std::string& id, CheckpointPick pick, con
     else if (one.validation > 0 && !std::isnan(one.metric) && (chosen == nullptr || one.metric < chosen->metric)) chosen = &one;
   }
   if (chosen == nullptr)
-    return Fail(ErrorCode::kNotFound, "job {} has no {}checkpoint to start from", id, pick == CheckpointPick::kBest ? "validated " : "");
+    return Fail(ErrorCode::kNotFound, "job {} has no {}checkpoint to start from; {}resume job {} and then this one", id,
+                pick == CheckpointPick::kBest ? "validated " : "", pick == CheckpointPick::kBest ? "use pick: final in a new job, or " : "", id);
   return job->OutputFolder() + "/" + chosen->path;
 }
 

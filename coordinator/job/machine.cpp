@@ -122,6 +122,7 @@ void Turn::On(const LaunchFailed& event) {
   if (!IsCurrent(event.attempt)) return;
   EndAttempt("LAUNCH_FAILED", event.message, -1);
   if (job().stop != StopTarget::kNone) return EndStopped(event.message);
+  if (!event.retry) return End(JobState::kFailed, "LAUNCH_FAILED", event.message);
   RestartOrFail("LAUNCH_FAILED", event.message);
 }
 

@@ -45,7 +45,7 @@ struct HoldPlaced {
 struct WaitNoted {
   std::string reason, message;
 };
-// The jobs that it depends on have been looked at: it may start, waits for them, or is held by one that failed.
+// The jobs that it depends on have been looked at: it may start, waits for them, is held by one that failed, or is not needed.
 struct DependenciesJudged {
   DependencyVerdict verdict;
 };
@@ -56,6 +56,7 @@ struct Launched {
 struct LaunchFailed {
   int attempt = 0;
   std::string message;
+  bool retry = true;  // false: the next attempt would fail alike
 };
 struct WorkerSaid {
   Sender sender;

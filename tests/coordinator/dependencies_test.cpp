@@ -110,7 +110,9 @@ TEST(Dependencies, TheWorkersSeeAFolderInThePlaceOfAJob) {
   EXPECT_EQ(ResolveSources(test, others.Find())->evaluate.checkpoint, "/runs/a-1/attempt-2/step-000000030");
   others.Add("b-1", JobState::kCompleted);
   test.evaluate.job = "b-1";
-  EXPECT_THAT(ResolveSources(test, others.Find()).error().message, HasSubstr("job b-1 has no checkpoint"));
+  EXPECT_THAT(ResolveSources(test, others.Find()).error().message, HasSubstr("job b-1 has no checkpoint to start from; resume job b-1"));
+  test.evaluate.pick = CheckpointPick::kBest;
+  EXPECT_THAT(ResolveSources(test, others.Find()).error().message, HasSubstr("no validated checkpoint to start from; use pick: final"));
   test.evaluate.job = "c-1";
   EXPECT_THAT(ResolveSources(test, others.Find()).error().message, HasSubstr("job c-1, whose checkpoint is wanted, does not exist"));
 }

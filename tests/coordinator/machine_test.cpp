@@ -410,6 +410,15 @@ TEST(Machine, AFailedLaunchUsesARestart) {
   EXPECT_THAT(t.job.message, HasSubstr("mpirun is not installed"));
 }
 
+TEST(Machine, ALaunchThatWouldFailAlikeIsNotTriedAgain) {
+  JobUnderTest t;
+  t.Tell(StartGranted{"secret", Here(2)});
+  t.Tell(LaunchFailed{1, "job a-1 has no validated checkpoint", false});
+  EXPECT_EQ(t.job.state, JobState::kFailed);
+  EXPECT_EQ(t.job.restarts, 0);
+  EXPECT_EQ(t.job.message, "job a-1 has no validated checkpoint");
+}
+
 TEST(Machine, AHeldJobStartsWhenTheSchedulerCanPlaceIt) {
   JobUnderTest t;
   t.Tell(HoldPlaced{"TOO_LARGE", "needs 64 cores"});
