@@ -105,6 +105,7 @@ void ControlLoop::HandleCommand(PipelineRequest& request) {
   // Backwards, so that none starts because those before it have gone.
   for (auto job = found->jobs.rbegin(); job != found->jobs.rend(); ++job) {
     const JobState state = (*job)->state;
+    if (!cancel && IsNotNeeded(**job)) continue;
     if (cancel ? IsEnded(state) : state != JobState::kFailed && state != JobState::kCancelled && state != JobState::kPaused) continue;
     const JobEvent event = cancel ? JobEvent(StopRequested{StopTarget::kCancel}) : JobEvent(ResumeRequested{});
     if (const auto applied = Apply((*job)->id, event, Now()); !applied) return request.answer(Fail(applied.error()));

@@ -11,8 +11,11 @@ namespace {
 constexpr const char* kWaiting = "WAITING_FOR_JOBS";
 constexpr const char* kFailed = "DEPENDENCY_FAILED";
 constexpr const char* kHeld = "DEPENDENCY_HELD";
+constexpr const char* kNotNeeded = "NOT_NEEDED";
 
 DependencyVerdict Blocked(const char* reason, std::string message) { return {Readiness::kBlocked, reason, std::move(message)}; }
+
+DependencyVerdict Never(std::string message) { return {Readiness::kNever, kNotNeeded, std::move(message)}; }
 
 DependencyVerdict Judge(const Dependency& dependency, const Job* other) {
   const std::string& id = dependency.job;
@@ -24,6 +27,7 @@ DependencyVerdict Judge(const Dependency& dependency, const Job* other) {
   switch (dependency.condition) {
     case DependencyCondition::kCompleted:
       if (completed) return {};
+      if (IsNotNeeded(*other)) return Never(fmt::format("not needed: it was to follow job {}, which was not needed", id));
       if (IsEnded(other->state))
         return Blocked(kFailed, fmt::format("it depends on job {}, which is {} ({}); `plateau resume {}` releases this job when that one "
                                             "completes", id, state, other->reason, id));
@@ -33,6 +37,7 @@ DependencyVerdict Judge(const Dependency& dependency, const Job* other) {
       break;
     case DependencyCondition::kFailed:
       if (failed) return {};
+      if (completed || IsNotNeeded(*other)) return Never(fmt::format("not needed: it was to run only if job {} failed, and that one is {}", id, state));
       if (IsEnded(other->state))
         return Blocked(kFailed, fmt::format("it is to run only if job {} fails, and that one is {}; cancel this job", id, state));
       break;
@@ -59,11 +64,14 @@ Result<std::string> CheckpointOf(const std::string& id, CheckpointPick pick, con
 
 bool IsDependencyReason(const std::string& reason) { return reason == kWaiting || reason == kFailed || reason == kHeld; }
 
+bool IsNotNeeded(const Job& job) { return job.state == JobState::kCancelled && job.reason == kNotNeeded; }
+
 DependencyVerdict JudgeDependencies(const JobSpec& spec, const JobLookup& find) {
   std::vector<std::string> waits;
   DependencyVerdict blocked;
   for (const auto& dependency : AllDependencies(spec)) {
     DependencyVerdict verdict = Judge(dependency, find(dependency.job));
+    if (verdict.readiness == Readiness::kNever) return verdict;
     if (verdict.readiness == Readiness::kWaits) waits.push_back(verdict.message);
     // The failure itself says more than a job that is held by one.
     const bool tells_more = blocked.readiness == Readiness::kReady || (blocked.reason == kHeld && verdict.reason == kFailed);

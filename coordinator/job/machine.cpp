@@ -266,6 +266,7 @@ void Turn::On(const ResumeRequested&) {
         fmt::format("job {} is {}; only a FAILED, CANCELLED or PAUSED job can be resumed", job().id, JobStateName(job().state)));
   }
   if (IsExternal()) return RefuseResume();
+  if (IsNotNeeded(job())) return Refuse(fmt::format("job {} is {}; submit it as a job of its own to run it all the same", job().id, job().message));
   job().state = JobState::kQueued;
   job().reason = "RESUMED";
   job().message = job().checkpoints.empty() ? "queued again; there is no checkpoint, so it begins at step 0"

@@ -28,6 +28,7 @@ void Turn::On(const DependenciesJudged& event) {
     job().message = "its dependencies are met; waiting to be started";
     return Record("released", job().message);
   }
+  if (readiness == Readiness::kNever) return End(JobState::kCancelled, reason, message);
   const JobState state = readiness == Readiness::kWaits ? JobState::kQueued : JobState::kHeld;
   if (job().state == state && job().reason == reason && job().message == message) return;
   job().state = state;

@@ -69,8 +69,8 @@ PipelineInstance Instantiate(const PipelinePlan& plan, const std::string& id, in
 
 std::string PipelineStateName(std::span<const std::shared_ptr<const Job>> jobs) {
   const auto any = [&](auto holds) { return std::any_of(jobs.begin(), jobs.end(), [&](const auto& job) { return holds(*job); }); };
-  const auto in = [](JobState state) { return [state](const Job& job) { return job.state == state; }; };
-  if (!any([](const Job& job) { return job.state != JobState::kCompleted; })) return "COMPLETED";
+  const auto in = [](JobState state) { return [state](const Job& job) { return job.state == state && !IsNotNeeded(job); }; };
+  if (!any([](const Job& job) { return job.state != JobState::kCompleted && !IsNotNeeded(job); })) return "COMPLETED";
   const bool begun = any([](const Job& job) { return !job.attempts.empty(); });
   if (any([](const Job& job) { return HasProcesses(job.state) || CanStart(job); })) return begun ? "RUNNING" : "QUEUED";
   // Between the end of a job and the next look at dependencies a job still waits that is to be released, or held.

@@ -55,7 +55,7 @@ struct PipelineInstance {
 };
 PipelineInstance Instantiate(const PipelinePlan& plan, const std::string& id, int64_t now_ms);
 
-// COMPLETED when all jobs are; RUNNING while one runs, can start or waits for others of which none is paused or too large; else FAILED,
+// COMPLETED when all jobs are, or were not needed; RUNNING while one runs, can start or waits for others of which none is paused or too large; else FAILED,
 // CANCELLED, PAUSED or HELD by the first of these that one of its jobs is; QUEUED before anything has started. `jobs` are those of the
 // pipeline. HELD is not an end: a node that is added releases what was too large.
 std::string PipelineStateName(std::span<const std::shared_ptr<const Job>> jobs);

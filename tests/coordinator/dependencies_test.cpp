@@ -54,7 +54,8 @@ TEST(Dependencies, EachConditionAgainstEachState) {
   EXPECT_EQ(judge(kCompleted, JobState::kCancelled), Readiness::kBlocked);
   for (const JobState end : {JobState::kCompleted, JobState::kFailed, JobState::kCancelled}) EXPECT_EQ(judge(kEnded, end), Readiness::kReady);
   EXPECT_EQ(judge(kFailed, JobState::kFailed), Readiness::kReady);
-  EXPECT_EQ(judge(kFailed, JobState::kCompleted), Readiness::kBlocked);
+  EXPECT_EQ(judge(kFailed, JobState::kCompleted), Readiness::kNever);
+  EXPECT_EQ(judge(kFailed, JobState::kCancelled), Readiness::kBlocked) << "it can be resumed, and fail";
 }
 
 TEST(Dependencies, TheVerdictNamesTheJobAndTheWayOut) {
@@ -88,6 +89,24 @@ TEST(Dependencies, AHeldJobIsReleasedAndSaysSo) {
   t.Run();
   EXPECT_TRUE(t.Tell(DependenciesJudged{{Readiness::kBlocked, "DEPENDENCY_FAILED", "late"}}).events.empty()) << "it runs already";
   EXPECT_THAT(t.history, ElementsAre("submitted", "waiting", "held", "waiting", "released", "starting", "launched", "running"));
+}
+
+TEST(Dependencies, AJobForAFailureThatDidNotComeIsNotNeeded) {
+  Others others;
+  others.Add("a-1", JobState::kCompleted);
+  others.Add("b-1", JobState::kRunning);
+  const auto verdict = JudgeDependencies(WaitsFor({{"b-1"}, {"a-1", DependencyCondition::kFailed}}), others.Find());
+  EXPECT_EQ(verdict.reason, "NOT_NEEDED");
+  EXPECT_THAT(verdict.message, HasSubstr("only if job a-1 failed, and that one is COMPLETED"));
+  JobUnderTest t;
+  t.Tell(DependenciesJudged{verdict});
+  EXPECT_EQ(t.job.state, JobState::kCancelled);
+  EXPECT_TRUE(IsNotNeeded(t.job));
+  EXPECT_THAT(t.Tell(ResumeRequested{}).refusal, HasSubstr("submit it as a job of its own"));
+  others.Add("c-1", JobState::kCancelled, "NOT_NEEDED");
+  EXPECT_EQ(JudgeDependencies(WaitsFor({{"c-1"}}), others.Find()).readiness, Readiness::kNever);
+  EXPECT_EQ(JudgeDependencies(WaitsFor({{"c-1", DependencyCondition::kFailed}}), others.Find()).readiness, Readiness::kNever);
+  EXPECT_EQ(JudgeDependencies(WaitsFor({{"c-1", DependencyCondition::kEnded}}), others.Find()).readiness, Readiness::kReady);
 }
 
 TEST(Dependencies, TheWorkersSeeAFolderInThePlaceOfAJob) {

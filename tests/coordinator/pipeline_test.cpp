@@ -173,6 +173,8 @@ TEST(Pipeline, ItsStateFollowsFromItsJobs) {
   EXPECT_EQ(state({{kFailed, ""}, {kHeld, "TOO_LARGE"}}), "FAILED");
   EXPECT_EQ(state({{kCompleted, ""}, {kCancelled, ""}}), "CANCELLED");
   EXPECT_EQ(state({{kCompleted, ""}, {kCompleted, ""}}), "COMPLETED");
+  EXPECT_EQ(state({{kCompleted, ""}, {kCancelled, "NOT_NEEDED"}}), "COMPLETED");
+  EXPECT_EQ(state({{kCompleted, ""}, {kCancelled, "NOT_NEEDED"}, {kHeld, "TOO_LARGE"}}), "HELD");
 }
 
 }  // namespace
