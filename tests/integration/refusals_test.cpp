@@ -36,7 +36,7 @@ TEST(Refusals, BadSpecificationsNameTheFieldAndTheRemedy) {
                                 {"/data/store", house.folder() + "/nowhere", "nowhere"},
                                 {"/training/momentun", 0.9, "momentum"},
                                 {"/training/momentum", 1.5, "momentum"},
-                                {"/lr/policy", "step", "policy"},
+                                {"/lr/policy", "staircase", "policy"},
                                 {"/resources/workers", 17, "workers"},
                                 {"/checkpoint/every", "3 apples", "every"},
                                 {"/version", 2, "version"}};
