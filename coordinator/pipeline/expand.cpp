@@ -134,6 +134,33 @@ Status UnknownName(const Expansion& e, const std::string& where, const std::stri
               nearest.empty() ? "; it has " + JoinNames(e.names) : ", did you mean \"" + nearest + "\"?");
 }
 
+bool IsBaseline(const std::string& report_text) {
+  const json report = json::parse(report_text);
+  const json list = report.is_array() ? report : json::array({report});
+  return std::any_of(list.begin(), list.end(), [](const json& one) { return one.is_object() && one.value("baseline", false); });
+}
+
+// Checkpoints come from trainings, and speed-up is measured against a training by one worker.
+Status CheckKinds(const Expansion& e) {
+  const auto tests = [&](const std::string& name) {
+    return std::any_of(e.plan.jobs.begin(), e.plan.jobs.end(),
+                       [&](const auto& job) { return job.name == name && job.spec.kind != "train"; });
+  };
+  for (const auto& job : e.plan.jobs) {
+    const auto& from = job.spec.model.init_from;
+    if (from && tests(from->job))
+      return Fail(ErrorCode::kInvalidInput, "{}: model.init_from.job: {} is an evaluation and has no checkpoint; name a training",
+                  e.Where(job.name), from->job);
+    if (tests(job.spec.evaluate.job))
+      return Fail(ErrorCode::kInvalidInput, "{}: evaluate.job: {} is an evaluation and has no checkpoint; name the training that it tests",
+                  e.Where(job.name), job.spec.evaluate.job);
+    if (IsBaseline(job.report) && (job.spec.kind != "train" || job.spec.resources.workers != 1))
+      return Fail(ErrorCode::kInvalidInput, "{}: report.baseline: a baseline of speed is a training by one worker; set resources.workers to 1",
+                  e.Where(job.name));
+  }
+  return {};
+}
+
 Status CheckReferences(const Expansion& e) {
   const auto known = [&](const std::string& name) { return std::find(e.names.begin(), e.names.end(), name) != e.names.end(); };
   for (const auto& job : e.plan.jobs) {
@@ -144,7 +171,7 @@ Status CheckReferences(const Expansion& e) {
     for (const auto& one : job.spec.depends_on)
       if (!known(one.job)) return UnknownName(e, e.Where(job.name), "depends_on", one.job);
   }
-  return {};
+  return CheckKinds(e);
 }
 
 // Puts the jobs into an order in which each stands behind those it depends on; a circle is an error that names it.

@@ -18,7 +18,7 @@ json Document() {
     "evaluate": {"posteriors": true}, "resources": {"workers": 2},
     "jobs": {
       "b": {"model": {"network": "vgg-b", "init_from": {"job": "z", "layers": "vgg-first4-fc3"}}, "lr": {"initial": 0.001}},
-      "z": {"model": {"network": "vgg-a"}, "report": {"baseline": true}},
+      "z": {"model": {"network": "vgg-a"}, "resources": {"workers": 1}, "report": {"baseline": true}},
       "jitter": {"model": {"network": "vgg-b", "init_from": {"job": "b"}}, "data": {"train_scale": [256, 512]}},
       "test-b": {"kind": "evaluate", "evaluate": {"job": "b", "scales": [224, 256, 288]}, "report": {"table": 4, "row": ["B", "256"]}},
       "test-z": {"kind": "evaluate", "evaluate": {"job": "z", "scales": [256]}, "depends_on": [{"job": "test-b", "condition": "ended"}]}
@@ -66,7 +66,8 @@ TEST(ExpandPipeline, TheScaleFactorReachesEverySize) {
   EXPECT_THAT(SpecOf(*plan, "test-b").evaluate.scales, ElementsAre(32, 37, 41));
   document["data"].erase("crop");
   document["data"].erase("train_scale");
-  EXPECT_EQ(ExpandPipeline(document, "body", false)->jobs.front().spec.data.crop, 32) << "the paper's sizes are scaled where none are given";
+  EXPECT_EQ(ExpandPipeline(document, "body", false)->jobs.front().spec.data.crop, 32)
+      << "the paper's sizes are scaled where none are given";
   for (const json& bad : {json("1/0"), json("x/7"), json("7"), json(0), json(-1), json("1/7/2")}) {
     document["scale_factor"] = bad;
     EXPECT_THAT(ErrorOf(document), HasSubstr("scale_factor")) << bad;
@@ -79,10 +80,12 @@ TEST(ExpandPipeline, UnknownNamesAreRefusedWithTheNearest) {
   EXPECT_THAT(ErrorOf(document), HasSubstr("body: jobs.b: model.init_from.job: there is no job \"y\" in this pipeline"));
   document = Document();
   document["jobs"]["test-b"]["evaluate"]["job"] = "jiter";
-  EXPECT_THAT(ErrorOf(document), HasSubstr("jobs.test-b: evaluate.job: there is no job \"jiter\" in this pipeline, did you mean \"jitter\"?"));
+  EXPECT_THAT(ErrorOf(document),
+              HasSubstr("jobs.test-b: evaluate.job: there is no job \"jiter\" in this pipeline, did you mean \"jitter\"?"));
   document = Document();
   document["jobs"]["z"]["depends_on"] = {"test_b"};
-  EXPECT_THAT(ErrorOf(document), HasSubstr("jobs.z: depends_on: there is no job \"test_b\" in this pipeline, did you mean \"test-b\"?"));
+  EXPECT_THAT(ErrorOf(document),
+              HasSubstr("jobs.z: depends_on: there is no job \"test_b\" in this pipeline, did you mean \"test-b\"?"));
   document = Document();
   document["fusions"]["both"]["of"] = {"test-b", "test-q"};
   EXPECT_THAT(ErrorOf(document), HasSubstr("fusions.both: of: there is no job \"test-q\""));
@@ -98,6 +101,20 @@ TEST(ExpandPipeline, UnknownNamesAreRefusedWithTheNearest) {
   document = Document();
   document["jobs"]["b"]["knd"] = "train";
   EXPECT_THAT(ErrorOf(document), HasSubstr("body: jobs.b: unknown field \"knd\"; did you mean \"kind\"?"));
+}
+
+TEST(ExpandPipeline, WhatCannotGiveACheckpointOrABaselineIsRefused) {
+  json document = Document();
+  document["jobs"]["test-z"]["evaluate"]["job"] = "test-b";
+  document["jobs"]["test-z"].erase("depends_on");
+  EXPECT_THAT(ErrorOf(document), HasSubstr("jobs.test-z: evaluate.job: test-b is an evaluation and has no checkpoint"));
+  document = Document();
+  document["jobs"]["b"]["model"]["init_from"]["job"] = "test-z";
+  EXPECT_THAT(ErrorOf(document), HasSubstr("jobs.b: model.init_from.job: test-z is an evaluation"));
+  document = Document();
+  document["jobs"]["z"]["report"] = {{"baseline", true}};
+  document["jobs"]["z"]["resources"]["workers"] = 2;
+  EXPECT_THAT(ErrorOf(document), HasSubstr("jobs.z: report.baseline: a baseline of speed is a training by one worker"));
 }
 
 TEST(ExpandPipeline, ACircleIsRefusedByName) {
