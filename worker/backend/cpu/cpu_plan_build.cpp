@@ -13,7 +13,9 @@ namespace {
 // Dropout masks go by canonical order: the layer's units must lie in it.
 void RequireUnitOrder(const LayerDef& def, const dnnl::memory::desc& output) {
   if (def.dropout == 0 || output.data.ndims == 2 || output.data.dims[2] * output.data.dims[3] == 1) return;
-  if (FlatChannelBlock(output) != 1) throw dnnl::error(dnnl_unimplemented, "dropout of a map in blocks of channels");
+  if (FlatChannelBlock(output) != 1)
+    throw dnnl::error(dnnl_unimplemented,
+                      "dropout of a map whose layout is not plain C,H,W; put it behind a fully connected layer or a global pool");
 }
 
 }  // namespace
