@@ -52,8 +52,13 @@ class ParameterStore {
   // uses no other.
   virtual void RowsToCanonical(int parameter, std::span<const float> native, int64_t first_row,
                                std::span<float> canonical) const = 0;
-  // Tells plans that weights changed (they may hold derived copies, such as another layout).
+  // To be called after writing weights or momenta: plans may hold derived copies, such as another layout or those on a device.
   virtual void WeightsChanged() = 0;
+  // To be called before reading what training made: an engine on a device keeps weights and momenta there, and the spans are its
+  // host's copy. Blocks until the device has done what was queued.
+  virtual void Fetch() {}
+  // The same for gradients of plans that the host drives, for tests and probes.
+  virtual void FetchGradients() {}
 };
 
 }  // namespace plateau

@@ -14,6 +14,11 @@
 
 namespace plateau {
 
+class AlgorithmChoices;
+class Collective;
+class Trainer;
+struct TrainerOptions;
+
 // One lane's samples; all spans have `batch` rows. Borrowed until the lane's backward pass is done.
 struct LaneBatch {
   std::span<const float> images;    // [batch, C, H, W], normalised
@@ -71,12 +76,25 @@ class Plan {
   virtual std::vector<std::string> algorithms() const = 0;
 };
 
+// How a device computes: fp32 throughout; tf32 (fp32 storage, 10 bits of mantissa in products); bf16 maps and products over fp32
+// master weights. Sums are fp32 in all.
+enum class Precision { kFp32, kTf32, kBf16 };
+// Who sums gradients over ranks: NCCL on the devices, or MPI through host memory. kAuto: NCCL where every rank has a device of its
+// own.
+enum class CollectiveKind { kAuto, kMpi, kNccl };
+
 struct EngineOptions {
   int threads = 1;
   uint64_t seed = 1;  // of dropout and initialisation
   int crop = 224;     // training input side: fixes the shape of the first fully connected layer
   ConvAlgorithm convolution = ConvAlgorithm::kAuto;
   std::atomic<int64_t>* progress = nullptr;  // counts the layers that Forward ran, for a watcher; outlives the engine
+  // Devices only.
+  Precision precision = Precision::kFp32;
+  bool deterministic = true;  // leaves out algorithms whose bits differ from run to run
+  int device = 0;             // number among the devices that this process sees
+  CollectiveKind collective = CollectiveKind::kAuto;
+  AlgorithmChoices* choices = nullptr;  // borrowed; nullptr: the engine times and keeps its own
 };
 
 // A network on a device: owns its parameters, compiles plans (a bounded LRU of them, sharing one arena).
@@ -88,6 +106,9 @@ class Engine {
   // The plan stays valid until the engine dies or more than kMaxPlans others were asked for since.
   virtual Result<Plan*> Compile(const PlanOptions& options) = 0;
   virtual std::string description() const = 0;  // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
+  // A trainer that runs whole steps of `training`, a training plan of this engine, on the engine's device; nullptr where the host
+  // drives plans layer by layer (the CPU). Collective: every rank calls it. Borrows all three.
+  virtual Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective);
   static constexpr int kMaxPlans = 8;
 };
 

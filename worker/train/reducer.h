@@ -8,6 +8,7 @@
 
 #include "worker/collective/collective.h"
 #include "worker/nn/parameter.h"
+#include "worker/nn/trainer.h"
 
 namespace plateau {
 
@@ -15,18 +16,6 @@ struct ReducerOptions {
   size_t bucket_bytes = size_t{8} << 20;  // a bucket starts its reduction when it holds this much
 };
 
-// What a rank adds to a step besides gradients; the sums over ranks travel in the last bucket, so that every rank decides alike.
-// Counts are exact up to 2^24.
-struct StepTotals {
-  double loss = 0;  // sum of -log p(label); the mean is loss / images
-  int64_t images = 0;
-  int64_t top1_correct = 0;
-  int64_t nonfinite = 0;   // ranks whose loss, hidden outputs or gradients are NaN or infinite
-  int64_t stop = 0;        // ranks that were asked to stop
-  int64_t fault = 0;       // ranks that cannot go on (rank 0: a checkpoint could not be written)
-  int64_t validate = 0;    // rank 0: a time-based validation is due
-  int64_t checkpoint = 0;  // rank 0: a time-based or ordered checkpoint is due
-};
 
 // Buckets follow the backward order. A large parameter of a single-lane step is reduced where it lies; small ones are copied
 // together. Lanes are added up in a balanced binary tree, ((0+1)+(2+3))+..., which the collective continues over ranks: a batch cut

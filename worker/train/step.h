@@ -6,18 +6,13 @@
 
 #include "dataset/batch.h"
 #include "worker/nn/plan.h"
+#include "worker/nn/trainer.h"
 #include "worker/train/pulse.h"
 #include "worker/train/reducer.h"
 #include "worker/train/sgd.h"
 
 namespace plateau {
 
-// How a rank's rows are cut into lanes (micro-batches) of one plan shape; the last rows may be padding.
-struct LaneShape {
-  int lanes = 1;
-  int lane_rows = 1;
-  int rows() const { return lanes * lane_rows; }
-};
 // As few lanes as micro_batch allows, of equal size. micro_batch 0: one lane. rank_rows >= 1.
 LaneShape CutIntoLanes(int rank_rows, int micro_batch);
 
@@ -33,11 +28,6 @@ struct StepParts {
   Pulse& pulse;
   LaneShape shape;
   int global_batch = 1;
-};
-
-struct StepResult {
-  StepTotals totals;             // over all ranks
-  int nonfinite_parameter = -1;  // first one that the update made a NaN or infinity; the same on all ranks
 };
 
 // Runs the step; `votes` carries this rank's stop, fault and interval votes into the totals. When a rank's loss is not finite

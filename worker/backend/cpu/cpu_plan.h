@@ -7,7 +7,7 @@
 #include "worker/backend/cpu/cpu_context.h"
 #include "worker/backend/cpu/cpu_layer.h"
 #include "worker/backend/cpu/map_reorder.h"
-#include "worker/backend/cpu/memory_plan.h"
+#include "worker/nn/memory_plan.h"
 
 namespace plateau {
 

@@ -1,5 +1,5 @@
 // Greedy packing, largest first.
-#include "worker/backend/cpu/memory_plan.h"
+#include "worker/nn/memory_plan.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,5 +1,5 @@
 // Packing of buffers by lifetime.
-#include "worker/backend/cpu/memory_plan.h"
+#include "worker/nn/memory_plan.h"
 
 #include <gtest/gtest.h>
 

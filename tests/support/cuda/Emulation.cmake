@@ -1,0 +1,45 @@
+# CUDA's code on the host: the same sources, compiled as plain C++ against stand-ins for the runtime, cuDNN, cuBLASLt and NCCL, so that
+# their arithmetic and their order are tested where there is no device. The same tests, linked with the real libraries, carry the
+# label gpu and skip where no device answers.
+file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/worker/backend/cuda/*_test.cpp)
+set(PLATEAU_REGISTERED_TESTS ${PLATEAU_REGISTERED_TESTS} ${cuda_tests})
+
+# plateau_cuda_tests(PREFIX LABELS LIBRARY...): each test of the CUDA backend as a program PREFIX_<name>.
+function(plateau_cuda_tests prefix labels)
+  foreach(source ${cuda_tests})
+    get_filename_component(stem ${source} NAME_WE)
+    set(name ${prefix}_${stem})
+    add_executable(${name} ${source})
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    target_link_libraries(${name} PRIVATE ${ARGN} plateau_backend_cpu GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${name} PRIVATE PLATEAU_SOURCE_DIR="${CMAKE_SOURCE_DIR}" PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+    gtest_discover_tests(${name} TEST_PREFIX ${prefix}. DISCOVERY_TIMEOUT 60
+                         PROPERTIES TIMEOUT 300 LABELS "${labels}" ENVIRONMENT "OMP_WAIT_POLICY=passive")
+  endforeach()
+endfunction()
+
+file(GLOB emulation_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/*.cpp)
+if(PLATEAU_CUDA_HEADERS AND PLATEAU_CUDNN_HEADERS AND PLATEAU_NCCL_HEADERS AND emulation_sources)
+  set(cuda_folder ${CMAKE_SOURCE_DIR}/worker/backend/cuda)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS ${cuda_folder}/*.cpp)
+  list(FILTER cuda_sources EXCLUDE REGEX "/plugin\\.cpp$|_absent\\.cpp$")
+  file(GLOB cuda_kernels CONFIGURE_DEPENDS ${cuda_folder}/kernels/*.cu)
+  set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-O2")
+  add_library(plateau_cuda_emulated STATIC ${cuda_sources} ${cuda_kernels} ${emulation_sources})
+  # First, so that launch.h is the twin in this folder.
+  target_include_directories(plateau_cuda_emulated BEFORE PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda)
+  target_include_directories(plateau_cuda_emulated SYSTEM PUBLIC ${PLATEAU_CUDA_HEADERS} ${PLATEAU_CUDNN_HEADERS} ${PLATEAU_NCCL_HEADERS})
+  target_link_libraries(plateau_cuda_emulated PUBLIC plateau_nn plateau_collective OpenMP::OpenMP_CXX)
+  if(EXISTS ${cuda_folder}/plugin.cpp)
+    # For whole programs: PLATEAU_CUDA_LIBRARY names it.
+    add_library(plateau_cuda_pretended SHARED ${cuda_folder}/plugin.cpp)
+    target_link_libraries(plateau_cuda_pretended PRIVATE plateau_cuda_emulated)
+    set_target_properties(plateau_cuda_pretended PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  endif()
+  plateau_cuda_tests(emulated "worker_backend_cuda" plateau_cuda_emulated)
+else()
+  message(STATUS "CUDA's headers are not here: the tests of the CUDA backend are not built")
+endif()
+if(PLATEAU_HAVE_CUDA)
+  plateau_cuda_tests(gpu "gpu" plateau_cuda_parts)
+endif()

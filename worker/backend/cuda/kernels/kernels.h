@@ -1,0 +1,114 @@
+// Every kernel of our own. All are queued on `stream` and return at once; every sum has one fixed order, so that the same call gives
+// the same bits in every run. Maps are NHWC (types.h); arithmetic is in float whatever the maps hold, without contraction into fused
+// multiply-adds: the same bodies give the same bits on the host, transcendental functions left out.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <span>
+
+#include "worker/backend/cuda/kernels/types.h"
+#include "worker/model/network.h"
+
+namespace plateau::cuda {
+
+// ---- input (input.cu)
+// images [n, channels, h, w] float, normalised, as the loader delivers them -> out.
+void InputFromFloat(cudaStream_t stream, const float* images, const Map& out);
+// One image's augmentation that is still to be done.
+struct ImageParameters {
+  float colour[3] = {};  // added to every pixel, 0..255 scale
+  int32_t flip = 0;      // left to right
+};
+struct Normalisation {
+  float mean[3] = {}, inverse_deviation[3] = {1, 1, 1};
+};
+// pixels [n, h, w, channels] bytes -> out = (pixel + colour - mean) * inverse_deviation, flipped.
+void InputFromBytes(cudaStream_t stream, const uint8_t* pixels, const ImageParameters* images, const Normalisation& normalisation,
+                    const Map& out);
+
+// ---- elementwise (elementwise.cu)
+void CastToBf16(cudaStream_t stream, const float* from, void* to, int64_t count);
+void CastToFloat(cudaStream_t stream, const void* bf16, float* to, int64_t count);
+void AddTo(cudaStream_t stream, float* sum, const float* values, int64_t count);  // sum += values
+void Copy(cudaStream_t stream, float* to, const float* from, int64_t count);
+// y = y + bias by channel (bias null: none), then ReLU when asked: where no engine fuses them.
+void BiasRelu(cudaStream_t stream, const Map& y, const float* bias, bool relu);
+// dy = y > 0 ? dy : 0, in place; y is the ReLU's output.
+void ReluBackward(cudaStream_t stream, const Map& y, const Map& dy);
+// out = relu?(a + b + ...), 1 to 8 maps of one shape: the add layer, and sums of the gradients of several consumers with
+// `mask` = the output whose ReLU they go through (data null: none). out may be one of `parts`.
+void SumMaps(cudaStream_t stream, std::span<const Map> parts, bool relu, const Map& mask, const Map& out);
+// Channels [from, from + part.channels) of `whole` <- part, or part <- those of `whole`.
+void CopyChannelsIn(cudaStream_t stream, const Map& part, int from, const Map& whole);
+void CopyChannelsOut(cudaStream_t stream, const Map& whole, int from, const Map& part);
+// *flag = 1 when a value is NaN or infinite; never lowered.
+void FlagNonFinite(cudaStream_t stream, const void* values, DataType type, int64_t count, int32_t* flag);
+// Inverted dropout in place, forward and backward alike: unit u of sample i (canonical C,H,W order of the map) is zeroed when
+// DropoutWord({seed, scalars->step, sample_index[i], layer}, u) < DropoutThreshold(rate), else multiplied by 1 / (1 - rate).
+void Dropout(cudaStream_t stream, const Map& y, double rate, uint64_t seed, int layer, const uint64_t* sample_index,
+             const StepScalars* scalars);
+
+// ---- reductions (reduce.cu)
+// db[c] = sum over pixels of dy[., c], float, `stored` values. `partial`: BiasGradientScratch floats.
+int64_t BiasGradientScratch(const MapShape& shape);
+void BiasGradient(cudaStream_t stream, const Map& dy, float* partial, float* db);
+
+// ---- pools and normalisation of responses (pool.cu, lrn.cu)
+struct PoolWindow {
+  int kernel = 2, stride = 2, pad = 0;  // output size is the output map's; windows may end outside the input
+};
+// `winner` [values of y] uint8: which pixel of its window (row-major) won; equal values: the first. Null at test.
+void MaxPoolForward(cudaStream_t stream, const Map& x, const PoolWindow& window, const Map& y, uint8_t* winner);
+// dx = sum of dy over the windows that x's pixel won, times (x > 0) when `relu`: x is then the output of a ReLU.
+void MaxPoolBackward(cudaStream_t stream, const Map& dy, const uint8_t* winner, const PoolWindow& window, const Map& x, bool relu,
+                     const Map& dx);
+// Mean over the window's pixels inside x (a global pool has the window of the whole map).
+void AveragePoolForward(cudaStream_t stream, const Map& x, const PoolWindow& window, const Map& y);
+void AveragePoolBackward(cudaStream_t stream, const Map& dy, const PoolWindow& window, const Map& dx);
+void LrnForward(cudaStream_t stream, const Map& x, const LrnDef& lrn, const Map& y);
+void LrnBackward(cudaStream_t stream, const Map& x, const Map& dy, const LrnDef& lrn, const Map& dx);
+
+// ---- batch norm (batch_norm.cu); vectors are float, `stored` values, zero behind the network's channels
+// Mean and biased variance of each channel over the first `rows` samples, sums in double. `partial`: BatchNormScratch bytes.
+int64_t BatchNormScratch(const MapShape& shape);
+void BatchNormStatistics(cudaStream_t stream, const Map& x, int rows, void* partial, float* mean, float* variance);
+// y = relu?(scale * (x - mean) / sqrt(variance + epsilon) + shift)
+void BatchNormForward(cudaStream_t stream, const Map& x, const float* scale, const float* shift, const float* mean,
+                      const float* variance, float epsilon, bool relu, const Map& y);
+// With the statistics of x's first `rows` samples; dx of other rows is zero. `dy` is already behind the ReLU.
+void BatchNormBackward(cudaStream_t stream, const Map& x, const Map& dy, const float* scale, const float* mean,
+                       const float* variance, float epsilon, int rows, void* partial, const Map& dx, float* dscale, float* dshift);
+// What a lane adds to the running averages: batch_mean = share * mean, batch_variance = share * unbiased variance (`count` values).
+void BatchNormShare(cudaStream_t stream, const float* mean, const float* variance, int stored, int64_t count, float share,
+                    float* batch_mean, float* batch_variance);
+
+// ---- loss (softmax.cu)
+// logits [n, 1, 1, stored] of `channels` classes. Gradient (null data at test): gradient_scale * weight * (p - onehot), gradient_scale
+// = loss weight / global batch. `row_losses`: n doubles of scratch. Adds to *loss what LossSums counts, rows in order, ties to the
+// lower class; auxiliary heads pass loss = null.
+void SoftmaxLoss(cudaStream_t stream, const Map& logits, const int32_t* labels, const float* weights, float gradient_scale,
+                 const Map& gradient, double* row_losses, DeviceLoss* loss);
+// out [n, channels] float, dense.
+void LogitsToFloat(cudaStream_t stream, const Map& logits, float* out);
+
+// ---- update (sgd.cu)
+// totals = {loss, images, top1, nonfinite != 0 || *hidden_nonfinite, votes...}: this rank's part of the sums.
+void PackTotals(cudaStream_t stream, const DeviceLoss* loss, const int32_t* hidden_nonfinite, const StepScalars* scalars, float* totals);
+// Raises flags->halted when the summed totals' nonfinite is not zero.
+void GateUpdate(cudaStream_t stream, const float* totals, TrainerFlags* flags);
+// Nothing when halted. Else for every span: v = momentum * v - lr * (g + decay * w), w += v (Caffe's SGDSolver; recipe.md), or for
+// running averages w = (1 - m) * w + m * g; `copy` (bf16, null: none) = w; flags->nonfinite_parameter = the lowest span that holds a
+// NaN or infinity. One pass over flat buffers of `total` floats; `spans` in device memory, in order of begin.
+struct SgdBuffers {
+  float* weights = nullptr;
+  float* momenta = nullptr;
+  const float* gradients = nullptr;
+  void* copy = nullptr;
+  int64_t total = 0;
+};
+void SgdUpdate(cudaStream_t stream, const SgdBuffers& buffers, const ParameterSpan* spans, int span_count, float momentum,
+               const StepScalars* scalars, TrainerFlags* flags);
+
+}  // namespace plateau::cuda

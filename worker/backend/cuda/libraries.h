@@ -1,0 +1,54 @@
+// The device a process computes on, with the handles of the libraries that work there.
+#pragma once
+
+#include <string>
+
+#include <cublasLt.h>
+#include <cudnn.h>
+
+#include "worker/backend/cuda/kernels/types.h"
+#include "worker/backend/cuda/runtime.h"
+#include "worker/nn/algorithm_choices.h"
+#include "worker/nn/plan.h"
+
+namespace plateau::cuda {
+
+void Check(cudnnStatus_t code, const char* what);   // as for the runtime's: throws Failure
+void Check(cublasStatus_t code, const char* what);
+
+// One a process and engine. Makes its device current for the thread that builds it and uses it: one thread at a time.
+class Libraries {
+ public:
+  // Throws Failure when the device or a library does not answer.
+  Libraries(int device, Precision precision, bool deterministic, AlgorithmChoices& choices);
+  ~Libraries();
+  Libraries(const Libraries&) = delete;
+  Libraries& operator=(const Libraries&) = delete;
+
+  int device() const { return device_; }
+  Precision precision() const { return precision_; }
+  bool deterministic() const { return deterministic_; }
+  DataType map_type() const { return precision_ == Precision::kBf16 ? DataType::kBf16 : DataType::kFloat; }
+  AlgorithmChoices& choices() { return choices_; }
+  Stream& stream() { return stream_; }  // of all computing
+  cudnnHandle_t cudnn() const { return cudnn_; }  // bound to stream()
+  cublasLtHandle_t cublas() const { return cublas_; }
+  const std::string& device_name() const { return device_name_; }  // "NVIDIA H200, sm_90"
+  const std::string& versions() const { return versions_; }        // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1"
+  // Memory that timing may use while plans are built, at least this large; grows, freed by ReleaseScratch.
+  void* TimingScratch(size_t bytes);
+  void ReleaseScratch();
+
+ private:
+  int device_;
+  Precision precision_;
+  bool deterministic_;
+  AlgorithmChoices& choices_;
+  Stream stream_;
+  cudnnHandle_t cudnn_ = nullptr;
+  cublasLtHandle_t cublas_ = nullptr;
+  std::string device_name_, versions_;
+  DeviceBuffer scratch_;
+};
+
+}  // namespace plateau::cuda

@@ -1,0 +1,31 @@
+// What the shared object offers to the program that opens it: one C function that returns a table.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "worker/nn/plan.h"
+
+namespace plateau::cuda {
+
+struct PluginDevice {
+  std::string name;
+  uint64_t memory_bytes = 0;
+  int capability = 0;
+};
+
+struct PluginTable {
+  int abi = 0;  // kPluginAbi of the shared object; another number is refused
+  // Devices that answer; `reason` says why there are none; `versions` as CudaAnswer's. Never throw.
+  std::vector<PluginDevice> (*devices)(std::string& reason, std::string& versions);
+  Result<std::unique_ptr<Engine>> (*create_engine)(Network network, const EngineOptions& options);
+  // Runs a convolution and, where there are several devices, an all-reduce over all; lines for people, or what failed.
+  Result<std::vector<std::string>> (*self_test)(int device);
+};
+
+inline constexpr int kPluginAbi = 1;
+inline constexpr const char* kPluginSymbol = "PlateauCudaPlugin";  // extern "C" const PluginTable* PlateauCudaPlugin();
+
+}  // namespace plateau::cuda

@@ -1,0 +1,45 @@
+// Which device an engine runs on: chosen at run time, with the reason. CUDA's code sits in a shared object that is opened when it is
+// wanted, so that one package serves machines with and without CUDA.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "common/job_spec.h"
+#include "worker/nn/plan.h"
+
+namespace plateau {
+
+struct DeviceInfo {
+  std::string name;          // "NVIDIA H200"
+  uint64_t memory_bytes = 0;
+  int capability = 0;        // 90 for sm_90
+};
+
+struct CudaAnswer {
+  bool compiled_in = false;
+  std::string library;   // path of the shared object that was opened, empty when none was
+  std::string versions;  // "driver 13.0, CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1, NCCL 2.28.9"
+  std::vector<DeviceInfo> devices;
+  std::string reason;    // why there is no device, for people, with the remedy; empty when there is one
+};
+
+// Opens the shared object (once a process) and asks the driver each time. Never throws.
+CudaAnswer AskCuda();
+
+// The device for `wanted` by the rule of resources.device: cuda is refused where none answers (kUnsupported, with the reason), auto
+// takes CUDA when a device answers, else the CPU and says why in `reason`. `local_rank` (of this rank among those on its host) picks
+// the device: ranks are spread over the devices in turn.
+struct DeviceChoice {
+  bool cuda = false;
+  int device = 0;
+  std::string reason;  // "the CPU: no CUDA driver ...", "NVIDIA H200 (device 0 of 1)"
+};
+Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank);
+
+// The engine on that device. Errors: those of CreateCpuEngine; out of memory names the largest batch that fits.
+Result<std::unique_ptr<Engine>> CreateEngine(const DeviceChoice& device, Network network, EngineOptions options);
+
+}  // namespace plateau
