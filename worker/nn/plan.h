@@ -45,7 +45,12 @@ struct PlanOptions {
 
 enum class ConvAlgorithm { kAuto, kDirect, kWinograd };  // kAuto: the backend's fixed rule on the shape
 
-// One thread at a time. A fault inside throws Failure.
+// What a layer's passes took, for reports.
+struct PassSeconds {
+  double forward = 0, data = 0, weights = 0;
+};
+
+// One thread at a time. A fault inside throws Failure. On a device the passes are queued: only calls that answer something wait.
 class Plan {
  public:
   virtual ~Plan() = default;
@@ -72,6 +77,9 @@ class Plan {
   virtual std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) = 0;
   // Seconds that each layer of Network::layers took in the last Forward, for reports; 0 for those left out.
   virtual std::span<const double> forward_seconds() const = 0;
+  // Of every layer, as the device's own clock saw the passes that the host drove since the last Forward; waits for them. Empty where
+  // only the caller can measure: the passes of the CPU return when they are done.
+  virtual std::vector<PassSeconds> pass_seconds() const { return {}; }
   // "conv3_1 forward winograd", one line a layer and pass, for logs and the fingerprint.
   virtual std::vector<std::string> algorithms() const = 0;
 };
@@ -105,6 +113,8 @@ class Engine {
   virtual ParameterStore& parameters() = 0;
   // The plan stays valid until the engine dies or more than kMaxPlans others were asked for since.
   virtual Result<Plan*> Compile(const PlanOptions& options) = 0;
+  // The largest batch whose plan, else like `like`, fits the memory that is free now; 0 where that is not known (the CPU).
+  virtual int LargestBatch(const PlanOptions& /*like*/) const { return 0; }
   virtual std::string description() const = 0;  // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
   // A trainer that runs whole steps of `training`, a training plan of this engine, on the engine's device; nullptr where the host
   // drives plans layer by layer (the CPU). Collective: every rank calls it. Borrows all three.

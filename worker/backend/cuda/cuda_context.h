@@ -1,0 +1,36 @@
+// What the plans of one CUDA engine share: the device's handles, options, network, parameters, the arena and the workspace.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "worker/backend/cuda/cuda_parameters.h"
+#include "worker/backend/cuda/libraries.h"
+#include "worker/nn/plan.h"
+
+namespace plateau::cuda {
+
+// Memory for all plans of an engine. It grows when a plan needs more; then every plan finds its buffers anew, and work that was
+// captured with the old addresses is void.
+struct Arena {
+  DeviceBuffer buffer, workspace;
+  int generation = 0;           // changes when an address does
+  const void* owner = nullptr;  // the plan whose values lie in it
+
+  // Waits for `stream` before memory goes. Throws Failure (kUnavailable); what did not grow is empty then, and a later call may ask
+  // for less.
+  void Reserve(size_t bytes, size_t workspace_bytes, const Stream& stream);
+};
+
+// Owned by the engine, which outlives its plans.
+struct CudaContext {
+  std::unique_ptr<AlgorithmChoices> own_choices;  // null where the caller brought some
+  std::unique_ptr<Libraries> libraries;
+  EngineOptions options;
+  Network network;
+  std::unique_ptr<CudaParameterStore> parameters;
+  std::vector<int> first_parameter;  // number of each layer's first parameter, the others follow; -1: it has none
+  Arena arena;
+};
+
+}  // namespace plateau::cuda

@@ -1,0 +1,124 @@
+// How a network lies in a device's memory: layouts of maps and parameters, who reads whose output, which buffers live when, and the
+// bytes of all that. Pure arithmetic: the CUDA engine builds its plans from it, and `summary` prints it where there is no device.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/model/network.h"
+#include "worker/nn/memory_plan.h"
+#include "worker/nn/parameter.h"
+#include "worker/nn/plan.h"
+
+namespace plateau {
+
+// Channels, units and classes are stored in multiples of this, the rest zeros. The images of a network that only convolutions read
+// may hold fewer in float maps: kDeviceImageAlign.
+inline constexpr int kDeviceChannelAlign = 8;
+inline constexpr int kDeviceImageAlign = 4;
+inline constexpr int64_t kDeviceSpanAlign = 64;  // floats: where a parameter may begin in the flat buffers
+
+// One sample's map, [height, width, stored].
+struct DeviceMap {
+  int channels = 0, height = 1, width = 1;
+  int stored = 0;
+  int64_t values() const { return int64_t{height} * width * stored; }
+};
+
+// Native layout of a parameter: canonical [rows, channels, area] lies as [stored_rows, area, stored_channels]. A vector has channels
+// and area 1.
+struct DeviceLayout {
+  int64_t rows = 0, channels = 1, area = 1;
+  int64_t stored_rows = 0, stored_channels = 1;
+  int64_t begin = 0;  // floats, in the flat buffers
+  int64_t count() const { return stored_rows * area * stored_channels; }
+};
+
+// The flat buffers of weights, momenta and gradients: the last layer's parameters first, a layer's in the order of ListParameters,
+// so that the backward pass finishes them from the front to the end.
+struct DeviceParameters {
+  std::vector<DeviceLayout> layouts;  // by parameter
+  std::vector<int> order;             // parameters by `begin`
+  int64_t total = 0;                  // floats, a multiple of kDeviceSpanAlign
+};
+// `shapes`: InferShapes of the training crop; `infos`: ListParameters of them.
+DeviceParameters LayOutParameters(const Network& network, const std::vector<LayerShape>& shapes,
+                                  const std::vector<ParameterInfo>& infos, Precision precision);
+
+// The map that the images become.
+DeviceMap DeviceInput(const Network& network, int height, int width, Precision precision);
+
+// Input `which` of layer `layer`. Its gradient is a buffer of its own unless the layer, an add, hands on its output's as it lies.
+struct DeviceReader {
+  int layer = 0, which = 0;
+  bool shares = false;
+  int gradient = -1;  // number of DevicePlan::uses
+};
+
+// Where a layer's ReLU meets its gradient.
+enum class GradientMask {
+  kNone,    // the layer has no ReLU, or no backward pass
+  kReader,  // in the data pass of its one reader: a convolution, a fully connected layer or a max pool
+  kOwn,     // before the layer's own backward pass
+};
+
+struct DeviceLayer {
+  bool present = false;        // auxiliary layers are not, at test
+  bool backward = false;       // has a gradient
+  bool data_gradient = false;  // the gradient of an input is wanted
+  DeviceMap output;
+  std::vector<DeviceReader> readers;  // forward order
+  GradientMask mask = GradientMask::kNone;
+  bool combines = false;  // the gradient is a sum of several parts, or a part that others read too is to be changed
+  // Numbers of DevicePlan::uses, -1 where there is none.
+  int value = -1;          // the output
+  int gradient = -1;       // what its backward pass reads: the sum, the only part, or another layer's that is shared
+  int loss_gradient = -1;  // of a head
+  int winners = -1;        // of a max pool: one byte a value of the output
+  int statistics = -1;     // of batch norm in training: mean and variance, float, `stored` values each
+  int spare_gradient = -1;  // of batch norm that reads the images: where its data gradient goes
+};
+
+// Buffers of one plan in the engine's arena. Moments: images to input map at 0, forward of layer l at l + 1, the loss behind the last
+// one, then two of each layer's backward pass, last layer first: data, weights.
+struct DevicePlan {
+  PlanOptions options;
+  Precision precision = Precision::kFp32;
+  DeviceMap input;
+  std::vector<DeviceLayer> layers;
+  std::vector<int> heads;            // layers, the last one first, then the auxiliary heads
+  std::vector<double> loss_weights;  // of the heads
+  std::vector<int> backward_layers;  // with parameters, last first
+  int images = -1;                   // staging of [batch, C, H, W] floats that come from the host
+  int input_value = -1;
+  std::vector<BufferUse> uses;
+  MemoryPlan memory;
+  int64_t value_bytes() const { return precision == Precision::kBf16 ? 2 : 4; }
+};
+// The network is runnable (RequireRunnable), `shapes` are InferShapes of the plan's input.
+DevicePlan LayOutPlan(const Network& network, const std::vector<LayerShape>& shapes, const PlanOptions& options, Precision precision);
+
+// Bytes of one engine that holds one plan.
+struct DeviceMemory {
+  uint64_t weights = 0, momenta = 0, gradients = 0;
+  uint64_t copy = 0;       // bf16 weights
+  uint64_t arena = 0;      // activations and gradients between layers: exactly what the plan takes
+  uint64_t workspace = 0;  // of convolutions: the most that any may take
+  uint64_t rows = 0;       // labels, logits and sums of a batch
+  uint64_t batches = 0;    // training: two batches on their way to the device
+  uint64_t total() const { return weights + momenta + gradients + copy + arena + workspace + rows + batches; }
+};
+// `crop` as EngineOptions::crop, which fixes the parameters' shapes. `rank_rows`: rows of all lanes, at least the plan's batch.
+// Errors as InferShapes and RequireRunnable.
+Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanOptions& options, Precision precision,
+                                   int rank_rows);
+// What convolutions and scratch of kernels may take at most beside a plan: as much as its largest map, in [64 MiB, 1 GiB].
+uint64_t WorkspaceLimit(const DevicePlan& plan);
+// Bytes of a plan's own small buffers, see DeviceMemory::rows.
+uint64_t RowsBytes(const DevicePlan& plan);
+// Largest batch that fits `bytes` as PredictMemory counts, `like` otherwise; 0 when not even one image does. With `parameters_held`
+// the parameters' bytes are not counted. Rank rows are the batch.
+int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes,
+                 bool parameters_held);
+
+}  // namespace plateau
