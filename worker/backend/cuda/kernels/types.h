@@ -53,6 +53,13 @@ struct DeviceLoss {
   int64_t nonfinite = 0;  // rows whose loss is NaN or infinite
 };
 
+// What SoftmaxLoss keeps of a row between its two kernels.
+struct RowLoss {
+  double loss = 0;       // -log p(label)
+  int32_t before = 0;    // classes that stand before the label
+  int32_t counted = 0;   // 0: a row of weight 0
+};
+
 // A parameter's place in the flat buffers of weights, momenta and gradients.
 struct ParameterSpan {
   int64_t begin = 0, count = 0;  // floats; begin is a multiple of 64
