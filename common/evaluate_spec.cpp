@@ -84,6 +84,7 @@ Result<Evaluation> ReadEvaluation(SpecReader reader) {
   reader.Boolean("posteriors", out.posteriors);
   reader.Boolean("per_class", out.per_class);
   if (const auto* batch = reader.Value("batch"); batch != nullptr && *batch != "auto") reader.Integer("batch", 1, 65536, out.batch);
+  ReadPrecision(reader, out.precision);
   PLATEAU_TRY(reader.Finish());
   out.store = Absolute(out.store);
   return out;
@@ -99,7 +100,8 @@ Json EvaluationToJson(const Evaluation& e) {
               {"flip", e.flip},
               {"posteriors", e.posteriors},
               {"per_class", e.per_class},
-              {"batch", e.batch > 0 ? Json(e.batch) : Json("auto")}});
+              {"batch", e.batch > 0 ? Json(e.batch) : Json("auto")},
+              {"precision", PrecisionText(e.precision)}});
   return out;
 }
 

@@ -82,7 +82,7 @@ Status ReadTraining(SpecReader reader, JobSpec& spec, bool force) {
     if (!micro->is_number_integer() || *micro < 1) reader.Refuse("micro_batch", micro->dump() + " is neither \"auto\" nor a whole number from 1 on");
     else training.micro_batch = *micro;
   }
-  reader.OnlyValue("precision", "fp32", "bf16 and tf32 come with the CUDA backend");
+  ReadPrecision(reader, training.precision);
   reader.OnlyValue("fc_exchange", "allreduce", "factors are not implemented yet");
   return reader.Finish();
 }
@@ -99,9 +99,13 @@ Status ReadValidation(SpecReader reader, JobSpec& spec) {
 Status ReadResources(SpecReader reader, JobSpec& spec) {
   auto& resources = spec.resources;
   reader.Integer("workers", 1, 65536, resources.workers);
-  std::string device = "auto";
+  std::string device = "auto", collective = "auto";
   reader.Choice("device", {"auto", "cpu", "cuda"}, device);
-  resources.device = device == "cpu" ? DeviceKind::kCpu : device == "cuda" ? DeviceKind::kCuda : DeviceKind::kAuto;
+  resources.device = *ParseDeviceKind(device, "device");
+  reader.Choice("collective", {"auto", "mpi", "nccl"}, collective);
+  resources.collective = *ParseCollectiveKind(collective, "collective");
+  if (resources.collective == CollectiveKind::kNccl && resources.device == DeviceKind::kCpu)
+    reader.Refuse("collective", "nccl with device: cpu: NCCL joins CUDA devices; leave the field out, or use device: cuda");
   reader.Integer("threads_per_worker", 1, 1024, resources.threads_per_worker);
   reader.Integer("priority", 0, 100, resources.priority);
   if (const auto* limit = reader.Value("time_limit")) {
@@ -119,7 +123,6 @@ Status ReadResources(SpecReader reader, JobSpec& spec) {
     reader.Refuse("min_workers", fmt::format("{} is more than resources.workers ({}); it is the smallest number of workers that the job may "
                                              "start with", resources.min_workers, resources.workers));
   reader.OnlyValue("max_workers", resources.workers, "jobs never get more workers than resources.workers");
-  reader.OnlyValue("collective", "mpi", "NCCL comes with the CUDA backend");
   return reader.Finish();
 }
 
@@ -207,6 +210,9 @@ Result<JobSpec> ParseJobSpecJson(const json& value, const std::string& where, bo
     spec.data.store = Absolute(spec.data.store);
   }
   PLATEAU_TRY(ReadResources(root.Section("resources"), spec));
+  const auto& precision = evaluates ? spec.evaluate.precision : spec.training.precision;
+  if (const std::string wrong = WrongPrecision(precision, spec.resources.device); !wrong.empty())
+    return Fail(ErrorCode::kInvalidInput, "{}: {}.precision: {}", where, evaluates ? "evaluate" : "training", wrong);
   PLATEAU_TRY(ReadRest(root, spec));
   if (!force) PLATEAU_TRY(CheckSources(spec, where));
   return spec;

@@ -9,6 +9,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "common/compute.h"
 #include "common/error.h"
 #include "common/interval.h"
 #include "common/lr_plateau.h"
@@ -16,7 +17,6 @@
 namespace plateau {
 
 enum class Normalize { kMean, kMeanStd };  // recipe: RGB minus mean; also divided by the standard deviation
-enum class DeviceKind { kAuto, kCpu, kCuda };
 
 // gaussian(sigma): N(0, sigma^2); glorot: N(0, 2/(fan_in+fan_out)); he: N(0, 2/fan_in); biases 0 (recipe.md, Initialisation).
 struct InitScheme {
@@ -45,6 +45,7 @@ struct Evaluation {
   bool posteriors = false;  // writes each image's posteriors beside the result
   bool per_class = false;   // confusion matrix and accuracy of each class
   int batch = 0;            // images or crops computed at once by a rank; 0: chosen by the worker
+  std::optional<Precision> precision;  // absent: bf16 on CUDA, fp32 on the CPU
 };
 
 // A job starts when all of its dependencies are met: the other job is COMPLETED; has ended, however; is FAILED.
@@ -98,7 +99,8 @@ struct JobSpec {
     bool weight_decay_bias = true;
     double dropout = 0.5;
     InitScheme init;
-    int micro_batch = 0;  // largest part of a rank's batch computed at once; 0: all of it
+    int micro_batch = 0;  // largest part of a rank's batch computed at once; 0: all of it, on a device what fits
+    std::optional<Precision> precision;  // absent: bf16 on CUDA, fp32 on the CPU
   } training;
 
   LrPolicy lr;
@@ -113,6 +115,7 @@ struct JobSpec {
     int workers = 1;
     int min_workers = 1;  // the gang may start with this few when no more fit; equal to workers unless the specification says so
     DeviceKind device = DeviceKind::kAuto;
+    CollectiveKind collective = CollectiveKind::kAuto;
     int threads_per_worker = 1;
     int priority = 50;  // 0..100, higher first
     double time_limit_s = 0;  // of running time; then the job writes a checkpoint and pauses; 0: none

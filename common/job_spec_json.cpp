@@ -17,16 +17,17 @@ Json TrainingToJson(const JobSpec& spec) {
                    {"weight_decay_bias", t.weight_decay_bias},
                    {"dropout", t.dropout},
                    {"init", InitSchemeText(t.init)},
-                   {"micro_batch", t.micro_batch > 0 ? Json(t.micro_batch) : Json("auto")}});
+                   {"micro_batch", t.micro_batch > 0 ? Json(t.micro_batch) : Json("auto")},
+                   {"precision", PrecisionText(t.precision)}});
   return training;
 }
 
 Json ResourcesToJson(const JobSpec& spec) {
   const auto& r = spec.resources;
-  const char* device = r.device == DeviceKind::kCpu ? "cpu" : r.device == DeviceKind::kCuda ? "cuda" : "auto";
   Json resources{{"workers", r.workers},
                  {"min_workers", r.min_workers},
-                 {"device", device},
+                 {"device", DeviceKindName(r.device)},
+                 {"collective", CollectiveKindName(r.collective)},
                  {"threads_per_worker", r.threads_per_worker},
                  {"priority", r.priority}};
   if (r.time_limit_s > 0) resources["time_limit"] = fmt::format("{}s", r.time_limit_s);

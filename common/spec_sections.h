@@ -25,6 +25,11 @@ nlohmann::ordered_json DependenciesToJson(const std::vector<Dependency>& depende
 // spec_values.cpp
 // Reads "1ep", "500it" or "30m" from field `where`.`field`; leaves `out` alone when it is missing.
 void ReadInterval(SpecReader& reader, const char* field, const std::string& where, Interval& out);
+// `precision` of a section: "auto" and a missing field give nothing.
+void ReadPrecision(SpecReader& reader, std::optional<Precision>& out);
+const char* PrecisionText(const std::optional<Precision>& precision);  // "auto", "bf16"
+// What a device cannot do with `precision`, found when the specification is read; empty when it can.
+std::string WrongPrecision(const std::optional<Precision>& precision, DeviceKind device);
 // From the current folder, without a slash at the end.
 std::string Absolute(const std::string& path);
 

@@ -46,6 +46,20 @@ void ReadInterval(SpecReader& reader, const char* field, const std::string& wher
   }
 }
 
+void ReadPrecision(SpecReader& reader, std::optional<Precision>& out) {
+  std::string text = "auto";
+  reader.Choice("precision", {"auto", "fp32", "tf32", "bf16"}, text);
+  out = *ParsePrecision(text, "precision");
+}
+
+const char* PrecisionText(const std::optional<Precision>& precision) { return precision ? PrecisionName(*precision) : "auto"; }
+
+std::string WrongPrecision(const std::optional<Precision>& precision, DeviceKind device) {
+  if (device != DeviceKind::kCpu || !precision || *precision == Precision::kFp32) return "";
+  return fmt::format("{} with resources.device: cpu: the CPU computes in fp32; leave the field out, or use device: cuda",
+                     PrecisionName(*precision));
+}
+
 Result<double> ParseDuration(std::string_view text, const std::string& field) {
   double amount = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), amount);

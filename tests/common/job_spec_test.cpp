@@ -130,6 +130,34 @@ TEST(JobSpec, ValuesOutOfRangeNameFieldAndRange) {
   EXPECT_THAT(ErrorOf(Replace(kExample, "version: 1", "version: 2")), HasSubstr("version"));
 }
 
+TEST(JobSpec, PrecisionAndCollectiveAreLeftToTheDeviceUnlessGiven) {
+  const auto plain = ParseJobSpecText(kExample, "job.yaml");
+  ASSERT_TRUE(plain) << plain.error().message;
+  EXPECT_FALSE(plain->training.precision);
+  EXPECT_EQ(plain->resources.collective, CollectiveKind::kAuto);
+  EXPECT_EQ(JobSpecToJson(*plain)["training"]["precision"], "auto");
+  EXPECT_EQ(JobSpecToJson(*plain)["resources"]["collective"], "auto");
+  const std::string cuda = Replace(Replace(kExample, "init: he", "init: he, precision: bf16"), "device: auto", "device: cuda, collective: nccl");
+  const auto given = ParseJobSpecText(cuda, "job.yaml");
+  ASSERT_TRUE(given) << given.error().message;
+  const auto again = ParseJobSpecJson(nlohmann::json(JobSpecToJson(*given)), "again");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->training.precision, Precision::kBf16);
+  EXPECT_EQ(again->resources.collective, CollectiveKind::kNccl);
+}
+
+TEST(JobSpec, WhatOnlyADeviceCanDoIsRefusedOnTheCpu) {
+  const auto on_cpu = [](const std::string& precision) {
+    return Replace(Replace(kExample, "init: he", "init: he, precision: " + precision), "device: auto", "device: cpu");
+  };
+  EXPECT_THAT(ErrorOf(on_cpu("bf16")), HasSubstr("job.yaml: training.precision: bf16 with resources.device: cpu: the CPU computes in fp32"));
+  EXPECT_THAT(ErrorOf(on_cpu("tf32")), HasSubstr("training.precision: tf32"));
+  EXPECT_EQ(ErrorOf(on_cpu("fp32")), "accepted");
+  EXPECT_EQ(ErrorOf(on_cpu("auto")), "accepted");
+  EXPECT_THAT(ErrorOf(on_cpu("fp16")), HasSubstr("training.precision: \"fp16\" is not one of"));
+  EXPECT_THAT(ErrorOf(Replace(kExample, "device: auto", "device: cpu, collective: nccl")), HasSubstr("resources.collective: nccl with device: cpu"));
+}
+
 TEST(JobSpec, FeaturesOfLaterVersionsAreRefusedByName) {
   EXPECT_THAT(ErrorOf(Replace(kExample, "mode: exact", "mode: canonical")), HasSubstr("reproducibility.mode: \"canonical\" is not supported"));
 }

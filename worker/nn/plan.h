@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/compute.h"
 #include "common/error.h"
 #include "worker/model/network.h"
 #include "worker/nn/parameter.h"
@@ -83,13 +84,6 @@ class Plan {
   // "conv3_1 forward winograd", one line a layer and pass, for logs and the fingerprint.
   virtual std::vector<std::string> algorithms() const = 0;
 };
-
-// How a device computes: fp32 throughout; tf32 (fp32 storage, 10 bits of mantissa in products); bf16 maps and products over fp32
-// master weights. Sums are fp32 in all.
-enum class Precision { kFp32, kTf32, kBf16 };
-// Who sums gradients over ranks: NCCL on the devices, or MPI through host memory. kAuto: NCCL where every rank has a device of its
-// own.
-enum class CollectiveKind { kAuto, kMpi, kNccl };
 
 struct EngineOptions {
   int threads = 1;
