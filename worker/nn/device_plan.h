@@ -17,6 +17,7 @@ namespace plateau {
 inline constexpr int kDeviceChannelAlign = 8;
 inline constexpr int kDeviceImageAlign = 4;
 inline constexpr int64_t kDeviceSpanAlign = 64;  // floats: where a parameter may begin in the flat buffers
+int DeviceStored(int channels);
 
 // One sample's map, [height, width, stored].
 struct DeviceMap {
@@ -55,10 +56,12 @@ struct DeviceReader {
   int gradient = -1;  // number of DevicePlan::uses
 };
 
-// Where a layer's ReLU meets its gradient.
+// Where a gradient goes through the ReLU of the layer's output. A max pool's winner passes its ReLU exactly when the pooled value is
+// above 0, and a join of ReLUs is above 0 exactly where its part is: so a ReLU that only a max pool, or a join of nothing but such,
+// reads is met behind that, where the map is smaller or met once, and its own output need not be kept.
 enum class GradientMask {
-  kNone,    // the layer has no ReLU, or no backward pass
-  kReader,  // in the data pass of its one reader: a convolution, a fully connected layer or a max pool
+  kNone,    // there is none, it is met further on, or there is no backward pass
+  kReader,  // in the data pass of the one reader, a convolution or a fully connected layer
   kOwn,     // before the layer's own backward pass
 };
 
@@ -114,11 +117,17 @@ Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanO
                                    int rank_rows);
 // What convolutions and scratch of kernels may take at most beside a plan: as much as its largest map, in [64 MiB, 1 GiB].
 uint64_t WorkspaceLimit(const DevicePlan& plan);
-// Bytes of a plan's own small buffers, see DeviceMemory::rows.
-uint64_t RowsBytes(const DevicePlan& plan);
-// Largest batch that fits `bytes` as PredictMemory counts, `like` otherwise; 0 when not even one image does. With `parameters_held`
-// the parameters' bytes are not counted. Rank rows are the batch.
-int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes,
-                 bool parameters_held);
+// A plan's own small buffers, in one piece: offsets in bytes.
+struct DeviceRowsLayout {
+  uint64_t labels = 0, weights = 0, sample_index = 0;
+  uint64_t row_losses = 0;  // doubles
+  uint64_t logits = 0;      // [batch, classes] floats
+  uint64_t figures = 0;     // kDeviceFigures bytes: sums, scalars of the step, the flag
+  uint64_t total_bytes = 0;
+};
+inline constexpr uint64_t kDeviceFigures = 256;
+DeviceRowsLayout LayOutRows(int batch, int classes);
+// Largest batch that fits `bytes` as PredictMemory counts, `like` otherwise; 0 when not even one image does. Rank rows are the batch.
+int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes);
 
 }  // namespace plateau

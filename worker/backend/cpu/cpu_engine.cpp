@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "worker/backend/cpu/cpu_plan.h"
 #include "worker/backend/cpu/layer_setup.h"
-#include "worker/backend/cpu/runnable.h"
+#include "worker/nn/runnable.h"
 
 namespace plateau {
 namespace {
@@ -25,6 +25,7 @@ class CpuEngine final : public Engine {
 
  private:
   CpuContext context_;
+  std::vector<LayerShape> crop_shapes_;
   std::list<std::unique_ptr<CpuPlan>> plans_;  // the most recently asked for first
 };
 
@@ -37,41 +38,6 @@ bool SameOptions(const PlanOptions& a, const PlanOptions& b) {
   return a.batch == b.batch && a.height == b.height && a.width == b.width && a.training == b.training;
 }
 
-// What a plan with this input cannot do with the engine's fully connected weights.
-Status RequireFit(const CpuContext& context, const PlanOptions& options, const std::vector<LayerShape>& shapes) {
-  for (size_t layer = 0; layer < context.network.layers.size(); ++layer) {
-    const LayerDef& def = context.network.layers[layer];
-    if (def.kind != LayerKind::kFullyConnected || (!options.training && def.auxiliary != 0)) continue;
-    const LayerShape in = InputShape(context.network, shapes, options.height, options.width, static_cast<int>(layer));
-    const int64_t inputs = int64_t{in.channels} * in.height * in.width;
-    const int64_t wanted = context.parameters->info(context.first_parameter[layer]).shape[1];
-    if (inputs == wanted) continue;
-    return Fail(ErrorCode::kInvalidInput,
-                "{}: an input of {}x{} gives layer {} {} values, its weights for crop {} take {}; use images of the crop's size",
-                context.network.name, options.height, options.width, def.name, inputs, context.options.crop, wanted);
-  }
-  const LayerShape& last = shapes.back();
-  if (last.height != 1 || last.width != 1)
-    return Fail(ErrorCode::kInvalidInput,
-                "{}: an input of {}x{} leaves a map of {}x{} after the last layer, {}, and logits are 1x1", context.network.name,
-                options.height, options.width, last.height, last.width, context.network.layers.back().name);
-  if (options.training && context.network.layers.back().kind != LayerKind::kFullyConnected)
-    return Fail(ErrorCode::kUnsupported, "{}: its last layer, {}, is not fully connected; the CPU engine trains no such network",
-                context.network.name, context.network.layers.back().name);
-  return {};
-}
-
-// Whether each layer's output depends on a parameter.
-std::vector<bool> Learning(const Network& network) {
-  std::vector<bool> learns;
-  for (const LayerDef& def : network.layers) {
-    const bool before =
-        std::ranges::any_of(def.inputs, [&](int input) { return input >= 0 && learns[static_cast<size_t>(input)]; });
-    learns.push_back(before || HasParameters(def));
-  }
-  return learns;
-}
-
 CpuEngine::CpuEngine(Network network, const EngineOptions& options, const std::vector<LayerShape>& shapes) {
   context_.engine = dnnl::engine(dnnl::engine::kind::cpu, 0);
   context_.stream = dnnl::stream(context_.engine);
@@ -82,7 +48,8 @@ CpuEngine::CpuEngine(Network network, const EngineOptions& options, const std::v
   auto infos = ListParameters(context_.network, shapes);
   context_.first_parameter.assign(context_.network.layers.size(), -1);
   for (int i = static_cast<int>(infos.size()) - 1; i >= 0; --i) context_.first_parameter[infos[i].layer] = i;
-  context_.learns = Learning(context_.network);
+  context_.learns = LearningLayers(context_.network);
+  crop_shapes_ = shapes;
   const auto formats = NativeFormats(context_, shapes);
   context_.parameters = std::make_unique<CpuParameterStore>(context_.engine, options.threads, std::move(infos), formats);
   static std::once_flag said;
@@ -102,7 +69,7 @@ Result<Plan*> CpuEngine::Compile(const PlanOptions& options) {
     return Fail(ErrorCode::kInvalidInput, "{}: batch {}; at least 1 is needed", context_.network.name, options.batch);
   const auto shapes = InferShapes(context_.network, options.height, options.width);
   if (!shapes) return Fail(shapes.error());
-  PLATEAU_TRY(RequireFit(context_, options, *shapes));
+  PLATEAU_TRY(RequireFit(context_.network, options, *shapes, context_.options.crop, crop_shapes_));
   omp_set_num_threads(context_.options.threads);
   try {
     if (options.training) context_.parameters->TouchForTraining();

@@ -1,5 +1,5 @@
 // Looks at each layer of a network's table.
-#include "worker/backend/cpu/runnable.h"
+#include "worker/nn/runnable.h"
 
 #include <algorithm>
 
@@ -41,7 +41,7 @@ std::string WrongWithHead(const Network& network, const AuxiliaryHead& head) {
 
 Status RequireRunnable(const Network& network) {
   const auto refuse = [&network](int layer, const std::string& why) {
-    return Fail(ErrorCode::kUnsupported, "{}: layer {} {}: the CPU engine cannot run it; mend the network's table", network.name,
+    return Fail(ErrorCode::kUnsupported, "{}: layer {} {}: no engine runs it; mend the network's table", network.name,
                 network.layers[static_cast<size_t>(layer)].name, why);
   };
   const auto count = static_cast<int>(network.layers.size());
@@ -65,6 +65,40 @@ Status RequireRunnable(const Network& network) {
   if (last.relu || last.dropout > 0 || last.auxiliary != 0)
     return refuse(count - 1, "is the last and gives the logits, so it takes no ReLU or dropout and is on the main path");
   return {};
+}
+
+Status RequireFit(const Network& network, const PlanOptions& options, const std::vector<LayerShape>& shapes, int crop,
+                  const std::vector<LayerShape>& crop_shapes) {
+  for (int layer = 0; layer < static_cast<int>(network.layers.size()); ++layer) {
+    const LayerDef& def = network.layers[static_cast<size_t>(layer)];
+    if (def.kind != LayerKind::kFullyConnected || (!options.training && def.auxiliary != 0)) continue;
+    const auto values = [](const LayerShape& in) { return int64_t{in.channels} * in.height * in.width; };
+    const int64_t inputs = values(InputShape(network, shapes, options.height, options.width, layer));
+    const int64_t wanted = values(InputShape(network, crop_shapes, crop, crop, layer));
+    if (inputs == wanted) continue;
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: an input of {}x{} gives layer {} {} values, its weights for crop {} take {}; use images of the crop's size",
+                network.name, options.height, options.width, def.name, inputs, crop, wanted);
+  }
+  const LayerShape& last = shapes.back();
+  if (last.height != 1 || last.width != 1)
+    return Fail(ErrorCode::kInvalidInput,
+                "{}: an input of {}x{} leaves a map of {}x{} after the last layer, {}, and logits are 1x1", network.name,
+                options.height, options.width, last.height, last.width, network.layers.back().name);
+  if (options.training && network.layers.back().kind != LayerKind::kFullyConnected)
+    return Fail(ErrorCode::kUnsupported, "{}: its last layer, {}, is not fully connected; no engine trains such a network",
+                network.name, network.layers.back().name);
+  return {};
+}
+
+std::vector<bool> LearningLayers(const Network& network) {
+  std::vector<bool> learns;
+  for (const LayerDef& def : network.layers) {
+    const bool before =
+        std::ranges::any_of(def.inputs, [&](int input) { return input >= 0 && learns[static_cast<size_t>(input)]; });
+    learns.push_back(before || HasParameters(def));
+  }
+  return learns;
 }
 
 }  // namespace plateau

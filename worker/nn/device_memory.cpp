@@ -1,0 +1,83 @@
+// Bytes that an engine takes on a device, before there is one.
+#include <algorithm>
+
+#include "worker/nn/device_plan.h"
+#include "worker/nn/runnable.h"
+
+namespace plateau {
+namespace {
+
+constexpr uint64_t kSmallAlign = 256;
+constexpr uint64_t kLeastWorkspace = uint64_t{64} << 20, kMostWorkspace = uint64_t{1} << 30;
+constexpr int kMostBatch = 1 << 24;
+
+uint64_t Take(uint64_t& end, uint64_t bytes) {
+  const uint64_t begin = end;
+  end += (bytes + kSmallAlign - 1) / kSmallAlign * kSmallAlign;
+  return begin;
+}
+
+// One row of a batch as the loader delivers it.
+uint64_t RowBytes(const Network& network, const PlanOptions& options) {
+  const uint64_t pixels = static_cast<uint64_t>(options.height) * static_cast<uint64_t>(options.width);
+  return pixels * static_cast<uint64_t>(network.channels) * sizeof(float) + sizeof(int32_t) + sizeof(float) + sizeof(uint64_t);
+}
+
+}  // namespace
+
+DeviceRowsLayout LayOutRows(int batch, int classes) {
+  const auto rows = static_cast<uint64_t>(batch);
+  DeviceRowsLayout layout;
+  layout.labels = Take(layout.total_bytes, rows * sizeof(int32_t));
+  layout.weights = Take(layout.total_bytes, rows * sizeof(float));
+  layout.sample_index = Take(layout.total_bytes, rows * sizeof(uint64_t));
+  layout.row_losses = Take(layout.total_bytes, rows * sizeof(double));
+  layout.logits = Take(layout.total_bytes, rows * static_cast<uint64_t>(classes) * sizeof(float));
+  layout.figures = Take(layout.total_bytes, kDeviceFigures);
+  return layout;
+}
+
+uint64_t WorkspaceLimit(const DevicePlan& plan) {
+  int64_t largest = plan.input.values();
+  for (const DeviceLayer& layer : plan.layers) largest = std::max(largest, layer.output.values());
+  const auto bytes = static_cast<uint64_t>(largest * plan.options.batch * plan.value_bytes());
+  return std::clamp(bytes, kLeastWorkspace, kMostWorkspace);
+}
+
+Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanOptions& options, Precision precision,
+                                   int rank_rows) {
+  PLATEAU_TRY(RequireRunnable(network));
+  PLATEAU_ASSIGN(const std::vector<LayerShape> crop_shapes, InferShapes(network, crop, crop));
+  PLATEAU_ASSIGN(const std::vector<LayerShape> shapes, InferShapes(network, options.height, options.width));
+  PLATEAU_TRY(RequireFit(network, options, shapes, crop, crop_shapes));
+  const DeviceParameters parameters = LayOutParameters(network, crop_shapes, ListParameters(network, crop_shapes), precision);
+  const DevicePlan plan = LayOutPlan(network, shapes, options, precision);
+  DeviceMemory memory;
+  memory.weights = static_cast<uint64_t>(parameters.total) * sizeof(float);
+  if (options.training) memory.momenta = memory.gradients = memory.weights;
+  if (precision == Precision::kBf16) memory.copy = memory.weights / 2;
+  memory.arena = plan.memory.total_bytes;
+  memory.workspace = WorkspaceLimit(plan);
+  memory.rows = LayOutRows(options.batch, shapes.back().channels).total_bytes;
+  if (options.training) memory.batches = 2 * static_cast<uint64_t>(std::max(rank_rows, options.batch)) * RowBytes(network, options);
+  return memory;
+}
+
+int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes) {
+  const auto fits = [&](int batch) {
+    PlanOptions options = like;
+    options.batch = batch;
+    const auto memory = PredictMemory(network, crop, options, precision, batch);
+    return memory.has_value() && memory->total() <= bytes;
+  };
+  if (!fits(1)) return 0;
+  int good = 1, bad = 2;
+  while (bad < kMostBatch && fits(bad)) good = bad, bad *= 2;
+  while (bad - good > 1) {
+    const int middle = good + (bad - good) / 2;
+    (fits(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+}  // namespace plateau
