@@ -37,6 +37,7 @@ DeviceBuffer::DeviceBuffer(size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   Check(cudaMalloc(&data_, bytes), fmt::format("cudaMalloc of {} bytes", bytes).c_str());
   Check(cudaMemset(data_, 0, bytes), "cudaMemset");
+  Check(cudaStreamSynchronize(cudaStreamLegacy), "cudaMemset");  // our streams do not wait for the one that cudaMemset is queued on
 }
 DeviceBuffer::~DeviceBuffer() { cudaFree(data_); }
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
