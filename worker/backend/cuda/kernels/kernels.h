@@ -15,7 +15,6 @@
 #include <span>
 
 #include "worker/backend/cuda/kernels/types.h"
-#include "worker/model/network.h"
 
 namespace plateau::cuda {
 
@@ -86,8 +85,13 @@ void MaxPoolBackward(cudaStream_t stream, const Map& dy, const uint8_t* winner, 
 // Mean over the window's pixels inside x (a global pool has the window of the whole map).
 void AveragePoolForward(cudaStream_t stream, const Map& x, const PoolWindow& window, const Map& y);
 void AveragePoolBackward(cudaStream_t stream, const Map& dy, const PoolWindow& window, const Map& dx);
-void LrnForward(cudaStream_t stream, const Map& x, const LrnDef& lrn, const Map& y);
-void LrnBackward(cudaStream_t stream, const Map& x, const Map& dy, const LrnDef& lrn, const Map& dx);
+// As LrnDef, whose header nvcc cannot read. y = x / (k + alpha * sum of x^2 over `size` channels around)^beta, k > 0; dx may be dy.
+struct LrnWindow {
+  int size = 5;
+  double k = 2, alpha = 1e-4, beta = 0.75;
+};
+void LrnForward(cudaStream_t stream, const Map& x, const LrnWindow& lrn, const Map& y);
+void LrnBackward(cudaStream_t stream, const Map& x, const Map& dy, const LrnWindow& lrn, const Map& dx);
 
 // ---- batch norm (batch_norm.cu); vectors are float, `stored` values, zero behind the network's channels
 // Mean and biased variance of each channel over the first `rows` samples, sums in double. `partial`: BatchNormScratch bytes.
