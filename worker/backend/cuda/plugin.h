@@ -16,13 +16,20 @@ struct PluginDevice {
   int capability = 0;
 };
 
+// What a device reaches at best, in figures that benchmarks are held against.
+struct DeviceRates {
+  double copy_bytes_per_s = 0;  // device to device, bytes read plus bytes written
+  double gemm_flops_per_s = 0;  // of one large product in the asked precision
+};
+
 struct PluginTable {
   int abi = 0;  // kPluginAbi of the shared object; another number is refused
   // Devices that answer; `reason` says why there are none; `versions` as CudaAnswer's. Never throw.
   std::vector<PluginDevice> (*devices)(std::string& reason, std::string& versions);
   Result<std::unique_ptr<Engine>> (*create_engine)(Network network, const EngineOptions& options);
   // Runs a convolution and, where there are several devices, an all-reduce over all; lines for people, or what failed.
-  Result<std::vector<std::string>> (*self_test)(int device);
+  Result<std::vector<std::string>> (*self_test)(int device);  // self_test.h
+  Result<DeviceRates> (*measure_rates)(int device, Precision precision);  // device_rates.h
 };
 
 inline constexpr int kPluginAbi = 1;

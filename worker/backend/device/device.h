@@ -3,11 +3,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/compute.h"
 #include "common/error.h"
-#include "common/job_spec.h"
+#include "worker/backend/cuda/plugin.h"
 #include "worker/nn/plan.h"
 
 namespace plateau {
@@ -24,6 +27,10 @@ struct CudaAnswer {
   std::string versions;  // "driver 13.0, CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1, NCCL 2.28.9"
   std::vector<DeviceInfo> devices;
   std::string reason;    // why there is no device, for people, with the remedy; empty when there is one
+  std::vector<std::pair<std::string, std::string>> libraries;  // of CUDA: name, and the file it was loaded from
+  std::vector<std::string> missing;  // optional ones that were not found
+  // What the opened shared object offers, valid until the process ends; nullptr when none was opened.
+  const cuda::PluginTable* table = nullptr;
 };
 
 // Opens the shared object (once a process) and asks the driver each time. Never throws.
@@ -35,9 +42,19 @@ CudaAnswer AskCuda();
 struct DeviceChoice {
   bool cuda = false;
   int device = 0;
+  int devices = 0;     // that this process sees
   std::string reason;  // "the CPU: no CUDA driver ...", "NVIDIA H200 (device 0 of 1)"
 };
 Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank);
+
+// This process's number among those of its job on its host, as mpirun or srun tell it; 0 without them.
+int LocalRank();
+
+// `wanted`, else bf16 on CUDA and fp32 on the CPU; kUnsupported for what the chosen device cannot do. `field` stands at the front of
+// the message ("training.precision").
+Result<Precision> ChoosePrecision(const DeviceChoice& device, const std::optional<Precision>& wanted, const std::string& field);
+// Refuses NCCL on the CPU, likewise.
+Status CheckCollective(const DeviceChoice& device, CollectiveKind wanted, const std::string& field);
 
 // The engine on that device. Errors: those of CreateCpuEngine; out of memory names the largest batch that fits.
 Result<std::unique_ptr<Engine>> CreateEngine(const DeviceChoice& device, Network network, EngineOptions options);
