@@ -23,6 +23,11 @@ struct FcUse {
 
 // x [rows, inputs]  w [outputs, inputs]  y [rows, outputs], row-major, in the map type; bias and gradients float. Otherwise as
 // ConvOp.
+// Forward: bias and ReLU in the epilogue, or own kernels behind it, whichever is faster. An epilogue's bias has the type of its
+// output, so with bf16 it adds a copy rounded to bf16, made in the workspace each time; own kernels add the float.
+// Backward data: cuBLASLt's ReLU gradient wants a bit mask that the layer below would have to write (RELU_AUX, rows padded to 128
+// units), and the layer below is as often a pool or a dropout; an own kernel reads x > 0 instead. These maps are small.
+// Backward weights: float, with db in the epilogue where the library offers it, else by the kernel BiasGradient.
 class FcOp {
  public:
   static std::unique_ptr<FcOp> Create(Libraries& libraries, const std::string& layer, const FcShape& shape, const FcUse& use,
@@ -33,7 +38,7 @@ class FcOp {
   virtual void Forward(const void* x, const void* w, const float* bias, void* y, void* workspace) = 0;
   // dx = dy w, where x > 0 when data_relu.
   virtual void BackwardData(const void* dy, const void* w, const void* x, void* dx, void* workspace) = 0;
-  // dw = dy^T x; db = column sums of dy.
+  // dw = dy^T x; db = column sums of dy, not touched (it may be null) without bias.
   virtual void BackwardWeights(const void* x, const void* dy, float* dw, float* db, void* workspace) = 0;
   virtual std::vector<std::string> algorithms() const = 0;
 };

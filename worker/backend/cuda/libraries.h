@@ -15,11 +15,18 @@ namespace plateau::cuda {
 
 void Check(cudnnStatus_t code, const char* what);   // as for the runtime's: throws Failure
 void Check(cublasStatus_t code, const char* what);
+std::string Describe(cudnnStatus_t code);  // cuDNN's own words, with what it last complained of
+std::string Describe(cublasStatus_t code);
+const char* PrecisionName(Precision precision);  // "fp32", "tf32", "bf16"
+
+// Parts of a workspace begin at multiples of this.
+inline constexpr size_t kWorkspaceAlign = 256;
+inline size_t AlignedBytes(size_t bytes) { return (bytes + kWorkspaceAlign - 1) / kWorkspaceAlign * kWorkspaceAlign; }
 
 // One a process and engine. Makes its device current for the thread that builds it and uses it: one thread at a time.
 class Libraries {
  public:
-  // Throws Failure when the device or a library does not answer.
+  // Throws Failure when the device or a library does not answer, or is older than what this was compiled for.
   Libraries(int device, Precision precision, bool deterministic, AlgorithmChoices& choices);
   ~Libraries();
   Libraries(const Libraries&) = delete;
@@ -34,20 +41,26 @@ class Libraries {
   cudnnHandle_t cudnn() const { return cudnn_; }  // bound to stream()
   cublasLtHandle_t cublas() const { return cublas_; }
   const std::string& device_name() const { return device_name_; }  // "NVIDIA H200, sm_90"
-  const std::string& versions() const { return versions_; }        // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1"
-  // Memory that timing may use while plans are built, at least this large; grows, freed by ReleaseScratch.
+  const std::string& versions() const { return versions_; }        // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0"
+  const std::string& cudnn_version() const { return cudnn_version_; }    // "cuDNN 9.19.0"
+  const std::string& cublas_version() const { return cublas_version_; }  // "cuBLASLt 13.1.0"
+  // Memory that timing may use while plans are built, at least this large, filled anew with small positive numbers whatever the map
+  // type; grows, freed by ReleaseScratch. Throws Failure, kUnavailable when memory is short; the scratch is empty then.
   void* TimingScratch(size_t bytes);
   void ReleaseScratch();
 
  private:
+  void Close();
+
   int device_;
   Precision precision_;
   bool deterministic_;
   AlgorithmChoices& choices_;
+  std::string device_name_;  // its initialiser makes the device current
   Stream stream_;
   cudnnHandle_t cudnn_ = nullptr;
   cublasLtHandle_t cublas_ = nullptr;
-  std::string device_name_, versions_;
+  std::string versions_, cudnn_version_, cublas_version_;
   DeviceBuffer scratch_;
 };
 

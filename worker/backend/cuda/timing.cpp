@@ -1,0 +1,73 @@
+// Times candidates by events around single runs, and turns choices into built algorithms.
+#include "worker/backend/cuda/timing.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/log.h"
+
+namespace plateau::cuda {
+namespace {
+
+constexpr double kHopeless = 1.5;  // a first run this many times the best median ends a candidate's timing
+
+double RunOnce(const Stream& stream, const Candidate& candidate, Event& begin, Event& end) {
+  begin.Record(stream.get());
+  candidate.run();
+  end.Record(stream.get());
+  end.Wait();
+  return double{end.MillisecondsSince(begin)};
+}
+
+// Median of the runs behind a warm-up; adds to `spent_ms`.
+double Measure(const Stream& stream, const Candidate& candidate, double best_ms, double& spent_ms) {
+  Event begin(true), end(true);
+  spent_ms += RunOnce(stream, candidate, begin, end);
+  std::vector<double> runs;
+  for (int i = 0; i < kTimedRuns; ++i) {
+    runs.push_back(RunOnce(stream, candidate, begin, end));
+    spent_ms += runs.back();
+    if (runs.back() * candidate.factor > best_ms * kHopeless) break;
+  }
+  std::nth_element(runs.begin(), runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2), runs.end());
+  return runs[runs.size() / 2] * candidate.factor;
+}
+
+}  // namespace
+
+std::string Fastest(const Stream& stream, const std::string& what, const std::vector<Candidate>& candidates) {
+  const Candidate* best = nullptr;
+  double best_ms = std::numeric_limits<double>::infinity(), spent_ms = 0;
+  std::string last_fault = "there is none";
+  for (const Candidate& candidate : candidates) {
+    if (spent_ms > kMaxTimedMs && best != nullptr) break;
+    try {
+      const double ms = Measure(stream, candidate, best_ms, spent_ms);
+      LogDebug("{}: {}: {:.3f} ms", what, candidate.text, ms);
+      if (ms < best_ms || best == nullptr) {
+        best = &candidate;
+        best_ms = ms;
+      }
+    } catch (const Failure& failure) {
+      last_fault = fmt::format("{}: {}", candidate.text, failure.what());
+      LogDebug("{}: left out: {}", what, last_fault);
+    }
+  }
+  if (best == nullptr)
+    throw Failure(ErrorCode::kInternal, fmt::format("{}: none of {} algorithms runs on this device: {}", what, candidates.size(), last_fault));
+  return best->text;
+}
+
+void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::function<std::string()>& time,
+                 const std::function<Status(const std::string& text)>& build) {
+  std::string text = choices.Choose(key, time);
+  Status built = build(text);
+  if (built) return;
+  LogWarning("{}: the algorithm on record, \"{}\", cannot be used here: {}; timing again", key, text, built.error().message);
+  text = time();
+  built = build(text);
+  if (!built)
+    throw Failure(ErrorCode::kInternal, fmt::format("{}: \"{}\" ran when it was timed and cannot be built now: {}", key, text, built.error().message));
+}
+
+}  // namespace plateau::cuda
