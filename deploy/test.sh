@@ -34,7 +34,7 @@ run_suite() {
   if ! ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" "$@" | tee "$log"; then failed=1; fi
   line=$(grep -E "tests passed" "$log" || echo "no tests ran")
   summary+=("$(printf '%-28s %s (%d s)' "$name" "$line" $((SECONDS - began)))")
-  while read -r skipped; do summary+=("    skipped here: $skipped"); done < <(grep -oE "[^ ]+ \(Skipped\)" "$log" | sort -u || true)
+  while read -r skipped; do summary+=("    skipped here: $skipped"); done < <(sed -nE 's/^[[:space:]]*[0-9]+ - ([^ ]+).*\(Skipped\)[[:space:]]*$/\1/p' "$log" | sort -u)
   rm -f "$log"
 }
 
@@ -50,7 +50,7 @@ if ((long)); then
   summary+=("learning run                 $learned ($((SECONDS - began)) s)")
   deploy/build.sh debug all
   run_suite "ASan + UBSan" debug -LE 'integration|bench'
-  deploy/build.sh tsan all
+  deploy/build.sh tsan threaded_tests
   run_suite "TSan" tsan -L '^(common|dataset|coordinator|coordinator_cli)$'
 fi
 
