@@ -31,7 +31,7 @@ DeviceRowsLayout LayOutRows(int batch, int classes) {
   layout.labels = Take(layout.total_bytes, rows * sizeof(int32_t));
   layout.weights = Take(layout.total_bytes, rows * sizeof(float));
   layout.sample_index = Take(layout.total_bytes, rows * sizeof(uint64_t));
-  layout.row_losses = Take(layout.total_bytes, rows * sizeof(double));
+  layout.row_losses = Take(layout.total_bytes, rows * kDeviceRowLoss);
   layout.logits = Take(layout.total_bytes, rows * static_cast<uint64_t>(classes) * sizeof(float));
   layout.figures = Take(layout.total_bytes, kDeviceFigures);
   return layout;

@@ -11,7 +11,7 @@ namespace {
 
 int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-// Whether the backward pass reads input values again, and until its second part.
+// Whether the backward pass reads input values again.
 bool KeepsInput(LayerKind kind) {
   return kind == LayerKind::kConvolution || kind == LayerKind::kFullyConnected || kind == LayerKind::kBatchNorm ||
          kind == LayerKind::kLrn;
@@ -65,8 +65,13 @@ class Layout {
   static int ForwardMoment(int layer) { return layer + 1; }
   int LossMoment() const { return count() + 1; }
   int DataMoment(int layer) const { return count() + 2 + 2 * (count() - 1 - layer); }
-  // The last moment that reads a layer's gradient.
+  // The last moment that reads a layer's gradient for its own passes.
   int EndMoment(int layer) const { return DataMoment(layer) + (HasParameters(Def(layer)) ? 1 : 0); }
+  // The same for a pool: the convolution in front may take its bias gradient from the pool's.
+  int PoolEnd(int pool) const {
+    const int input = Def(pool).inputs[0];
+    return input >= 0 && At(input).pooled_bias ? EndMoment(input) : DataMoment(pool);
+  }
   // The last moment that `reader` reads its input's values.
   int ReadMoment(int reader) const {
     const bool kept = training() && At(reader).backward && KeepsInput(Def(reader).kind);
@@ -128,14 +133,19 @@ void Layout::PlaceMasks() {
   positive_.resize(static_cast<size_t>(count()));
   for (int layer = 0; layer < count(); ++layer) {
     const LayerDef& def = Def(layer);
-    const bool joins = def.kind == LayerKind::kMaxPool || def.kind == LayerKind::kConcat;
-    positive_[static_cast<size_t>(layer)] =
-        At(layer).backward && (def.relu || (joins && std::ranges::all_of(def.inputs, [&](int input) {
-                                              return input >= 0 && Delegates(input);
-                                            })));
+    const bool joined = def.kind == LayerKind::kConcat &&
+                        std::ranges::all_of(def.inputs, [this](int input) { return input >= 0 && Delegates(input); });
+    positive_[static_cast<size_t>(layer)] = At(layer).backward && (def.relu || joined);
   }
   for (int layer = 0; layer < count(); ++layer) {
-    if (!positive_[static_cast<size_t>(layer)] || Delegates(layer)) continue;
+    if (!positive_[static_cast<size_t>(layer)]) continue;
+    if (Delegates(layer)) {
+      const int reader = At(layer).readers[0].layer;
+      const bool pool = Def(reader).kind == LayerKind::kMaxPool;
+      At(reader).shuts = At(reader).shuts || pool;
+      At(layer).pooled_bias = pool && Def(layer).kind == LayerKind::kConvolution && Def(layer).bias;
+      continue;
+    }
     const bool one = At(layer).readers.size() == 1 && !IsHead(layer);
     At(layer).mask = one && MultipliesInput(Def(At(layer).readers[0].layer).kind) ? GradientMask::kReader : GradientMask::kOwn;
   }
@@ -164,11 +174,8 @@ void Layout::AddBuffers() {
     if (!at.backward) continue;
     AddGradient(layer);
     if (def.kind == LayerKind::kMaxPool && at.data_gradient)
-      at.winners = Add(plan_.options.batch * at.output.values(), now, DataMoment(layer));
-    if (def.kind == LayerKind::kBatchNorm) {
-      at.statistics = Add(int64_t{2} * at.output.stored * 4, now, EndMoment(layer));
-      if (!at.data_gradient) at.spare_gradient = Add(Bytes(at.output), DataMoment(layer), DataMoment(layer));
-    }
+      at.winners = Add(plan_.options.batch * at.output.values(), now, PoolEnd(layer));
+    if (def.kind == LayerKind::kBatchNorm) at.statistics = Add(int64_t{2} * at.output.stored * 4, now, EndMoment(layer));
   }
 }
 
@@ -186,11 +193,13 @@ void Layout::AddGradient(int layer) {
     if (reader.shares) continue;
     own = reader.gradient = Add(bytes, DataMoment(reader.layer), data);
   }
-  at.combines = at.mask == GradientMask::kOwn || parts > 1 || (Def(layer).dropout > 0 && own < 0);
+  // Batch norm that reads the images has no other place for its data gradient than over its own.
+  const bool overwrites = Def(layer).dropout > 0 || (Def(layer).kind == LayerKind::kBatchNorm && !at.data_gradient);
+  at.combines = at.mask == GradientMask::kOwn || parts > 1 || (overwrites && own < 0);
   if (own < 0 && at.combines) own = Add(bytes, data, data);
   if (own < 0) return;  // the only part is another layer's gradient
   at.gradient = own;
-  Extend(own, EndMoment(layer));
+  Extend(own, Def(layer).kind == LayerKind::kMaxPool ? PoolEnd(layer) : EndMoment(layer));
 }
 
 // A shared gradient lives until its last reader's pass. Readers come after the layers that they read, so theirs are settled first.
@@ -202,7 +211,7 @@ void Layout::ShareGradients() {
       if (!reader.shares) continue;
       reader.gradient = At(reader.layer).gradient;
       if (at.gradient < 0) at.gradient = reader.gradient;
-      Extend(reader.gradient, EndMoment(layer));
+      Extend(reader.gradient, Def(layer).kind == LayerKind::kMaxPool ? PoolEnd(layer) : EndMoment(layer));
     }
   }
 }

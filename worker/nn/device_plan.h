@@ -56,9 +56,9 @@ struct DeviceReader {
   int gradient = -1;  // number of DevicePlan::uses
 };
 
-// Where a gradient goes through the ReLU of the layer's output. A max pool's winner passes its ReLU exactly when the pooled value is
-// above 0, and a join of ReLUs is above 0 exactly where its part is: so a ReLU that only a max pool, or a join of nothing but such,
-// reads is met behind that, where the map is smaller or met once, and its own output need not be kept.
+// Where a gradient goes through the ReLU of the layer's output. A ReLU that only a max pool reads is met by the pool's winners: none
+// won where it was shut. A join is above 0 exactly where its part is: ReLUs that only a join of nothing but such reads are met once,
+// behind the join. The output in front of either need not be kept for its ReLU.
 enum class GradientMask {
   kNone,    // there is none, it is met further on, or there is no backward pass
   kReader,  // in the data pass of the one reader, a convolution or a fully connected layer
@@ -73,13 +73,14 @@ struct DeviceLayer {
   std::vector<DeviceReader> readers;  // forward order
   GradientMask mask = GradientMask::kNone;
   bool combines = false;  // the gradient is a sum of several parts, or a part that others read too is to be changed
+  bool shuts = false;     // max pool: its winners remember where the ReLU of its input was shut
+  bool pooled_bias = false;  // convolution: the one reader is such a pool, whose gradient and winners give the bias gradient
   // Numbers of DevicePlan::uses, -1 where there is none.
   int value = -1;          // the output
   int gradient = -1;       // what its backward pass reads: the sum, the only part, or another layer's that is shared
   int loss_gradient = -1;  // of a head
   int winners = -1;        // of a max pool: one byte a value of the output
   int statistics = -1;     // of batch norm in training: mean and variance, float, `stored` values each
-  int spare_gradient = -1;  // of batch norm that reads the images: where its data gradient goes
 };
 
 // Buffers of one plan in the engine's arena. Moments: images to input map at 0, forward of layer l at l + 1, the loss behind the last
@@ -120,12 +121,12 @@ uint64_t WorkspaceLimit(const DevicePlan& plan);
 // A plan's own small buffers, in one piece: offsets in bytes.
 struct DeviceRowsLayout {
   uint64_t labels = 0, weights = 0, sample_index = 0;
-  uint64_t row_losses = 0;  // doubles
+  uint64_t row_losses = 0;  // kDeviceRowLoss bytes each
   uint64_t logits = 0;      // [batch, classes] floats
   uint64_t figures = 0;     // kDeviceFigures bytes: sums, scalars of the step, the flag
   uint64_t total_bytes = 0;
 };
-inline constexpr uint64_t kDeviceFigures = 256;
+inline constexpr uint64_t kDeviceFigures = 256, kDeviceRowLoss = 16;
 DeviceRowsLayout LayOutRows(int batch, int classes);
 // Largest batch that fits `bytes` as PredictMemory counts, `like` otherwise; 0 when not even one image does. Rank rows are the batch.
 int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes);

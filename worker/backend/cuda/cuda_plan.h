@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 namespace plateau::cuda {
 
 class CudaLayer;
+struct LaneFigures;
 
 // One lane's samples in device memory, all of `batch` rows; borrowed until the lane's backward pass has run.
 struct DeviceRows {
@@ -82,25 +84,29 @@ class CudaPlan final : public Plan {
   struct Small;   // buffers of a row or a figure, and their copies on the host
   struct Timing;  // events around the passes that the host drives
 
-  void BuildLayers(const std::vector<LayerShape>& shapes);
   void Bind();
-  void RunForward(const DeviceRows& rows, const StepScalars* scalars, Timing* timing);
+  void BindLayer(int layer);
+  void Begin(const DeviceRows& rows, const StepScalars* scalars);
+  void RunLayer(int layer);
   void RunBackwardData(int layer);
   void RunBackwardWeights(int layer);
   void CombineGradient(int layer);
-  void RunLayer(int layer, const DeviceRows& rows, const StepScalars* scalars);
-  void FlagWeights(int layer, int32_t* flag);
+  // A layer's parameters, or their gradients.
+  void FlagParameters(int layer, const float* flat);
+  bool Raised() const;
   void CheckLane(const LaneBatch& lane) const;
   void RequireOwner(const char* call, bool backward) const;
   DeviceRows Upload(const LaneBatch& lane, uint64_t step);
-  void* Buffer(int use) const;
-  Map MapOf(const DeviceMap& shape, int use) const;
-  Map Output(int layer) const;
-  Map Input(int layer, int which) const;
-  Map Gradient(int layer) const;
+  LaneFigures Figures() const;
+  cudaStream_t stream() const { return context_.libraries->stream().get(); }
+  std::byte* Buffer(int use) const;
+  Map MapAt(const DeviceMap& shape, int use) const;
+  Map Output(int layer) const { return layer < 0 ? input() : MapAt(At(layer).output, At(layer).value); }
+  Map Gradient(int layer) const { return MapAt(At(layer).output, At(layer).gradient); }
   const LayerDef& Def(int layer) const { return context_.network.layers[static_cast<size_t>(layer)]; }
   const DeviceLayer& At(int layer) const { return layout_.layers[static_cast<size_t>(layer)]; }
   int layer_count() const { return static_cast<int>(layout_.layers.size()); }
+  int classes() const { return layout_.layers.back().output.channels; }
 
   CudaContext& context_;
   DevicePlan layout_;
@@ -110,9 +116,10 @@ class CudaPlan final : public Plan {
   std::unique_ptr<Timing> timing_;
   int bound_generation_ = -1;
   bool loss_done_ = false;
-  float share_ = 1;                                      // of the lane's samples in the global batch
-  DeviceRows rows_;                                      // of the last Forward
-  const StepScalars* scalars_ = nullptr;                 // of the last Forward
+  // Of the last Forward, and of its Loss.
+  DeviceRows rows_;
+  const StepScalars* scalars_ = nullptr;
+  float share_ = 1;
 };
 
 }  // namespace plateau::cuda

@@ -118,13 +118,4 @@ void Check(cublasStatus_t code, const char* what) {
                 fmt::format("cuBLASLt: {}: {}", what, Describe(code)));
 }
 
-const char* PrecisionName(Precision precision) {
-  switch (precision) {
-    case Precision::kFp32: return "fp32";
-    case Precision::kTf32: return "tf32";
-    case Precision::kBf16: return "bf16";
-  }
-  return "";
-}
-
 }  // namespace plateau::cuda

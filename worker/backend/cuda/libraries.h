@@ -17,7 +17,6 @@ void Check(cudnnStatus_t code, const char* what);   // as for the runtime's: thr
 void Check(cublasStatus_t code, const char* what);
 std::string Describe(cudnnStatus_t code);  // cuDNN's own words, with what it last complained of
 std::string Describe(cublasStatus_t code);
-const char* PrecisionName(Precision precision);  // "fp32", "tf32", "bf16"
 
 // Parts of a workspace begin at multiples of this.
 inline constexpr size_t kWorkspaceAlign = 256;
