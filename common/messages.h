@@ -30,7 +30,7 @@ struct Sender {
 // Any rank, once a second from a thread of its own; answered by HeartbeatReply.
 struct Heartbeat {
   int64_t step = 0;
-  // "start", "data", "forward", "backward", "reduce", "update", "report", "validate", "wait-decision", "checkpoint", "done"
+  // "start", "data", "forward", "backward", "reduce", "update", "step", "report", "validate", "wait-decision", "checkpoint", "done"
   std::string phase;
   int64_t progress = 0;    // pieces of work done (layers, buckets, images, parts of files); grows within an attempt, never falls
   int64_t collective = 0;  // number of the collective call in which the rank waits for the others, alike on all ranks; 0: in none

@@ -26,6 +26,7 @@ CheckpointState StateOf(int64_t step) {
 std::vector<uint64_t> Checksums(ParameterStore& parameters) {
   std::vector<uint64_t> checksums;
   std::vector<float> canonical;
+  parameters.Fetch();
   for (int p = 0; p < parameters.count(); ++p) {
     canonical.resize(static_cast<size_t>(parameters.info(p).CanonicalCount()));
     parameters.ToCanonical(p, parameters.weight(p), canonical);

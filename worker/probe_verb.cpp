@@ -86,6 +86,7 @@ Status WriteOutput(const ProbeFlags& flags, NameStyle style, Engine& engine, con
   const auto loss = static_cast<float>(mean_loss);
   std::vector<NamedTensor> tensors = {{"logits", FloatTensor(plan.logits(), {plan.options().batch, engine.network().classes})},
                                       {"loss", FloatTensor({&loss, 1}, {1})}};
+  store.FetchGradients();
   std::vector<std::vector<float>> gradients(static_cast<size_t>(store.count()));
   for (int p = 0; p < store.count(); ++p) {
     if (!store.info(p).learned()) continue;

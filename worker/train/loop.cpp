@@ -25,18 +25,10 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
     : options_(options),
       parts_(parts),
       state_(std::move(state)),
-      reducer_(parts.engine.parameters(), parts.training_plan.backward_layers(), options.shape.lanes, parts.collective),
-      sgd_(parts.engine.parameters(), {.momentum = options.spec.training.momentum,
-                                       .weight_decay = options.spec.training.weight_decay,
-                                       .decay_biases = options.spec.training.weight_decay_bias,
-                                       .threads = options.spec.resources.threads_per_worker}),
-      step_parts_{.plan = parts.training_plan,
-                  .network = parts.engine.network(),
-                  .reducer = reducer_,
-                  .sgd = sgd_,
-                  .pulse = parts.pulse,
-                  .shape = options.shape,
-                  .global_batch = options.spec.training.global_batch},
+      lanes_{.plan = parts.training_plan,
+             .network = parts.engine.network(),
+             .shape = options.shape,
+             .global_batch = options.spec.training.global_batch},
       validator_(
           parts.validation_plan, parts.store, options.identity.preprocessing,
           {.scale = options.spec.validation.scale, .decode_threads = options.decode_threads, .progress = &parts.pulse.progress},
@@ -53,20 +45,33 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
 tl::expected<std::string, TrainFault> TrainLoop::Run() {
   auto pipeline = StartPipeline();
   if (!pipeline) throw Failure(pipeline.error().code, pipeline.error().message);
+  pipeline_ = std::move(*pipeline);
   while (true) {
-    if (auto done = Boundary(); !done) return tl::unexpected(done.error());
-    if (!end_.empty()) break;
-    if (auto done = Step(**pipeline); !done) return tl::unexpected(done.error());
+    if (underway_.empty() || BoundaryDue(state_.step + static_cast<int64_t>(underway_.size()))) {
+      if (auto done = SettleDownTo(0); !done) return tl::unexpected(done.error());
+      if (auto done = Boundary(); !done) return tl::unexpected(done.error());
+      if (!end_.empty()) break;
+    }
+    EnqueueStep();
+    if (auto done = SettleDownTo(static_cast<size_t>(parts_.trainer.depth())); !done) return tl::unexpected(done.error());
   }
   parts_.pulse.phase = "done";
   return end_;
 }
 
+// Before step number `step` begins.
+bool TrainLoop::BoundaryDue(int64_t step) const {
+  return votes_.stop > 0 || votes_.validate > 0 || votes_.checkpoint > 0 || step >= options_.length.total_steps ||
+         Due(options_.spec.validation.every, state_.last_validation_step, step, false) ||
+         Due(options_.spec.checkpoint.every, checkpointed_step_, step, false);
+}
+
 TrainLoop::Outcome TrainLoop::Boundary() {
   const bool ended = state_.step >= options_.length.total_steps;
   const bool validated = state_.last_validation_step == state_.step && state_.step > 0;
-  stopping_ = last_.stop > 0;
-  if (!validated && !stopping_ && (ended || Due(options_.spec.validation.every, state_.last_validation_step, last_.validate > 0)))
+  stopping_ = votes_.stop > 0;
+  if (!validated && !stopping_ &&
+      (ended || Due(options_.spec.validation.every, state_.last_validation_step, state_.step, votes_.validate > 0)))
     ValidateAndDecide();
   if (state_.lr.stopped)
     end_ = "PLATEAU";
@@ -76,37 +81,65 @@ TrainLoop::Outcome TrainLoop::Boundary() {
     end_ = options_.spec.training.max_steps == options_.length.total_steps ? "MAX_STEPS" : "MAX_EPOCHS";
   const bool final = !end_.empty() && end_ != "STOPPED";
   const bool already = state_.step == checkpointed_step_ && (!final || state_.end_reason == end_);
-  const bool due = !end_.empty() || checkpointed_step_ < 0 || last_.checkpoint > 0 ||
-                   Due(options_.spec.checkpoint.every, checkpointed_step_, last_.checkpoint > 0);
-  last_ = {};
+  const bool due = !end_.empty() || checkpointed_step_ < 0 || votes_.checkpoint > 0 ||
+                   Due(options_.spec.checkpoint.every, checkpointed_step_, state_.step, votes_.checkpoint > 0);
+  votes_ = {};
   if (!due || already) return {};
   if (final) state_.end_reason = end_;
   return SaveCheckpoint(final);
 }
 
-TrainLoop::Outcome TrainLoop::Step(Pipeline& pipeline) {
+void TrainLoop::EnqueueStep() {
   parts_.pulse.phase = "data";
   const int64_t begin_ms = parts_.clock.MonotonicMs();
-  auto next = pipeline.Next();
+  auto next = pipeline_->Next();
   if (!next) throw Failure(next.error().code, next.error().message);
-  std::unique_ptr<Batch> batch = std::move(*next);
-  const double data_wait_s = Seconds(parts_.clock.MonotonicMs() - begin_ms);
-  const double rate = RateAt(options_.spec.lr, state_.lr.lr, options_.length, state_.step);
-  const StepResult result = TrainStep(step_parts_, *batch, static_cast<uint64_t>(state_.step), rate, Votes());
-  last_ = result.totals;
-  if (last_.nonfinite > 0) return tl::unexpected(NonFiniteLoss(*batch));
+  Underway step{.batch = std::move(*next), .data_wait_s = Seconds(parts_.clock.MonotonicMs() - begin_ms)};
+  const int64_t number = state_.step + static_cast<int64_t>(underway_.size());
+  step.lr = RateAt(options_.spec.lr, state_.lr.lr, options_.length, number);
+  parts_.pulse.phase = "step";
+  parts_.trainer.Enqueue(
+      {.rows = RowsOf(*step.batch), .step = static_cast<uint64_t>(number), .lr = step.lr, .votes = Votes()});
+  underway_.push_back(std::move(step));
+}
+
+TrainLoop::Outcome TrainLoop::SettleDownTo(size_t steps) {
+  while (underway_.size() > steps)
+    if (auto done = SettleStep(); !done) {
+      Drop();
+      return done;
+    }
+  return {};
+}
+
+TrainLoop::Outcome TrainLoop::SettleStep() {
+  parts_.pulse.phase = "step";
+  const StepResult result = parts_.trainer.Settle();
+  Underway step = std::move(underway_.front());
+  underway_.pop_front();
+  const StepTotals& totals = result.totals;
+  votes_.stop += totals.stop;
+  votes_.validate += totals.validate;
+  votes_.checkpoint += totals.checkpoint;
+  if (totals.nonfinite > 0) return tl::unexpected(NonFiniteLoss(*step.batch));
   if (result.nonfinite_parameter >= 0) return tl::unexpected(NonFiniteWeights(result.nonfinite_parameter));
   if (parts_.trace != nullptr)
-    if (const Status traced = parts_.trace->Step(state_.step, *batch, last_); !traced)
+    if (const Status traced = parts_.trace->Step(state_.step, *step.batch, totals); !traced)
       throw Failure(traced.error().code, traced.error().message);
-  pipeline.Recycle(std::move(batch));
+  pipeline_->Recycle(std::move(step.batch));
   ++state_.step;
   parts_.pulse.step = state_.step;
+  ++parts_.pulse.progress;
   parts_.pulse.phase = "report";
-  if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Step(state_.step, rate, last_, data_wait_s);
-  if (last_.fault > 0)
+  if (parts_.rank_zero != nullptr) parts_.rank_zero->reporter.Step(state_.step, step.lr, totals, step.data_wait_s);
+  if (totals.fault > 0)
     return tl::unexpected(CheckpointFault(parts_.rank_zero != nullptr ? parts_.rank_zero->saver.Wait() : Status()));
   return {};
+}
+
+// Steps behind a faulty one: the trainer is done with their batches, and what they came to no longer matters.
+void TrainLoop::Drop() {
+  for (; !underway_.empty(); underway_.pop_front()) parts_.trainer.Settle();
 }
 
 void TrainLoop::ValidateAndDecide() {
@@ -180,11 +213,13 @@ TrainFault TrainLoop::CheckpointFault(const Status& status) const {
   return {.error = status.error(), .reason = numeric ? "NAN_LOSS" : "IO", .step = state_.step};
 }
 
+// Nothing was updated since: the weights are those that the faulty step met.
 TrainFault TrainLoop::NonFiniteLoss(const Batch& batch) {
+  Drop();
   const auto ranks = static_cast<size_t>(parts_.collective.world_size());
   std::vector<int64_t> places(ranks);
   places[static_cast<size_t>(parts_.collective.rank())] =
-      static_cast<int64_t>(FirstNonFinitePlace(step_parts_, batch, static_cast<uint64_t>(state_.step)));
+      static_cast<int64_t>(FirstNonFinitePlace(lanes_, RowsOf(batch), static_cast<uint64_t>(state_.step)));
   parts_.collective.AllReduceSum(std::span<int64_t>(places));
   const auto first = std::min_element(places.begin(), places.end());
   const std::string layer = PlaceName(parts_.engine.network(), static_cast<size_t>(*first));
@@ -227,14 +262,14 @@ StepTotals TrainLoop::Votes() {
   return votes;
 }
 
-bool TrainLoop::Due(const Interval& interval, int64_t since_step, bool voted) const {
-  const auto passed = [&](int64_t step) {
-    if (interval.unit == Interval::Unit::kIterations) return std::floor(static_cast<double>(step) / interval.amount);
-    const double images = static_cast<double>(step * options_.spec.training.global_batch);
+bool TrainLoop::Due(const Interval& interval, int64_t since_step, int64_t step, bool voted) const {
+  const auto passed = [&](int64_t steps) {
+    if (interval.unit == Interval::Unit::kIterations) return std::floor(static_cast<double>(steps) / interval.amount);
+    const double images = static_cast<double>(steps * options_.spec.training.global_batch);
     return std::floor(images / (interval.amount * static_cast<double>(options_.identity.images)));
   };
   if (interval.unit == Interval::Unit::kSeconds) return voted;
-  return passed(state_.step) > passed(since_step);
+  return passed(step) > passed(since_step);
 }
 
 double TrainLoop::Epoch(int64_t step) const {

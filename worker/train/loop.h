@@ -1,6 +1,7 @@
 // The training loop of a rank: steps, and between them ordered boundaries of validation, decision and checkpoint.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,7 @@ struct RankZeroParts {
 // The parts a loop works with; borrowed.
 struct LoopParts {
   Engine& engine;
+  Trainer& trainer;  // of training_plan
   Plan& training_plan;
   Plan& validation_plan;
   const StoreReader& store;
@@ -59,7 +61,9 @@ struct TrainFault {
   std::string layer;  // NAN_LOSS
 };
 
-// One run from `state` to its end. Training thread only.
+// One run from `state` to its end. Training thread only. A trainer may run steps behind the host: what a step came to is then known
+// when it is settled, `depth` steps later, and its batch is kept until then. Boundaries stand between settled steps: one that the
+// step's number foretells comes as early as on the CPU, one that ranks vote for (a stop, an interval of time) `depth` steps later.
 class TrainLoop {
  public:
   TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainState state);
@@ -69,26 +73,35 @@ class TrainLoop {
 
  private:
   using Outcome = tl::expected<void, TrainFault>;
+  // A step that was enqueued and not settled.
+  struct Underway {
+    std::unique_ptr<Batch> batch;
+    double lr = 0, data_wait_s = 0;
+  };
+  bool BoundaryDue(int64_t step) const;
   Outcome Boundary();
-  Outcome Step(Pipeline& pipeline);
+  void EnqueueStep();
+  Outcome SettleStep();
+  Outcome SettleDownTo(size_t steps);
+  void Drop();
   void ValidateAndDecide();
   Outcome SaveCheckpoint(bool final);
   TrainFault NonFiniteLoss(const Batch& batch);
   TrainFault NonFiniteWeights(int parameter) const;
   TrainFault CheckpointFault(const Status& status) const;
   StepTotals Votes();
-  bool Due(const Interval& interval, int64_t since_step, bool voted) const;
+  bool Due(const Interval& interval, int64_t since_step, int64_t step, bool voted) const;
   double Epoch(int64_t step) const;
   Result<std::unique_ptr<Pipeline>> StartPipeline() const;
 
   LoopOptions options_;
   LoopParts parts_;
   TrainState state_;
-  GradientReducer reducer_;
-  Sgd sgd_;
-  StepParts step_parts_;
+  LaneParts lanes_;
   Validator validator_;
-  StepTotals last_;        // totals of the last step: votes that all ranks saw
+  std::unique_ptr<Pipeline> pipeline_;
+  std::deque<Underway> underway_;  // the oldest has the number state_.step
+  StepTotals votes_;               // that all ranks saw since the last boundary
   bool stopping_ = false;  // agreed by all ranks
   std::string end_;
   int64_t checkpointed_step_ = 0;                              // step of the newest checkpoint; -1: it is not published

@@ -159,9 +159,11 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   }
   rank.pulse.step = state.step;
   LogBeginning(rank, *run, *folder, state);
+  const auto trainer = MakeTrainer(*run, collective, rank.pulse);
+  if (const Status agreed = Agree(collective, ToStatus(trainer)); !agreed) return refuse(agreed.error());
   RankZero zero = MakeRankZero(rank, *run, *folder, state);
   TrainLoop loop(run->loop,
-                 {*run->engine, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
+                 {*run->engine, **trainer, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
                   zero.parts ? &*zero.parts : nullptr, trace.get()},
                  std::move(state));
   auto end = loop.Run();

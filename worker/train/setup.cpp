@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "dataset/sampler.h"
 #include "worker/backend/cuda/probe.h"
+#include "worker/train/host_trainer.h"
 
 namespace plateau {
 namespace {
@@ -109,6 +110,18 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
   run.loop.identity = MakeIdentity(spec, manifest, run, world_size);
   run.loop.length = LengthOf(spec, run.loop.identity.images);
   return run;
+}
+
+Result<std::unique_ptr<Trainer>> MakeTrainer(PreparedRun& run, Collective& collective, Pulse& pulse) {
+  const JobSpec& spec = run.loop.spec;
+  const TrainerOptions options{.shape = run.loop.shape,
+                               .global_batch = spec.training.global_batch,
+                               .momentum = spec.training.momentum,
+                               .weight_decay = spec.training.weight_decay,
+                               .decay_biases = spec.training.weight_decay_bias};
+  PLATEAU_ASSIGN(std::unique_ptr<Trainer> trainer, run.engine->CreateTrainer(*run.training, options, collective));
+  if (trainer != nullptr) return trainer;
+  return std::make_unique<HostTrainer>(*run.engine, *run.training, options, spec.resources.threads_per_worker, collective, pulse);
 }
 
 }  // namespace plateau

@@ -27,4 +27,7 @@ struct PreparedRun {
 // no validation split, unknown network, more ranks than rows of a batch, a device that is not there. `pulse` outlives the run.
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse);
 
+// What runs the training plan's steps: the engine's own trainer, or the host. Collective. Borrows all three.
+Result<std::unique_ptr<Trainer>> MakeTrainer(PreparedRun& run, Collective& collective, Pulse& pulse);
+
 }  // namespace plateau

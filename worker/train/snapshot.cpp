@@ -45,6 +45,7 @@ void ParameterSnapshot::Plan(bool momentum, size_t& floats) {
 }
 
 void ParameterSnapshot::Take() {
+  parameters_.Fetch();
   const auto pieces = static_cast<int64_t>(pieces_.size());
 #pragma omp parallel for num_threads(threads_) schedule(dynamic) if (threads_ > 1)
   for (int64_t i = 0; i < pieces; ++i) {

@@ -22,7 +22,7 @@ class ParameterSnapshot {
   ParameterSnapshot(const ParameterSnapshot&) = delete;
   ParameterSnapshot& operator=(const ParameterSnapshot&) = delete;
 
-  // Copies all weights and momenta. Training thread, between two updates, while nobody reads the snapshot.
+  // Fetches and copies all weights and momenta. Training thread, between two updates, while nobody reads the snapshot.
   void Take();
 
   // Streams the safetensors form of one set: float32, canonical shapes, in the store's order. Any thread, one at a time; converts

@@ -16,13 +16,14 @@ void AddLoss(StepTotals& totals, const LossSums& lane) {
 
 }  // namespace
 
-StepResult TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double lr, const StepTotals& votes) {
-  auto& [plan, network, reducer, sgd, pulse, shape, global_batch] = parts;
-  StepTotals of_rank = votes;
+StepResult TrainStep(StepParts& parts, const StepInput& input) {
+  auto& [plan, network, shape, global_batch] = parts.lanes;
+  auto& [lanes, reducer, sgd, pulse] = parts;
+  StepTotals of_rank = input.votes;
   for (int lane = 0; lane < shape.lanes; ++lane) {
-    const LaneBatch samples = LaneOf(batch, shape, lane);
+    const LaneBatch samples = LaneOf(input.rows, shape, lane);
     pulse.phase = "forward";
-    plan.Forward(samples, step);
+    plan.Forward(samples, input.step);
     AddLoss(of_rank, plan.Loss(samples, global_batch));  // divided by the global batch, so gradients only need summing
     pulse.phase = "backward";
     for (int layer = static_cast<int>(network.layers.size()) - 1; layer >= 0; --layer) {
@@ -36,7 +37,7 @@ StepResult TrainStep(StepParts& parts, const Batch& batch, uint64_t step, double
   pulse.phase = "reduce";
   StepResult result{.totals = reducer.Finish(of_rank)};  // every gradient is now the mean over the global batch
   pulse.phase = "update";
-  if (result.totals.nonfinite == 0) result.nonfinite_parameter = sgd.Update(reducer, lr);
+  if (result.totals.nonfinite == 0) result.nonfinite_parameter = sgd.Update(reducer, input.lr);
   return result;
 }
 
@@ -45,14 +46,16 @@ LaneShape CutIntoLanes(int rank_rows, int micro_batch) {
   return {.lanes = lanes, .lane_rows = (rank_rows + lanes - 1) / lanes};
 }
 
-LaneBatch LaneOf(const Batch& batch, const LaneShape& shape, int lane) {
+LaneBatch RowsOf(const Batch& batch) { return {batch.images, batch.labels, batch.weights, batch.sample_index}; }
+
+LaneBatch LaneOf(const LaneBatch& rows, const LaneShape& shape, int lane) {
   const auto begin = static_cast<size_t>(lane) * static_cast<size_t>(shape.lane_rows);
-  const auto rows = static_cast<size_t>(shape.lane_rows);
-  const size_t row_values = batch.images.size() / static_cast<size_t>(batch.rows);
-  return {.images = std::span(batch.images).subspan(begin * row_values, rows * row_values),
-          .labels = std::span(batch.labels).subspan(begin, rows),
-          .weights = std::span(batch.weights).subspan(begin, rows),
-          .sample_index = std::span(batch.sample_index).subspan(begin, rows)};
+  const auto count = static_cast<size_t>(shape.lane_rows);
+  const size_t row_values = rows.images.size() / rows.labels.size();
+  return {.images = rows.images.subspan(begin * row_values, count * row_values),
+          .labels = rows.labels.subspan(begin, count),
+          .weights = rows.weights.subspan(begin, count),
+          .sample_index = rows.sample_index.subspan(begin, count)};
 }
 
 std::string PlaceName(const Network& network, size_t place) {
@@ -60,11 +63,11 @@ std::string PlaceName(const Network& network, size_t place) {
   return place <= network.layers.size() ? network.layers[place - 1].name : "loss";
 }
 
-size_t FirstNonFinitePlace(StepParts& parts, const Batch& batch, uint64_t step) {
+size_t FirstNonFinitePlace(const LaneParts& parts, const LaneBatch& rows, uint64_t step) {
   const size_t loss = parts.network.layers.size() + 1;
   size_t first = loss + 1;
   for (int lane = 0; lane < parts.shape.lanes; ++lane) {
-    const LaneBatch samples = LaneOf(batch, parts.shape, lane);
+    const LaneBatch samples = LaneOf(rows, parts.shape, lane);
     const std::string name = parts.plan.FirstNonFiniteLayer(samples, step);
     for (size_t place = 0; place < loss && !name.empty(); ++place)
       if (PlaceName(parts.network, place) == name) first = std::min(first, place);

@@ -62,7 +62,9 @@ class Step : public ::testing::Test {
               .weights = {1, 1, 1, 0},
               .sample_index = {10, 11, 12, ~uint64_t{0}}};
   }
-  StepResult Run(const StepTotals& votes = {}) { return TrainStep(parts_, batch_, 5, 1.0, votes); }
+  StepResult Run(const StepTotals& votes = {}) {
+    return TrainStep(parts_, {.rows = RowsOf(batch_), .step = 5, .lr = 1.0, .votes = votes});
+  }
 
   test::FakeParameters parameters_{test::ChainInfos(2)};
   FakePlan plan_{parameters_};
@@ -72,7 +74,7 @@ class Step : public ::testing::Test {
   Pulse pulse_;
   Network network_;
   Batch batch_;
-  StepParts parts_{plan_, network_, reducer_, sgd_, pulse_, {.lanes = 2, .lane_rows = 2}, 4};
+  StepParts parts_{{plan_, network_, {.lanes = 2, .lane_rows = 2}, 4}, reducer_, sgd_, pulse_};
 };
 
 TEST_F(Step, LanesRunForwardLossThenBackwardLastLayerFirstAndTheirGradientsAddUp) {
@@ -92,7 +94,7 @@ TEST_F(Step, NothingIsUpdatedWhenALossIsNotFinite) {
     batch_.images[6] = bad;  // of the second lane
     EXPECT_EQ(Run().totals.nonfinite, 1);
     for (int p = 0; p < 4; ++p) EXPECT_EQ(parameters_.weight(p)[0], 0.0F);
-    EXPECT_EQ(PlaceName(network_, FirstNonFinitePlace(parts_, batch_, 5)), "fc1");
+    EXPECT_EQ(PlaceName(network_, FirstNonFinitePlace(parts_.lanes, RowsOf(batch_), 5)), "fc1");
   }
 }
 
@@ -105,7 +107,7 @@ TEST_F(Step, NothingIsUpdatedWhenALayerHidWhatIsNotFinite) {
 TEST_F(Step, WhenAllLayersAreFiniteTheLossItselfIsNamed) {
   batch_.images[0] = HUGE_VALF;
   batch_.sample_index[2] = 13;
-  EXPECT_EQ(PlaceName(network_, FirstNonFinitePlace(parts_, batch_, 5)), "loss");
+  EXPECT_EQ(PlaceName(network_, FirstNonFinitePlace(parts_.lanes, RowsOf(batch_), 5)), "loss");
   EXPECT_EQ(PlaceName(network_, 0), "input");
 }
 
