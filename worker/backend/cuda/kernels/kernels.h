@@ -85,9 +85,10 @@ void MaxPoolBackward(cudaStream_t stream, const Map& dy, const uint8_t* winner, 
 // Mean over the window's pixels inside x (a global pool has the window of the whole map).
 void AveragePoolForward(cudaStream_t stream, const Map& x, const PoolWindow& window, const Map& y);
 void AveragePoolBackward(cudaStream_t stream, const Map& dy, const PoolWindow& window, const Map& dx);
-// As LrnDef, whose header nvcc cannot read. y = x / (k + alpha * sum of x^2 over `size` channels around)^beta, k > 0; dx may be dy.
+// As LrnDef, whose header nvcc cannot read. y = x / (k + alpha * sum of x^2 over `size` channels around)^beta, k > 0. Not in place:
+// neighbours read what a thread would overwrite.
 struct LrnWindow {
-  int size = 5;
+  int size = 5;  // to 9
   double k = 2, alpha = 1e-4, beta = 0.75;
 };
 void LrnForward(cudaStream_t stream, const Map& x, const LrnWindow& lrn, const Map& y);
