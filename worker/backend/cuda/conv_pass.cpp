@@ -83,7 +83,7 @@ OperationGraph ConvPass::Graph(Way way) const {
   const TensorDims x = DimsOf(shape_.x), y = DimsOf(shape_.y);
   const TensorDims w{shape_.y.stored, shape_.x.stored, shape_.kernel, shape_.kernel};
   const ConvWindow window{shape_.stride, shape_.pad};
-  OperationGraph graph(libraries_.cudnn());
+  OperationGraph graph({libraries_.cudnn(), nullptr});
   if (kind_ == ConvPassKind::kForward) {
     const int in = graph.Real(type, x), weights = graph.Real(type, w);
     if (way == Way::kPlain) {

@@ -113,6 +113,7 @@ std::vector<EngineChoice> OperationGraph::Candidates(cudnnBackendHeurMode_t mode
   BackendDescriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristics.SetChild(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, *parts_->graph);
   heuristics.Set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, mode);
+  if (target_.described) heuristics.SetChild(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *target_.described);
   const cudnnStatus_t status = heuristics.Finalize();
   if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) return {};
   Check(status, "engine heuristics");
@@ -127,12 +128,13 @@ std::vector<EngineChoice> OperationGraph::Candidates(cudnnBackendHeurMode_t mode
 
 Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice& choice, const EngineRules& rules) const {
   if (!parts_->graph) return Fail(ErrorCode::kUnsupported, "this cuDNN has no engine for the graph");
-  std::unique_ptr<ExecutionPlan> plan(new ExecutionPlan(handle_, real_ids_, parts_));
+  std::unique_ptr<ExecutionPlan> plan(new ExecutionPlan(target_, real_ids_, parts_));
   const auto refused = [&](const char* what, cudnnStatus_t status) {
     return Fail(ErrorCode::kUnsupported, "{}: {}: {}", choice.Text(), what, Describe(status));
   };
   cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
   plan->engine_.SetChild(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, *parts_->graph);
+  if (target_.described) plan->engine_.SetChild(CUDNN_ATTR_ENGINE_DEVICEPROP, *target_.described);
   status = cudnnBackendSetAttribute(plan->engine_.get(), CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice.engine);
   if (status != CUDNN_STATUS_SUCCESS) return refused("no such engine", status);
   if ((status = plan->engine_.Finalize()) != CUDNN_STATUS_SUCCESS) return refused("no such engine for the graph", status);
@@ -162,15 +164,15 @@ Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice&
   return plan;
 }
 
-ExecutionPlan::ExecutionPlan(cudnnHandle_t handle, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph)
-    : handle_(handle), ids_(std::move(ids)), graph_(std::move(graph)), engine_(CUDNN_BACKEND_ENGINE_DESCRIPTOR),
+ExecutionPlan::ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph)
+    : target_(std::move(target)), ids_(std::move(ids)), graph_(std::move(graph)), engine_(CUDNN_BACKEND_ENGINE_DESCRIPTOR),
       configuration_(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR), plan_(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {}
 
 void ExecutionPlan::Execute(std::span<void* const> pointers, void* workspace, const char* what) {
   PLATEAU_CHECK(pointers.size() == ids_.size(), "{} pointers for {} tensors", pointers.size(), ids_.size());
   for (const VariantPack& pack : packs_)
     if (pack.workspace == workspace && std::equal(pointers.begin(), pointers.end(), pack.pointers.begin()))
-      return Check(cudnnBackendExecute(handle_, plan_.get(), pack.descriptor.get()), what);
+      return Check(cudnnBackendExecute(target_.handle, plan_.get(), pack.descriptor.get()), what);
 
   VariantPack pack{{pointers.begin(), pointers.end()}, workspace, BackendDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)};
   const auto count = static_cast<int64_t>(ids_.size());
@@ -183,7 +185,7 @@ void ExecutionPlan::Execute(std::span<void* const> pointers, void* workspace, co
     packs_.push_back(std::move(pack));
   else
     packs_[place] = std::move(pack);
-  Check(cudnnBackendExecute(handle_, plan_.get(), packs_[place].descriptor.get()), what);
+  Check(cudnnBackendExecute(target_.handle, plan_.get(), packs_[place].descriptor.get()), what);
 }
 
 }  // namespace plateau::cuda

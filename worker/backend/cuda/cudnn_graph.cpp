@@ -45,6 +45,13 @@ void BackendDescriptor::SetChildren(cudnnBackendAttributeName_t name, std::span<
 
 cudnnStatus_t BackendDescriptor::Finalize() { return cudnnBackendFinalize(descriptor_); }
 
+CudnnTarget DescribedDevice(std::string_view json) {
+  BackendDescriptor device(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+  device.Set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, static_cast<int64_t>(json.size()), json.data());
+  Check(device.Finalize(), "description of a device");
+  return {nullptr, std::make_shared<const BackendDescriptor>(std::move(device))};
+}
+
 int OperationGraph::Tensor(cudnnDataType_t type, const TensorDims& dims, bool is_virtual) {
   const auto& [n, c, h, w] = dims;
   const TensorDims strides{h * w * c, 1, w * c, c};
@@ -163,7 +170,7 @@ void OperationGraph::ReluBackward(int dy, int x, int dx) {
 bool OperationGraph::Finalize() {
   BackendDescriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   graph.SetChildren(CUDNN_ATTR_OPERATIONGRAPH_OPS, parts_->operations);
-  graph.Set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, handle_);
+  if (target_.handle != nullptr) graph.Set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, target_.handle);
   const cudnnStatus_t status = graph.Finalize();
   if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) return false;
   Check(status, "operation graph");

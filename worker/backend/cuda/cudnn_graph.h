@@ -64,6 +64,14 @@ struct GraphParts {
   std::optional<BackendDescriptor> graph;
 };
 
+// What graphs and plans are made for: the handle's device, or one that is only described (then nothing can be executed).
+struct CudnnTarget {
+  cudnnHandle_t handle = nullptr;
+  std::shared_ptr<const BackendDescriptor> described;
+};
+// From cuDNN's own description of a device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION. Throws Failure when it does not take it.
+CudnnTarget DescribedDevice(std::string_view json);
+
 // A graph on an engine. One thread at a time; Execute neither allocates device memory nor waits.
 class ExecutionPlan {
  public:
@@ -73,7 +81,7 @@ class ExecutionPlan {
 
  private:
   friend class OperationGraph;
-  ExecutionPlan(cudnnHandle_t handle, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph);
+  ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph);
 
   struct VariantPack {
     std::vector<void*> pointers;
@@ -82,7 +90,7 @@ class ExecutionPlan {
   };
   static constexpr size_t kMaxPacks = 8;  // addresses of one plan; more take turns
 
-  cudnnHandle_t handle_;
+  CudnnTarget target_;
   std::vector<int64_t> ids_;
   std::shared_ptr<const GraphParts> graph_;
   BackendDescriptor engine_;
@@ -102,7 +110,7 @@ struct ConvWindow {
 
 class OperationGraph {
  public:
-  explicit OperationGraph(cudnnHandle_t handle) : handle_(handle) {}
+  explicit OperationGraph(CudnnTarget target) : target_(std::move(target)) {}
   // Numbers of tensors, for the operations below. Real ones take pointers, in the order in which they were made.
   int Real(DataType type, const TensorDims& dims);
   int Virtual(const TensorDims& dims);  // float, lives only between two operations
@@ -131,7 +139,7 @@ class OperationGraph {
   const BackendDescriptor& PointwiseSettings(cudnnPointwiseMode_t mode);
   const BackendDescriptor& At(int tensor) const { return parts_->tensors[static_cast<size_t>(tensor)]; }
 
-  cudnnHandle_t handle_;
+  CudnnTarget target_;
   std::vector<int64_t> real_ids_;
   std::shared_ptr<GraphParts> parts_ = std::make_shared<GraphParts>();
 };
