@@ -8,15 +8,13 @@
 namespace plateau::cuda {
 namespace {
 
-constexpr double kRoundingCosts = 1.1;  // its time counts as so much more
+constexpr double kRoundingCosts = 1.1;  // the time of rounded gradients counts as so much more
+constexpr int kMaxCompiled = 3;  // candidates of a way that are compiled at run time, which takes seconds each
 
 }  // namespace
 
 std::string ConvPass::Key() const {
-  std::string pass = label_;
-  if (kind_ == ConvPassKind::kForward) pass += fmt::format("{}{}", use_.bias ? "+bias" : "", use_.relu ? "+relu" : "");
-  if (kind_ == ConvPassKind::kBackwardData && use_.data_relu) pass += "+relu";
-  return fmt::format("{} {}x{}x{} k{} {}x{} s{} p{} {}{}, {}, {}", pass, shape_.x.stored, shape_.x.h, shape_.x.w, shape_.y.stored,
+  return fmt::format("{} {}x{}x{} k{} {}x{} s{} p{} {}{}, {}, {}", pass_, shape_.x.stored, shape_.x.h, shape_.x.w, shape_.y.stored,
                      shape_.kernel, shape_.kernel, shape_.stride, shape_.pad, PrecisionName(libraries_.precision()),
                      libraries_.deterministic() ? " deterministic" : "", libraries_.device_name(), libraries_.cudnn_version());
 }
@@ -33,10 +31,10 @@ EngineRules ConvPass::Rules() const {
   return rules;
 }
 
-void ConvPass::Choose() {
+void ConvPass::Choose(const std::string& layer) {
   std::vector<Algorithm> timed;  // kept until the choice is known: building one again may compile it again
-  const auto time = [&] { return Time(timed); };
-  BuildChosen(libraries_.choices(), Key(), time, [&](const std::string& text) -> Status {
+  const auto time = [&] { return libraries_.TimedOnce(fmt::format("{} n{} {}", Key(), shape_.x.n, workspace_limit_), [&] { return Time(timed); }); };
+  BuildChosen(libraries_.choices(), fmt::format("{} {}", layer, Key()), time, [&](const std::string& text) -> Status {
     for (Algorithm& algorithm : timed) {
       if (TextOf(algorithm) != text) continue;
       algorithm_ = std::move(algorithm);
@@ -62,26 +60,28 @@ Result<ConvPass::Algorithm> ConvPass::Parse(const std::string& text) const {
 
 Result<ConvPass::Algorithm> ConvPass::Build(const OperationGraph& graph, Way way, const EngineChoice& engine) const {
   EngineRules rules = Rules();
-  const size_t rounded = RoundedBytes(way);
-  if (rounded > rules.workspace_limit)
-    return Fail(ErrorCode::kUnsupported, "rounded gradients want {} of workspace, and {} are allowed", HumanBytes(rounded),
+  const size_t extra = ExtraBytes(way);
+  if (extra > rules.workspace_limit)
+    return Fail(ErrorCode::kUnsupported, "values in bf16 want {} of workspace, and {} are allowed", HumanBytes(extra),
                 HumanBytes(rules.workspace_limit));
-  if (rounded != 0) rules.workspace_limit = (rules.workspace_limit - rounded) / kWorkspaceAlign * kWorkspaceAlign;
+  if (extra != 0) rules.workspace_limit = (rules.workspace_limit - extra) / kWorkspaceAlign * kWorkspaceAlign;
   PLATEAU_ASSIGN(std::unique_ptr<ExecutionPlan> plan, graph.Build(engine, rules));
   const size_t bytes = plan->workspace_bytes();
-  return Algorithm{way, engine, std::move(plan), rounded == 0 ? bytes : AlignedBytes(bytes) + rounded};
+  return Algorithm{way, engine, std::move(plan), extra == 0 ? bytes : AlignedBytes(bytes) + extra};
 }
 
-// The heuristics of mode A, then of B, then the list of engines that run anything.
+// The heuristics of mode A, then of B, then the list of engines that run anything, until there are enough.
 void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refusal) const {
   const OperationGraph graph = Graph(way);
   std::vector<EngineChoice> seen;
   const size_t enough = found.size() + kMaxCandidates;
+  int compiled = 0;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
     for (const EngineChoice& engine : graph.Candidates(mode, kMaxOffers)) {
       if (found.size() == enough) return;
       if (std::find(seen.begin(), seen.end(), engine) != seen.end()) continue;
       seen.push_back(engine);
+      if (graph.CompilesAtRunTime(engine) && ++compiled > kMaxCompiled) continue;
       Result<Algorithm> built = Build(graph, way, engine);
       if (built)
         found.push_back(std::move(*built));

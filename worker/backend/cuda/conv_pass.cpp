@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "common/log.h"
 #include "worker/backend/cuda/kernels/kernels.h"
 
 namespace plateau::cuda {
@@ -26,30 +25,34 @@ ConvPass::ConvPass(Libraries& libraries, const std::string& layer, ConvPassKind 
                    size_t workspace_limit)
     : libraries_(libraries), label_(fmt::format("{} {}", layer, PassName(kind))), kind_(kind), shape_(shape), use_(use),
       workspace_limit_(workspace_limit) {
-  Choose();
+  pass_ = PassName(kind);
+  if (kind == ConvPassKind::kForward) pass_ += fmt::format("{}{}", use.bias ? "+bias" : "", use.relu ? "+relu" : "");
+  if (kind == ConvPassKind::kBackwardData && use.data_relu) pass_ += "+relu";
+  Choose(layer);
 }
 
 void ConvPass::Run(const ConvOperands& operands, void* workspace) { RunWith(algorithm_, operands, workspace); }
 
 void ConvPass::RunWith(Algorithm& algorithm, const ConvOperands& operands, void* workspace) {
-  void* result = operands.result;
-  if (algorithm.way == Way::kRounded) result = static_cast<std::byte*>(workspace) + AlignedBytes(algorithm.plan->workspace_bytes());
+  const Way way = algorithm.way;
+  const cudaStream_t stream = libraries_.stream().get();
+  void* extra = static_cast<std::byte*>(workspace) + AlignedBytes(algorithm.plan->workspace_bytes());
+  if (way == Way::kFusedShort) CastToBf16(stream, static_cast<const float*>(operands.extra), extra, shape_.y.stored);
+
   std::array<void*, 4> pointers{const_cast<void*>(operands.first), const_cast<void*>(operands.second)};
   size_t count = 2;
-  const bool extra = algorithm.way == Way::kFused && (kind_ == ConvPassKind::kBackwardData || use_.bias);
-  if (extra) pointers[count++] = const_cast<void*>(operands.extra);
-  pointers[count++] = result;
+  if (way == Way::kFusedShort) pointers[count++] = extra;
+  if (way == Way::kFused && (use_.bias || kind_ == ConvPassKind::kBackwardData)) pointers[count++] = const_cast<void*>(operands.extra);
+  pointers[count++] = way == Way::kRounded ? extra : operands.result;
   algorithm.plan->Execute({pointers.data(), count}, workspace, label_.c_str());
 
-  const cudaStream_t stream = libraries_.stream().get();
+  if (way == Way::kRounded) CastToFloat(stream, extra, static_cast<float*>(operands.result), WeightCount());
+  if (way != Way::kPlain || !FusesSomething()) return;
   const DataType type = libraries_.map_type();
-  if (algorithm.way == Way::kRounded)
-    CastToFloat(stream, result, static_cast<float*>(operands.result), WeightCount());
-  if (algorithm.way != Way::kPlain || !FusesSomething()) return;
   if (kind_ == ConvPassKind::kForward)
-    BiasRelu(stream, Map{type, shape_.y, result}, use_.bias ? static_cast<const float*>(operands.extra) : nullptr, use_.relu);
+    BiasRelu(stream, Map{type, shape_.y, operands.result}, use_.bias ? static_cast<const float*>(operands.extra) : nullptr, use_.relu);
   else
-    ReluBackward(stream, Map{type, shape_.x, const_cast<void*>(operands.extra)}, Map{type, shape_.x, result});
+    ReluBackward(stream, Map{type, shape_.x, const_cast<void*>(operands.extra)}, Map{type, shape_.x, operands.result});
 }
 
 bool ConvPass::FusesSomething() const {
@@ -59,18 +62,22 @@ bool ConvPass::FusesSomething() const {
 
 int64_t ConvPass::WeightCount() const { return int64_t{shape_.y.stored} * shape_.kernel * shape_.kernel * shape_.x.stored; }
 
-size_t ConvPass::RoundedBytes(Way way) const {
-  return way == Way::kRounded ? static_cast<size_t>(WeightCount() * SizeOf(DataType::kBf16)) : 0;
+size_t ConvPass::ExtraBytes(Way way) const {
+  const int64_t values = way == Way::kRounded ? WeightCount() : way == Way::kFusedShort ? shape_.y.stored : 0;
+  return static_cast<size_t>(values * SizeOf(DataType::kBf16));
 }
 
 std::vector<ConvPass::Way> ConvPass::Ways() const {
-  if (kind_ == ConvPassKind::kBackwardWeights)
-    return libraries_.map_type() == DataType::kBf16 ? std::vector{Way::kPlain, Way::kRounded} : std::vector{Way::kPlain};
-  return FusesSomething() ? std::vector{Way::kFused, Way::kPlain} : std::vector{Way::kPlain};
+  const bool bf16 = libraries_.map_type() == DataType::kBf16;
+  if (kind_ == ConvPassKind::kBackwardWeights) return bf16 ? std::vector{Way::kPlain, Way::kRounded} : std::vector{Way::kPlain};
+  if (!FusesSomething()) return {Way::kPlain};
+  const bool bias = kind_ == ConvPassKind::kForward && use_.bias;
+  return bf16 && bias ? std::vector{Way::kFusedShort, Way::kFused, Way::kPlain} : std::vector{Way::kFused, Way::kPlain};
 }
 
 const char* ConvPass::WayName(Way way) {
   switch (way) {
+    case Way::kFusedShort: return "fused16";
     case Way::kFused: return "fused";
     case Way::kPlain: return "plain";
     case Way::kRounded: return "rounded";
@@ -89,7 +96,8 @@ OperationGraph ConvPass::Graph(Way way) const {
     if (way == Way::kPlain) {
       graph.ConvolutionForward(in, weights, graph.Real(type, y), window);
     } else {
-      const int bias = use_.bias ? graph.Real(DataType::kFloat, {1, shape_.y.stored, 1, 1}) : -1;
+      const DataType bias_type = way == Way::kFusedShort ? type : DataType::kFloat;
+      const int bias = use_.bias ? graph.Real(bias_type, {1, shape_.y.stored, 1, 1}) : -1;
       const int out = graph.Real(type, y), product = graph.Virtual(y);
       graph.ConvolutionForward(in, weights, product, window);
       const int biased = !use_.bias ? product : use_.relu ? graph.Virtual(y) : out;
@@ -119,7 +127,7 @@ std::string ConvPass::description() const {
   const char* what = !forward ? "the ReLU's gradient" : use_.bias && use_.relu ? "bias and ReLU" : use_.bias ? "bias" : "ReLU";
   if (algorithm_.way == Way::kRounded) return text + ", rounded to bf16";
   if (!FusesSomething()) return text;
-  return algorithm_.way == Way::kFused ? fmt::format("{}, {} fused", text, what) : fmt::format("{}, then {}", text, what);
+  return algorithm_.way == Way::kPlain ? fmt::format("{}, then {}", text, what) : fmt::format("{}, {} fused", text, what);
 }
 
 }  // namespace plateau::cuda

@@ -20,10 +20,12 @@ struct ConvOperands {
 };
 
 // The text of its choice is an engine's and the way it is used:
-//   "engine 34 k2=1 fused"    bias, ReLU or the ReLU's gradient inside the engine's graph
-//   "engine 34 k2=1 plain"    the convolution alone; own kernels follow where something is left to do
-//   "engine 34 k2=1 rounded"  weight gradients in bf16, turned into floats by an own kernel; without it they leave as floats
-// Both ways are timed, own kernels included. Rounded gradients must save a tenth of the time: they lose bits.
+//   "engine 7 k24=21 fused"    bias, ReLU or the ReLU's gradient inside the engine's graph
+//   "engine 41 k2=3 fused16"   the same with the bias in bf16, a rounded copy made in the workspace each time: the types that cuDNN's
+//                              ready-made engines for bf16 have, while a float bias needs one that is compiled at run time
+//   "engine 62 k2=3 plain"     the convolution alone; own kernels follow where something is left to do
+//   "engine 65 k2=3 rounded"   weight gradients in bf16, turned into floats by an own kernel; without it they leave as floats
+// All ways that there are engines for are timed, own kernels included. Rounded gradients must save a tenth of the time of float ones.
 class ConvPass {
  public:
   // Throws Failure naming the layer and pass.
@@ -35,12 +37,12 @@ class ConvPass {
   std::string description() const;
 
  private:
-  enum class Way { kFused, kPlain, kRounded };
+  enum class Way { kFusedShort, kFused, kPlain, kRounded };
   struct Algorithm {
     Way way = Way::kPlain;
     EngineChoice engine;
     std::unique_ptr<ExecutionPlan> plan;
-    size_t workspace_bytes = 0;  // of the plan, and behind it rounded gradients
+    size_t workspace_bytes = 0;  // of the plan, and behind it ExtraBytes
   };
 
   // conv_pass.cpp
@@ -48,13 +50,13 @@ class ConvPass {
   std::vector<Way> Ways() const;
   bool FusesSomething() const;
   int64_t WeightCount() const;
-  size_t RoundedBytes(Way way) const;  // of weight gradients in bf16, which lie in the workspace
+  size_t ExtraBytes(Way way) const;  // of what is kept in bf16 in the workspace: the bias or the weight gradients
   OperationGraph Graph(Way way) const;
   void RunWith(Algorithm& algorithm, const ConvOperands& operands, void* workspace);
 
   // conv_choice.cpp
-  void Choose();
-  std::string Key() const;
+  void Choose(const std::string& layer);
+  std::string Key() const;  // without the layer
   EngineRules Rules() const;
   static std::string TextOf(const Algorithm& algorithm);
   Result<Algorithm> Parse(const std::string& text) const;
@@ -64,6 +66,7 @@ class ConvPass {
 
   Libraries& libraries_;
   std::string label_;  // "conv3_1 forward"
+  std::string pass_;   // "forward+bias+relu"
   ConvPassKind kind_;
   ConvShape shape_;
   ConvUse use_;

@@ -51,11 +51,12 @@ EngineChoice ReadConfiguration(const BackendDescriptor& configuration) {
   return choice;
 }
 
-std::vector<cudnnBackendNumericalNote_t> Notes(const BackendDescriptor& engine) {
-  std::vector<cudnnBackendNumericalNote_t> notes(CUDNN_NUMERICAL_NOTE_TYPE_COUNT);
+template <class Note>
+std::vector<Note> Notes(const BackendDescriptor& engine, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, size_t room) {
+  std::vector<Note> notes(room);
   int64_t count = 0;
-  Get(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, static_cast<int64_t>(notes.size()), count, notes.data());
-  notes.resize(std::min(notes.size(), static_cast<size_t>(count)));
+  Get(engine, name, type, static_cast<int64_t>(room), count, notes.data());
+  notes.resize(std::min(room, static_cast<size_t>(count)));
   return notes;
 }
 
@@ -126,22 +127,37 @@ std::vector<EngineChoice> OperationGraph::Candidates(cudnnBackendHeurMode_t mode
   return choices;
 }
 
-Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice& choice, const EngineRules& rules) const {
+Result<BackendDescriptor> OperationGraph::Engine(const EngineChoice& choice) const {
   if (!parts_->graph) return Fail(ErrorCode::kUnsupported, "this cuDNN has no engine for the graph");
-  std::unique_ptr<ExecutionPlan> plan(new ExecutionPlan(target_, real_ids_, parts_));
+  BackendDescriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  engine.SetChild(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, *parts_->graph);
+  if (target_.described) engine.SetChild(CUDNN_ATTR_ENGINE_DEVICEPROP, *target_.described);
+  cudnnStatus_t status = cudnnBackendSetAttribute(engine.get(), CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice.engine);
+  if (status == CUDNN_STATUS_SUCCESS) status = engine.Finalize();
+  if (status != CUDNN_STATUS_SUCCESS) return Fail(ErrorCode::kUnsupported, "{}: no such engine: {}", choice.Text(), Describe(status));
+  return engine;
+}
+
+bool OperationGraph::CompilesAtRunTime(const EngineChoice& choice) const {
+  const Result<BackendDescriptor> engine = Engine(choice);
+  if (!engine) return false;
+  const auto notes = Notes<cudnnBackendBehaviorNote_t>(*engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                                       CUDNN_BEHAVIOR_NOTE_TYPE_COUNT);
+  return std::find(notes.begin(), notes.end(), CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != notes.end();
+}
+
+Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice& choice, const EngineRules& rules) const {
+  PLATEAU_ASSIGN(BackendDescriptor engine, Engine(choice));
+  for (const auto note : Notes<cudnnBackendNumericalNote_t>(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                                            CUDNN_NUMERICAL_NOTE_TYPE_COUNT))
+    if (std::find(rules.forbidden.begin(), rules.forbidden.end(), note) != rules.forbidden.end())
+      return Fail(ErrorCode::kUnsupported, "{}: {}", choice.Text(), NoteName(note));
+
+  std::unique_ptr<ExecutionPlan> plan(new ExecutionPlan(target_, real_ids_, parts_, std::move(engine)));
   const auto refused = [&](const char* what, cudnnStatus_t status) {
     return Fail(ErrorCode::kUnsupported, "{}: {}: {}", choice.Text(), what, Describe(status));
   };
   cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
-  plan->engine_.SetChild(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, *parts_->graph);
-  if (target_.described) plan->engine_.SetChild(CUDNN_ATTR_ENGINE_DEVICEPROP, *target_.described);
-  status = cudnnBackendSetAttribute(plan->engine_.get(), CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice.engine);
-  if (status != CUDNN_STATUS_SUCCESS) return refused("no such engine", status);
-  if ((status = plan->engine_.Finalize()) != CUDNN_STATUS_SUCCESS) return refused("no such engine for the graph", status);
-  for (const cudnnBackendNumericalNote_t note : Notes(plan->engine_))
-    if (std::find(rules.forbidden.begin(), rules.forbidden.end(), note) != rules.forbidden.end())
-      return Fail(ErrorCode::kUnsupported, "{}: {}", choice.Text(), NoteName(note));
-
   for (const auto& [type, value] : choice.knobs) {
     BackendDescriptor& knob = plan->knobs_.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
     const auto cudnn_type = static_cast<cudnnBackendKnobType_t>(type);
@@ -164,8 +180,8 @@ Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice&
   return plan;
 }
 
-ExecutionPlan::ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph)
-    : target_(std::move(target)), ids_(std::move(ids)), graph_(std::move(graph)), engine_(CUDNN_BACKEND_ENGINE_DESCRIPTOR),
+ExecutionPlan::ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph, BackendDescriptor engine)
+    : target_(std::move(target)), ids_(std::move(ids)), graph_(std::move(graph)), engine_(std::move(engine)),
       configuration_(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR), plan_(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {}
 
 void ExecutionPlan::Execute(std::span<void* const> pointers, void* workspace, const char* what) {

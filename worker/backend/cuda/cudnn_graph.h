@@ -81,7 +81,7 @@ class ExecutionPlan {
 
  private:
   friend class OperationGraph;
-  ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph);
+  ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph, BackendDescriptor engine);
 
   struct VariantPack {
     std::vector<void*> pointers;
@@ -126,10 +126,12 @@ class OperationGraph {
   bool Finalize();
   // What the heuristics offer, best first, at most `limit`.
   std::vector<EngineChoice> Candidates(cudnnBackendHeurMode_t mode, size_t limit) const;
+  bool CompilesAtRunTime(const EngineChoice& choice) const;  // seconds for each Build, where others take none
   // kUnsupported with the reason when the engine cannot run the graph or breaks a rule. The graph may go, the plan stays.
   Result<std::unique_ptr<ExecutionPlan>> Build(const EngineChoice& choice, const EngineRules& rules) const;
 
  private:
+  Result<BackendDescriptor> Engine(const EngineChoice& choice) const;
   int Tensor(cudnnDataType_t type, const TensorDims& dims, bool is_virtual);
   // Sets what all operations of a kind have, the tensors by attribute, and ends it.
   void Convolution(cudnnBackendDescriptorType_t type, const ConvWindow& window, const std::array<cudnnBackendAttributeName_t, 6>& names,

@@ -26,7 +26,14 @@ FcPass::FcPass(Libraries& libraries, const std::string& layer, FcPassKind kind, 
       workspace_limit_(workspace_limit) {
   for (const Way way : {Way::kFused, Way::kPlain})
     products_[static_cast<size_t>(way)] = std::make_unique<LtMatmul>(libraries, Problem(way));
-  BuildChosen(libraries.choices(), Key(), [&] { return Time(); }, [&](const std::string& text) -> Status {
+  const std::string pass = PassName(kind) + std::string(kind != FcPassKind::kBackwardData && use.bias ? "+bias" : "") +
+                           ((kind == FcPassKind::kForward && use.relu) || (kind == FcPassKind::kBackwardData && use.data_relu) ? "+relu" : "");
+  const std::string key = fmt::format("{} {} -> {} {}{}, {}, {}", pass, shape.inputs, shape.outputs, PrecisionName(libraries.precision()),
+                                      libraries.deterministic() ? " deterministic" : "", libraries.device_name(), libraries.cublas_version());
+  const auto time = [&] {
+    return libraries.TimedOnce(fmt::format("{} rows {} {}", key, shape.rows, workspace_limit), [&] { return Time(); });
+  };
+  BuildChosen(libraries.choices(), fmt::format("{} {}", layer, key), time, [&](const std::string& text) -> Status {
     PLATEAU_ASSIGN(algorithm_, Parse(text));
     return {};
   });
@@ -91,16 +98,6 @@ void FcPass::FinishPlain(const FcOperands& operands, void* extra) {
                  static_cast<float*>(operands.extra));
 }
 
-std::string FcPass::Key() const {
-  std::string pass = label_;
-  if (kind_ == FcPassKind::kBackwardData)
-    pass += use_.data_relu ? "+relu" : "";
-  else
-    pass += fmt::format("{}{}", use_.bias ? "+bias" : "", kind_ == FcPassKind::kForward && use_.relu ? "+relu" : "");
-  return fmt::format("{} {} -> {} {}{}, {}, {}", pass, shape_.inputs, shape_.outputs, PrecisionName(libraries_.precision()),
-                     libraries_.deterministic() ? " deterministic" : "", libraries_.device_name(), libraries_.cublas_version());
-}
-
 std::string FcPass::TextOf(const Algorithm& algorithm) const {
   return fmt::format("{} {}", LtMatmul::Text(algorithm.lt), WayName(algorithm.way));
 }
@@ -136,7 +133,7 @@ std::string FcPass::Time() {
   for (Algorithm& algorithm : found) algorithm.workspace_bytes = WorkspaceOf(algorithm);
   if (found.empty())
     throw Failure(ErrorCode::kUnsupported,
-                  fmt::format("{}: {} offers no algorithm within {} bytes of workspace", Key(), libraries_.cublas_version(), workspace_limit_));
+                  fmt::format("{}: {} offers no algorithm within {} bytes of workspace", label_, libraries_.cublas_version(), workspace_limit_));
   const LtProblem problem = Problem(Way::kPlain);
   const auto bytes = [](const LtMatrix& matrix) { return AlignedBytes(static_cast<size_t>(matrix.rows * matrix.columns * SizeOf(matrix.type))); };
   const size_t a = bytes(problem.a), b = bytes(problem.b), d = bytes(problem.d);

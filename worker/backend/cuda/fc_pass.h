@@ -50,7 +50,6 @@ class FcPass {
   size_t WorkspaceOf(const Algorithm& algorithm) const;
   MapShape OutputMap() const { return {shape_.rows, 1, 1, static_cast<int>(shape_.outputs), static_cast<int>(shape_.outputs)}; }
   MapShape InputMap() const { return {shape_.rows, 1, 1, static_cast<int>(shape_.inputs), static_cast<int>(shape_.inputs)}; }
-  std::string Key() const;
   std::string TextOf(const Algorithm& algorithm) const;
   Result<Algorithm> Parse(const std::string& text);
   std::string Time();

@@ -77,6 +77,12 @@ void Libraries::Close() {
   if (cublas_ != nullptr) cublasLtDestroy(cublas_);
 }
 
+std::string Libraries::TimedOnce(const std::string& key, const std::function<std::string()>& time) {
+  const auto known = timed_.find(key);
+  if (known != timed_.end()) return known->second;
+  return timed_[key] = time();
+}
+
 void* Libraries::TimingScratch(size_t bytes) {
   if (scratch_.bytes() < bytes) {
     ReleaseScratch();

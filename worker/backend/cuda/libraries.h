@@ -1,6 +1,8 @@
 // The device a process computes on, with the handles of the libraries that work there.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
 
 #include <cublasLt.h>
@@ -43,6 +45,8 @@ class Libraries {
   const std::string& versions() const { return versions_; }        // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0"
   const std::string& cudnn_version() const { return cudnn_version_; }    // "cuDNN 9.19.0"
   const std::string& cublas_version() const { return cublas_version_; }  // "cuBLASLt 13.1.0"
+  // What `time` found for `key` (of a shape and pass, without the layer): layers of one shape are timed once a process.
+  std::string TimedOnce(const std::string& key, const std::function<std::string()>& time);
   // Memory that timing may use while plans are built, at least this large, filled anew with small positive numbers whatever the map
   // type; grows, freed by ReleaseScratch. Throws Failure, kUnavailable when memory is short; the scratch is empty then.
   void* TimingScratch(size_t bytes);
@@ -60,6 +64,7 @@ class Libraries {
   cudnnHandle_t cudnn_ = nullptr;
   cublasLtHandle_t cublas_ = nullptr;
   std::string versions_, cudnn_version_, cublas_version_;
+  std::map<std::string, std::string> timed_;
   DeviceBuffer scratch_;
 };
 

@@ -20,7 +20,7 @@ struct Candidate {
 
 inline constexpr int kTimedRuns = 5;         // the median counts
 inline constexpr size_t kMaxCandidates = 8;  // of one pass and way of fusing
-inline constexpr size_t kMaxOffers = 16;     // of a library's heuristics that are looked at for them
+inline constexpr size_t kMaxOffers = 100;    // of a library's heuristics that are looked at for them
 inline constexpr double kMaxTimedMs = 2000;  // of device time a pass; what was not timed until then is not chosen
 
 // The text of the fastest. Blocks. Throws Failure naming `what` when none runs.
