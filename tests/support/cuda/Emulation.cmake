@@ -27,6 +27,9 @@ if(PLATEAU_CUDA_HEADERS AND PLATEAU_CUDNN_HEADERS AND PLATEAU_NCCL_HEADERS AND e
   set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-O2")
   add_library(plateau_cuda_emulated STATIC ${cuda_sources} ${cuda_kernels} ${emulation_sources})
   target_compile_options(plateau_cuda_emulated PRIVATE $<$<CONFIG:Release>:-O2>)
+  # The stand-ins' arithmetic, whose loops want vectors.
+  set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/cudnn_execute.cpp ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/cublaslt_execute.cpp
+                              PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O3>")
   # First, so that launch.h is the twin in this folder.
   target_include_directories(plateau_cuda_emulated BEFORE PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda)
   target_include_directories(plateau_cuda_emulated SYSTEM PUBLIC ${PLATEAU_CUDA_HEADERS} ${PLATEAU_CUDNN_HEADERS} ${PLATEAU_NCCL_HEADERS})
