@@ -1,9 +1,6 @@
 // All-reduce of floats over MPI: halving and doubling for powers of two, a ring otherwise.
 #include "worker/collective/mpi_reduce.h"
 
-#include <sched.h>
-#include <time.h>
-
 #include <bit>
 
 #include <fmt/format.h>
@@ -12,10 +9,6 @@
 
 namespace plateau {
 namespace {
-
-constexpr int kSpinPolls = 2000;    // polls before the core is offered to others
-constexpr int kYieldPolls = 20000;  // polls before waits begin to sleep
-constexpr long kSleepNs = 50'000;
 
 // Turns of one exchange each: the first half adds what it receives, the second half copies it. Subclasses say what goes where.
 class TurnReduce : public PendingReduce {
@@ -154,17 +147,6 @@ void CheckMpi(int code, const char* what, int rank) {
   MPI_Error_string(code, text, &length);
   throw Failure(ErrorCode::kUnavailable,
                 fmt::format("rank {}: {} failed: {}; look into the logs of the other ranks for the first fault", rank, what, text));
-}
-
-void PatientWait::Pause() {
-  ++polls_;
-  if (polls_ < kSpinPolls) return;
-  if (polls_ < kYieldPolls) {
-    sched_yield();
-    return;
-  }
-  const timespec nap{0, kSleepNs};
-  nanosleep(&nap, nullptr);
 }
 
 }  // namespace plateau

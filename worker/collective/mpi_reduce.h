@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "worker/collective/collective.h"
+#include "worker/collective/patient_wait.h"
 
 namespace plateau {
 
@@ -28,19 +29,5 @@ std::unique_ptr<PendingReduce> StartReduce(const ReduceGroup& group, int tag, st
 
 // Throws Failure for an MPI error code, naming the rank.
 void CheckMpi(int code, const char* what, int rank);
-
-// Polls until `done()` says so: first hot, then offering the core, then in short sleeps. Open MPI moves data only inside its calls,
-// so there is no event to wait for; ranks, decoding threads and a coordinator may share cores.
-class PatientWait {
- public:
-  template <typename Done>
-  static void Until(Done done) {
-    for (PatientWait wait; !done();) wait.Pause();
-  }
-
- private:
-  void Pause();
-  int polls_ = 0;
-};
 
 }  // namespace plateau

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "worker/nn/plan.h"
 
@@ -59,6 +61,8 @@ class Trainer {
   virtual void Enqueue(const StepInput& input) = 0;
   // Waits for the oldest unsettled step. After the last one the parameters are those behind all steps.
   virtual StepResult Settle() = 0;
+  // How sums over ranks are made where the trainer makes them itself, for logs and the fingerprint.
+  virtual std::vector<std::string> algorithms() const { return {}; }
 };
 
 }  // namespace plateau

@@ -27,6 +27,12 @@ Event::~Event() { cudaEventDestroy(event_); }
 void Event::Record(cudaStream_t stream) { Check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
 void Event::Block(cudaStream_t stream) const { Check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent"); }
 void Event::Wait() const { Check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+bool Event::Done() const {
+  const cudaError_t code = cudaEventQuery(event_);
+  if (code == cudaErrorNotReady) return false;
+  Check(code, "cudaEventQuery");
+  return true;
+}
 float Event::MillisecondsSince(const Event& begin) const {
   float milliseconds = 0;
   Check(cudaEventElapsedTime(&milliseconds, begin.event_, event_), "cudaEventElapsedTime");

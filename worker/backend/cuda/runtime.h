@@ -35,6 +35,7 @@ class Event {
   void Record(cudaStream_t stream);
   void Block(cudaStream_t stream) const;  // work queued on `stream` from now on waits for the last Record
   void Wait() const;                      // blocks the host
+  bool Done() const;                      // whether Wait would return at once
   float MillisecondsSince(const Event& begin) const;  // both with timing, both done
 
  private:

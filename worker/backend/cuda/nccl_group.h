@@ -1,0 +1,61 @@
+// NCCL's communicator of a job: one rank a device, made through the job's Collective, left by aborting.
+#pragma once
+
+#include <nccl.h>
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "worker/backend/cuda/bounded_wait.h"
+#include "worker/backend/cuda/device_reducer_sum.h"
+#include "worker/collective/collective.h"
+
+namespace plateau::cuda {
+
+struct NcclOptions {
+  int device = 0;
+  // One algorithm and protocol for sums of every size (NCCL_ALGO=Ring, NCCL_PROTO=Simple) where the environment does not name others:
+  // NCCL's own choice follows its measurements of the machine. With the same ranks on the same machines the bits are then the same.
+  bool deterministic = true;
+  int64_t join_bound_ms = 120'000;  // until every rank has joined
+  int64_t call_bound_ms = 120'000;  // until NCCL has taken a call
+  int64_t leave_bound_ms = 10'000;  // until NCCL has given up
+  int64_t look_every_ms = 200;      // at NCCL's asynchronous errors, while the host waits for a step
+};
+
+// Training thread only. Faults throw Failure (kUnavailable) that names this rank, its host and NCCL's words; the communicator has then
+// been aborted, so that nothing of it keeps the device busy.
+class NcclGroup {
+ public:
+  // Collective; borrows `collective` for this call only. NCCL's call does not block and is looked after with a bound: a rank that does
+  // not come is an error, the same on every rank.
+  static Result<std::unique_ptr<NcclGroup>> Join(Collective& collective, const NcclOptions& options);
+  // Aborts: a destructor does not communicate. Every rank has waited for its last sum by then, or the run is lost.
+  ~NcclGroup();
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+
+  // Queues in-place sums over ranks on `stream`, as one piece.
+  void AllReduceSum(std::span<const Stretch> stretches, cudaStream_t stream);
+  // Blocks until `done`, watching for errors that NCCL finds meanwhile, such as a rank that died.
+  void Wait(const Event& done);
+  // "NCCL 2.28.9 Ring Simple"
+  std::string description() const;
+
+ private:
+  NcclGroup(int rank, const NcclOptions& options);
+  std::optional<std::string> Fault(ncclResult_t code, const char* what) const;
+  std::optional<std::string> WaitUntilTaken(ncclResult_t code, const char* what, int64_t bound_ms) const;
+  void Taken(ncclResult_t code, const char* what);
+  void Abort();
+
+  int rank_;
+  std::string host_;
+  NcclOptions options_;
+  ncclComm_t comm_ = nullptr;
+  BoundedWait wait_;
+};
+
+}  // namespace plateau::cuda
