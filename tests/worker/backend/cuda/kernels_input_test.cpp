@@ -1,0 +1,108 @@
+// Input and dropout against plain loops and the masks of worker/nn/dropout.h.
+#include <gmock/gmock.h>
+
+#include "tests/worker/backend/cuda/kernels_fixture.h"
+#include "worker/nn/dropout.h"
+
+namespace plateau::cuda {
+namespace {
+
+using reference::Map;
+class InputTest : public KernelTest {};
+PLATEAU_BOTH_TYPES(InputTest);
+
+TEST_P(InputTest, FloatsChangeTheirLayout) {
+  for (const int channels : {1, 3, 8, 11}) {
+    const Map images = RandomMap(DataType::kFloat, 3, channels, 7, 9);
+    const auto device = Upload(std::vector<float>(images.values.begin(), images.values.end()));
+    const auto out = Fresh(3, channels, 7, 9);
+    const auto flag = Flag();
+    InputFromFloat(queue(), device.data(), out, flag.data());
+    Map right = images;
+    for (double& value : right.values) value = Rounded(static_cast<float>(value), type());
+    EXPECT_EQ(out.Read().values, right.values) << channels;
+    EXPECT_EQ(flag.ReadOne(), 0);
+  }
+}
+
+TEST_P(InputTest, FloatsThatAreNotFiniteRaiseTheFlag) {
+  std::vector<float> images = RandomFloats(2 * 3 * 5 * 5);
+  images[71] = kNan;
+  const auto device = Upload(images);
+  const auto out = Fresh(2, 3, 5, 5);
+  const auto flag = Flag();
+  InputFromFloat(queue(), device.data(), out, flag.data());
+  EXPECT_EQ(flag.ReadOne(), 1);
+}
+
+TEST_P(InputTest, BytesAreShiftedNormalisedAndFlipped) {
+  for (const int channels : {1, 2, 3}) {
+    constexpr int kN = 3, kH = 5, kW = 7;
+    RandomStream random(9, RandomPurpose::kSynthetic, 0, 0);
+    std::vector<uint8_t> pixels(static_cast<size_t>(kN * kH * kW * channels));
+    for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(random.NextBelow(256));
+    const std::vector<ImageParameters> images{{{1.5F, -20, 3}, 0}, {{0, 0, 0}, 1}, {{-7, 8.25F, 40}, 1}};
+    const Normalisation normalisation{{123.68F, 116.78F, 103.94F}, {1 / 58.4F, 1 / 57.1F, 1 / 57.4F}};
+    Map right(kN, channels, kH, kW);
+    for (int n = 0; n < kN; ++n)
+      for (int c = 0; c < channels; ++c)
+        for (int h = 0; h < kH; ++h)
+          for (int w = 0; w < kW; ++w) {
+            const ImageParameters& image = images[static_cast<size_t>(n)];
+            const int from = image.flip != 0 ? kW - 1 - w : w;
+            const float pixel = pixels[static_cast<size_t>(((n * kH + h) * kW + from) * channels + c)];
+            const float centred = pixel + image.colour[c] - normalisation.mean[c];
+            right.at(n, c, h, w) = Rounded(centred * normalisation.inverse_deviation[c], type());
+          }
+    const auto device = Upload(pixels);
+    const auto parameters = Upload(images);
+    const auto out = Fresh(kN, channels, kH, kW);
+    InputFromBytes(queue(), device.data(), parameters.data(), normalisation, out);
+    EXPECT_EQ(out.Read().values, right.values) << channels;
+  }
+}
+
+class DropoutTest : public KernelTest {};
+PLATEAU_BOTH_TYPES(DropoutTest);
+
+TEST_P(DropoutTest, MasksAreThoseOfTheDefinition) {
+  constexpr uint64_t kSeed = 0x123456789ABCDEFULL, kStep = (uint64_t{1} << 33) + 12345;  // halves and bits above 32 matter
+  const std::vector<uint64_t> samples{5, 1281166, (uint64_t{1} << 40) + 3};
+  const auto scalars = Upload(std::vector<StepScalars>{{.step = kStep}});
+  const auto index = Upload(samples);
+  for (const double rate : {0.5, 0.4, 0.0, 0.99}) {
+    for (const auto& [channels, side] : std::vector<std::pair<int, int>>{{4096, 1}, {13, 1}, {21, 3}, {8, 2}}) {
+      const int layer = 1000 + side;
+      const Map before = RandomMap(type(), 3, channels, side, side);
+      const auto y = Upload(before);
+      Dropout(queue(), y, rate, kSeed, layer, index.data(), scalars.data());
+      Map right = before;
+      const auto scale = static_cast<float>(1 / (1 - rate));
+      for (int n = 0; n < 3; ++n)
+        for (int unit = 0; unit < channels * side * side; ++unit) {
+          double& value = right.values[static_cast<size_t>(n * channels * side * side + unit)];
+          const DropoutKey key{.seed = kSeed, .step = kStep, .sample = samples[static_cast<size_t>(n)], .layer = layer};
+          const bool kept = DropoutWord(key, static_cast<uint32_t>(unit)) >= DropoutThreshold(rate);
+          value = kept ? Rounded(static_cast<float>(value) * scale, type()) : 0;
+        }
+      EXPECT_EQ(Differences(y.Read().values, right.values, 0), "") << rate << " " << channels << "x" << side;
+    }
+  }
+}
+
+TEST_P(DropoutTest, FloatsAreTheBitsOfApplyDropout) {
+  if (type() != DataType::kFloat) GTEST_SKIP() << "the host works on floats";
+  const std::vector<uint64_t> samples{9, 10};
+  const Map before = RandomMap(type(), 2, 1001, 1, 1);
+  const auto y = Upload(before);
+  const auto index = Upload(samples);
+  const auto scalars = Upload(std::vector<StepScalars>{{.step = 77}});
+  Dropout(queue(), y, 0.3, 5, 2, index.data(), scalars.data());
+  std::vector<float> right(before.values.begin(), before.values.end());
+  for (size_t n = 0; n < 2; ++n)
+    ApplyDropout({.seed = 5, .step = 77, .sample = samples[n], .layer = 2}, 0.3, std::span<float>(right).subspan(n * 1001, 1001));
+  EXPECT_EQ(y.Read().values, Doubles(right));
+}
+
+}  // namespace
+}  // namespace plateau::cuda
