@@ -35,9 +35,10 @@ int64_t CheckedVectors(const Map& map, const Map& other, const char* kernel) {
 }
 
 void CheckSameChannels(const Map& a, const Map& b, const char* kernel) {
-  PLATEAU_CHECK(a.type == b.type && a.shape.n == b.shape.n && a.shape.channels == b.shape.channels && a.shape.stored == b.shape.stored,
-                "{}: {} samples of {} ({}) channels against {} of {} ({}), types {} and {}", kernel, a.shape.n, a.shape.channels,
-                a.shape.stored, b.shape.n, b.shape.channels, b.shape.stored, static_cast<int>(a.type), static_cast<int>(b.type));
+  PLATEAU_CHECK(
+      a.type == b.type && a.shape.n == b.shape.n && a.shape.channels == b.shape.channels && a.shape.stored == b.shape.stored,
+      "{}: {} samples of {} ({}) channels against {} of {} ({}), types {} and {}", kernel, a.shape.n, a.shape.channels,
+      a.shape.stored, b.shape.n, b.shape.channels, b.shape.stored, static_cast<int>(a.type), static_cast<int>(b.type));
 }
 
 void CheckHolds(bool condition, const char* kernel, const char* what) { PLATEAU_CHECK(condition, "{}: {}", kernel, what); }

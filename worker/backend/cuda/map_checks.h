@@ -7,7 +7,8 @@
 
 namespace plateau::cuda {
 
-// Vectors of eight values of a map whose shape, size (below 2^31 vectors) and 16-byte alignment are fine. `kernel` names the caller.
+// Vectors of eight values of a map whose shape, size (below 2^31 vectors) and 16-byte alignment are fine. `kernel` names the
+// caller.
 int64_t CheckedVectors(const Map& map, const char* kernel);
 // As above, and `other` has the same samples, channels, rows and columns, and the same type.
 int64_t CheckedVectors(const Map& map, const Map& other, const char* kernel);

@@ -13,8 +13,8 @@ PLATEAU_BOTH_TYPES(ElementwiseTest);
 // Numbers between which rounding has to decide: ties to even and to odd, the largest, NaN, infinities, denormals, both zeros.
 std::vector<float> AwkwardFloats() {
   std::vector<float> values = RandomFloats(1003);
-  for (const uint32_t bits : {0x3F808000U, 0x3F818000U, 0x3F808001U, 0x3F807FFFU, 0x7F7FFFFFU, 0x7F800000U, 0xFF800000U, 0x7FC00000U,
-                              0xFFC12345U, 0x00000001U, 0x00008000U, 0x80018000U, 0x80000000U, 0x00000000U})
+  for (const uint32_t bits : {0x3F808000U, 0x3F818000U, 0x3F808001U, 0x3F807FFFU, 0x7F7FFFFFU, 0x7F800000U, 0xFF800000U,
+                              0x7FC00000U, 0xFFC12345U, 0x00000001U, 0x00008000U, 0x80018000U, 0x80000000U, 0x00000000U})
     values.push_back(std::bit_cast<float>(bits));
   return values;
 }
@@ -201,7 +201,8 @@ TEST_P(ElementwiseTest, FlagFindsOneBadValueAnywhere) {
 }
 
 TEST_P(FlatTest, BuffersLargerThanOneGrid) {
-  constexpr int64_t kCount = (int64_t{1} << 27) + 8 * 300;  // 2^16 blocks of 256 threads with eight values each, and two blocks more
+  // 2^16 blocks of 256 threads with eight values each, and two blocks more.
+  constexpr int64_t kCount = (int64_t{1} << 27) + 8 * 300;
   const DeviceArray<uint16_t> values(stream(), kCount);
   const auto flag = Flag();
   for (const bool bad : {false, true}) {

@@ -43,7 +43,8 @@ template <class T>
 class DeviceArray {
  public:
   // Holds 0xFF bytes until a kernel writes there: NaN in floats.
-  DeviceArray(const Stream& stream, int64_t count) : stream_(stream), count_(count), buffer_(static_cast<size_t>(count) * sizeof(T)) {
+  DeviceArray(const Stream& stream, int64_t count)
+      : stream_(stream), count_(count), buffer_(static_cast<size_t>(count) * sizeof(T)) {
     Check(cudaMemsetAsync(buffer_.data(), 0xFF, buffer_.bytes(), stream.get()), "cudaMemsetAsync");
   }
   DeviceArray(const Stream& stream, const std::vector<T>& values) : DeviceArray(stream, static_cast<int64_t>(values.size())) {
@@ -176,7 +177,9 @@ class KernelTest : public testing::TestWithParam<DataType> {
   DeviceMap Upload(const reference::Map& values) { return {stream(), type(), values}; }
   DeviceMap Fresh(int n, int c, int h, int w) { return {stream(), type(), n, c, h, w}; }
   template <class T>
-  DeviceArray<T> Upload(const std::vector<T>& values) { return {stream(), values}; }
+  DeviceArray<T> Upload(const std::vector<T>& values) {
+    return {stream(), values};
+  }
   DeviceArray<int32_t> Flag() { return {stream(), std::vector<int32_t>{0}}; }
 
  private:
@@ -186,7 +189,6 @@ class KernelTest : public testing::TestWithParam<DataType> {
 inline std::string TypeName(const testing::TestParamInfo<DataType>& info) {
   return info.param == DataType::kFloat ? "Float" : "Bf16";
 }
-#define PLATEAU_BOTH_TYPES(Test) \
-  INSTANTIATE_TEST_SUITE_P(Types, Test, testing::Values(DataType::kFloat, DataType::kBf16), TypeName)
+#define PLATEAU_BOTH_TYPES(Test) INSTANTIATE_TEST_SUITE_P(Types, Test, testing::Values(DataType::kFloat, DataType::kBf16), TypeName)
 
 }  // namespace plateau::cuda

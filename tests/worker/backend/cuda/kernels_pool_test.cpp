@@ -14,9 +14,9 @@ struct PoolCase {
   Window window;
 };
 // Odd sizes, rows that no window covers, windows that end outside, padding, overlap, gaps between windows, one window over all.
-const PoolCase kPools[] = {{8, 6, {2, 2, 0, false}},  {7, 9, {2, 2, 0, false}}, {7, 9, {2, 2, 0, true}},  {5, 8, {2, 2, 0, true}},
-                           {9, 11, {3, 2, 0, false}}, {8, 10, {3, 2, 0, true}}, {7, 7, {3, 2, 1, false}}, {6, 7, {3, 1, 1, false}},
-                           {8, 8, {2, 2, 1, true}},   {9, 9, {2, 3, 0, true}},  {7, 7, {7, 1, 0, false}}, {1, 1, {2, 2, 1, false}},
+const PoolCase kPools[] = {{8, 6, {2, 2, 0, false}},   {7, 9, {2, 2, 0, false}}, {7, 9, {2, 2, 0, true}},  {5, 8, {2, 2, 0, true}},
+                           {9, 11, {3, 2, 0, false}},  {8, 10, {3, 2, 0, true}}, {7, 7, {3, 2, 1, false}}, {6, 7, {3, 1, 1, false}},
+                           {8, 8, {2, 2, 1, true}},    {9, 9, {2, 3, 0, true}},  {7, 7, {7, 1, 0, false}}, {1, 1, {2, 2, 1, false}},
                            {15, 16, {15, 1, 0, false}}};
 const int kChannels[] = {8, 3, 21};
 
@@ -54,7 +54,8 @@ TEST_P(PoolTest, MaxPoolsForwardAndBackward) {
   for (const PoolCase& pool : kPools) {
     for (const int channels : kChannels) {
       for (const bool ties : {false, true}) {
-        const Map x = ties ? MapWithTies(type(), 3, channels, pool.h, pool.w, false) : RandomMap(type(), 3, channels, pool.h, pool.w);
+        const Map x =
+            ties ? MapWithTies(type(), 3, channels, pool.h, pool.w, false) : RandomMap(type(), 3, channels, pool.h, pool.w);
         const Map right = reference::PoolForward(x, pool.window);
         const Map dy = RandomMap(type(), 3, channels, right.h, right.w, 2);
         const auto got = MaxPool(x, dy, pool.window, false);
@@ -91,8 +92,8 @@ TEST_P(PoolTest, MaxPoolWithoutWinnersGivesTheSameOutput) {
 TEST_P(PoolTest, NanWinsOnlyInFirstPlaceAndInfinityAlways) {
   for (const Window& window : {Window{2, 2, 0, false}, Window{3, 2, 1, false}}) {
     Map x = RandomMap(type(), 1, 8, 6, 6);
-    x.at(0, 0, 0, 0) = kNan;       // first of a 2x2 window
-    x.at(0, 1, 1, 1) = kNan;       // last of one
+    x.at(0, 0, 0, 0) = kNan;  // first of a 2x2 window
+    x.at(0, 1, 1, 1) = kNan;  // last of one
     x.at(0, 2, 2, 2) = kInfinity;
     x.at(0, 3, 3, 3) = -kInfinity;
     const Map right = reference::PoolForward(x, window), dy = RandomMap(type(), 1, 8, right.h, right.w, 2);
@@ -137,7 +138,8 @@ TEST_P(PoolTest, AveragePools) {
 }
 
 TEST_P(PoolTest, LocalResponsesOfAnyWindow) {
-  const LrnDef kDefs[] = {{5, 2, 1e-4, 0.75}, {5, 1, 0.5, 0.75}, {1, 1, 0.3, 0.5}, {2, 2, 0.2, 0.75}, {4, 1, 0.1, 1.1}, {9, 2, 0.1, 0.6}};
+  const LrnDef kDefs[] = {{5, 2, 1e-4, 0.75}, {5, 1, 0.5, 0.75}, {1, 1, 0.3, 0.5},
+                          {2, 2, 0.2, 0.75},  {4, 1, 0.1, 1.1},  {9, 2, 0.1, 0.6}};
   for (const LrnDef& def : kDefs) {
     for (const int channels : {3, 8, 13, 32}) {
       const Map x = RandomMap(type(), 2, channels, 3, 4, 1), dy = RandomMap(type(), 2, channels, 3, 4, 2);

@@ -12,7 +12,8 @@ struct Shape {
   int n, c, h, w;
 };
 // One vector, parts of one, more vectors than a tile has, sizes that leave threads, runs and tiles half empty, many splits.
-const Shape kShapes[] = {{1, 1, 1, 1}, {2, 3, 5, 7}, {3, 24, 9, 5}, {5, 64, 17, 13}, {4, 300, 3, 5}, {37, 4096, 1, 1}, {3, 8, 200, 111}};
+const Shape kShapes[] = {{1, 1, 1, 1},   {2, 3, 5, 7},     {3, 24, 9, 5},   {5, 64, 17, 13},
+                         {4, 300, 3, 5}, {37, 4096, 1, 1}, {3, 8, 200, 111}};
 std::string Name(const Shape& s) { return fmt::format("[{}, {}, {}, {}]", s.n, s.c, s.h, s.w); }
 
 std::vector<double> ChannelSums(const Map& dy) {
@@ -200,8 +201,8 @@ TEST_P(BatchNormTest, FlagsRiseForBadOutputsAndGradients) {
   EXPECT_EQ(fine.ReadOne(), 0);
   dy.values[17] = kInfinity;
   const auto gradient = Upload(dy), dx = Fresh(2, 5, 3, 3);
-  BatchNormBackward(queue(), device, gradient, scale.data(), got.mean.data(), got.variance.data(), kEpsilon, 2, got.partial.data(), dx,
-                    dscale.data(), dshift.data(), bad_dy.data());
+  BatchNormBackward(queue(), device, gradient, scale.data(), got.mean.data(), got.variance.data(), kEpsilon, 2, got.partial.data(),
+                    dx, dscale.data(), dshift.data(), bad_dy.data());
   EXPECT_EQ(bad_dy.ReadOne(), 1);
   x.values[17] = kNan;
   Measure(Upload(x), 2, bad_x.data());

@@ -11,7 +11,8 @@ namespace {
 constexpr float kMomentum = 0.9F, kRate = 0.0123F, kDecay = 5e-4F;
 constexpr float kUntouched = 77;
 
-// Spans of awkward lengths with gaps up to the next multiple of 64: shorter than a vector, whole runs of a block, ends on every border.
+// Spans of awkward lengths with gaps up to the next multiple of 64: shorter than a vector, whole runs of a block, ends on every
+// border.
 std::vector<ParameterSpan> Spans() {
   std::vector<ParameterSpan> spans;
   int64_t begin = 64;  // nothing in front
@@ -32,7 +33,8 @@ class SgdTest : public KernelTest {
   };
   static State Values(const std::vector<ParameterSpan>& spans) {
     const auto total = static_cast<size_t>(Total(spans));
-    State state{std::vector<float>(total, kUntouched), std::vector<float>(total, kUntouched), std::vector<float>(total, kUntouched)};
+    State state{std::vector<float>(total, kUntouched), std::vector<float>(total, kUntouched),
+                std::vector<float>(total, kUntouched)};
     for (size_t p = 0; p < spans.size(); ++p) {
       const auto w = RandomFloats(spans[p].count, 3 * p), v = RandomFloats(spans[p].count, 3 * p + 1),
                  g = RandomFloats(spans[p].count, 3 * p + 2);

@@ -49,7 +49,8 @@ int64_t Correct(const Rows& rows, int top) {
   for (int n = 0; n < rows.logits.n; ++n) {
     std::vector<int> order(static_cast<size_t>(rows.logits.c));
     for (size_t c = 0; c < order.size(); ++c) order[c] = static_cast<int>(c);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return rows.logits.at(n, a, 0, 0) > rows.logits.at(n, b, 0, 0); });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return rows.logits.at(n, a, 0, 0) > rows.logits.at(n, b, 0, 0); });
     const auto place = std::find(order.begin(), order.end(), rows.labels[static_cast<size_t>(n)]) - order.begin();
     correct += rows.weights[static_cast<size_t>(n)] > 0 && place < top;
   }

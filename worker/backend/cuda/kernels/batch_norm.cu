@@ -144,8 +144,7 @@ struct DataGradient {
     if (pixel < counted_pixels) {
       const Vector8 value = Load8(x, index), d = Load8(dy, index);
       for (int k = 0; k < kVector; ++k)
-        v.value[k] = c.factor.value[k] *
-                     (d.value[k] - c.base.value[k] - (value.value[k] - c.mean.value[k]) * c.slope.value[k]);
+        v.value[k] = c.factor.value[k] * (d.value[k] - c.base.value[k] - (value.value[k] - c.mean.value[k]) * c.slope.value[k]);
     }
     Store8(dx, index, v);
   }
@@ -205,7 +204,8 @@ void BatchNormBackward(cudaStream_t stream, const Map& x, const Map& dy, const f
     using T = decltype(zero);
     LaunchColumnSums(stream, x.shape, pixels, GradientMoments<T>{Data<T>(x), Data<T>(dy), mean}, static_cast<double*>(partial),
                      StoreGradients{variance, epsilon, dscale, dshift, nonfinite});
-    const DataGradient<T> visit{Data<T>(x), Data<T>(dy), scale, mean, variance, dscale, dshift, epsilon, count, pixels, Data<T>(dx)};
+    const DataGradient<T> visit{Data<T>(x), Data<T>(dy), scale, mean,   variance,   dscale,
+                                dshift,     epsilon,     count, pixels, Data<T>(dx)};
     LaunchBlocks(stream, grid.blocks(), ForPixels<DataGradient<T>>{grid, visit});
   });
 }

@@ -79,8 +79,8 @@ struct CopyOut {
 int64_t CheckJoin(const Map& part, int from, const Map& whole, const char* kernel) {
   const MapShape &a = part.shape, &b = whole.shape;
   CheckedVectors(whole, kernel);
-  CheckHolds(part.type == whole.type && a.n == b.n && a.h == b.h && a.w == b.w && from >= 0 && from + a.channels <= b.channels, kernel,
-             "the part's type, pixels or channels do not fit into the whole");
+  CheckHolds(part.type == whole.type && a.n == b.n && a.h == b.h && a.w == b.w && from >= 0 && from + a.channels <= b.channels,
+             kernel, "the part's type, pixels or channels do not fit into the whole");
   return CheckedVectors(part, kernel);
 }
 

@@ -17,7 +17,7 @@ namespace plateau::cuda {
 // other threads on the pixels below, and `splits` runs of pixels for each tile.
 struct ColumnGrid {
   static constexpr int kTileVectors = 32, kPixelsPerThread = 4;
-  static constexpr int64_t kMostBlocks = 4096;  // some waves on the largest devices, so that the last, partly empty one costs little
+  static constexpr int64_t kMostBlocks = 4096;  // some waves on the largest devices, so that a last one half empty costs little
 
   int vectors = 0, lanes = 0, rows = 0, tiles = 0;
   int64_t splits = 0, pixels = 0, run = 0;  // pixels of a split; the last may have fewer

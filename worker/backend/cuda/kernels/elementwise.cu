@@ -151,7 +151,9 @@ void AddTo(cudaStream_t stream, float* sum, const float* values, int64_t count) 
   RunFlat(stream, values, sum, count, AddValue{}, "AddTo");
 }
 
-void Copy(cudaStream_t stream, float* to, const float* from, int64_t count) { RunFlat(stream, from, to, count, TakeValue{}, "Copy"); }
+void Copy(cudaStream_t stream, float* to, const float* from, int64_t count) {
+  RunFlat(stream, from, to, count, TakeValue{}, "Copy");
+}
 
 void BiasRelu(cudaStream_t stream, const Map& y, const float* bias, bool relu) {
   const int64_t vectors = CheckedVectors(y, "BiasRelu");

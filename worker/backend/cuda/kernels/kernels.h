@@ -1,7 +1,8 @@
-// Every kernel of our own. All are queued on `stream` and return at once; every sum has one fixed order, so that the same call gives
-// the same bits in every run. Maps are NHWC (types.h); arithmetic is in float whatever the maps hold, without contraction into fused
-// multiply-adds: the same bodies give the same bits on the host, transcendental functions left out.
-// Pointers are aligned to 16 bytes, maps have fewer than 2^34 values.
+// Every kernel of our own. All are queued on `stream` and return at once; every sum has one fixed order, so that the same call
+// gives the same bits in every run. Maps are NHWC (types.h); arithmetic is in float whatever the maps hold, without contraction
+// into fused multiply-adds: the same bodies give the same bits on the host, transcendental functions left out. Pointers are aligned
+// to 16 bytes, maps have fewer than 2^34 values; a call with other shapes aborts.
+//
 // NaN: a ReLU here keeps NaN (engines of the libraries may turn it into 0) and its backward pass gives 0 where its output is NaN; a
 // max pool takes NaN where it stands first in its window and passes over it elsewhere. Kernels with `nonfinite` (null: do not look)
 // raise it to 1 when a value they read is NaN or infinite, and never lower it: a look at what flies by anyway, for
@@ -33,7 +34,7 @@ struct Normalisation {
 void InputFromBytes(cudaStream_t stream, const uint8_t* pixels, const ImageParameters* images, const Normalisation& normalisation,
                     const Map& out);
 
-// ---- elementwise (elementwise.cu)
+// ---- elementwise (elementwise.cu, channels.cu, dropout.cu)
 void CastToBf16(cudaStream_t stream, const float* from, void* to, int64_t count);
 void CastToFloat(cudaStream_t stream, const void* bf16, float* to, int64_t count);
 void AddTo(cudaStream_t stream, float* sum, const float* values, int64_t count);  // sum += values
@@ -59,8 +60,8 @@ void Dropout(cudaStream_t stream, const Map& y, double rate, uint64_t seed, int 
              const StepScalars* scalars);
 
 // ---- reductions (reduce.cu)
-// db[c] = sum over pixels of dy[., c], float, `stored` values. `partial`: BiasGradientScratch floats. `nonfinite` looks at the sums,
-// which are not finite when a value of dy is not.
+// db[c] = sum over pixels of dy[., c], float, `stored` values. `partial`: BiasGradientScratch floats. `nonfinite` looks at the
+// sums, which are not finite when a value of dy is not.
 int64_t BiasGradientScratch(const MapShape& shape);
 void BiasGradient(cudaStream_t stream, const Map& dy, float* partial, float* db, int32_t* nonfinite = nullptr);
 // ReluBackward(y, dy) and BiasGradient(dy) in one pass.
@@ -69,7 +70,7 @@ void ReluBiasGradient(cudaStream_t stream, const Map& y, const Map& dy, float* p
 void PoolBiasGradient(cudaStream_t stream, const Map& dy, const uint8_t* winner, float* partial, float* db,
                       int32_t* nonfinite = nullptr);
 
-// ---- pools and normalisation of responses (pool.cu, lrn.cu)
+// ---- pools and normalisation of responses (pool.cu, average_pool.cu, lrn.cu)
 struct PoolWindow {
   int kernel = 2, stride = 2, pad = 0;  // output size is the output map's; windows may end outside the input
 };
@@ -111,10 +112,10 @@ void BatchNormShare(cudaStream_t stream, const float* mean, const float* varianc
                     float* batch_mean, float* batch_variance);
 
 // ---- loss (softmax.cu)
-// logits [n, 1, 1, stored] of `channels` classes. Gradient (null data at test): gradient_scale * weight * (p - onehot), gradient_scale
-// = loss weight / global batch. `rows`: n RowLoss of scratch. Adds to *loss what LossSums counts, rows in order, ties to the
-// lower class; auxiliary heads pass rows = loss = null. A label outside the classes makes its row's loss NaN (hosts refuse it
-// earlier).
+// logits [n, 1, 1, stored] of `channels` classes. Gradient (null data at test): gradient_scale * weight * (p - onehot),
+// gradient_scale = loss weight / global batch. `rows`: n RowLoss of scratch. Adds to *loss what LossSums counts, rows in order,
+// ties to the lower class; auxiliary heads pass rows = loss = null. A label outside the classes makes its row's loss NaN (hosts
+// refuse it earlier).
 void SoftmaxLoss(cudaStream_t stream, const Map& logits, const int32_t* labels, const float* weights, float gradient_scale,
                  const Map& gradient, RowLoss* rows, DeviceLoss* loss);
 // out [n, channels] float, dense.
@@ -122,12 +123,13 @@ void LogitsToFloat(cudaStream_t stream, const Map& logits, float* out);
 
 // ---- update (sgd.cu)
 // totals = {loss, images, top1, nonfinite != 0 || *hidden_nonfinite, votes...}: this rank's part of the sums.
-void PackTotals(cudaStream_t stream, const DeviceLoss* loss, const int32_t* hidden_nonfinite, const StepScalars* scalars, float* totals);
+void PackTotals(cudaStream_t stream, const DeviceLoss* loss, const int32_t* hidden_nonfinite, const StepScalars* scalars,
+                float* totals);
 // Raises flags->halted when the summed totals' nonfinite is not zero.
 void GateUpdate(cudaStream_t stream, const float* totals, TrainerFlags* flags);
 // Nothing when halted. Else for every span: v = momentum * v - lr * (g + decay * w), w += v (Caffe's SGDSolver; recipe.md), or for
-// running averages w = (1 - m) * w + m * g; `copy` (bf16, null: none) = w; flags->nonfinite_parameter = the lowest span that holds a
-// NaN or infinity. One pass over flat buffers of `total` floats; `spans` in device memory, in order of begin.
+// running averages w = (1 - m) * w + m * g; `copy` (bf16, null: none) = w; flags->nonfinite_parameter = the lowest span that holds
+// a NaN or infinity. One pass over flat buffers of `total` floats; `spans` in device memory, in order of begin.
 struct SgdBuffers {
   float* weights = nullptr;
   float* momenta = nullptr;

@@ -1,7 +1,7 @@
 // Local response normalisation over neighbouring channels (Krizhevsky, Sutskever, Hinton, NIPS 2012, section 3.3).
 //
-// A thread makes eight channels and reads the vectors beside them, which its neighbours have brought into the cache: of DRAM's bytes
-// forward is one read and one write, backward two reads and one write.
+// A thread makes eight channels and reads the vectors beside them, which its neighbours have brought into the cache: of DRAM's
+// bytes forward is one read and one write, backward two reads and one write.
 #include <utility>
 
 #include "worker/backend/cuda/kernels/kernels.h"
@@ -146,8 +146,9 @@ void LrnBackward(cudaStream_t stream, const Map& x, const Map& dy, const LrnWind
   ForType(x.type, [&](auto zero) {
     using T = decltype(zero);
     const int a_pixel = x.shape.stored / kVector;
-    LaunchEach(stream, vectors,
-               Backward<T>{Divisor(a_pixel), static_cast<uint32_t>(a_pixel), ConstantsOf(lrn), Data<T>(x), Data<T>(dy), Data<T>(dx)});
+    LaunchEach(
+        stream, vectors,
+        Backward<T>{Divisor(a_pixel), static_cast<uint32_t>(a_pixel), ConstantsOf(lrn), Data<T>(x), Data<T>(dy), Data<T>(dx)});
   });
 }
 

@@ -79,7 +79,8 @@ struct MaxForward {
   }
 };
 
-// 2x2 windows side by side: a thread per window writes the four pixels of it that lie inside dx; windows without output write zeros.
+// 2x2 windows side by side: a thread per window writes the four pixels of it that lie inside dx; windows without output write
+// zeros.
 template <class T>
 struct TwoBackward {
   Pixels cells, in, out;

@@ -32,7 +32,8 @@ struct Pixels {
     return {static_cast<int>(n), static_cast<int>(row), static_cast<int>(column), static_cast<int>(vector)};
   }
   __host__ __device__ uint32_t Index(int n, int row, int column, int vector) const {
-    return static_cast<uint32_t>(((n * h + row) * w + column)) * static_cast<uint32_t>(vector_count) + static_cast<uint32_t>(vector);
+    return static_cast<uint32_t>(((n * h + row) * w + column)) * static_cast<uint32_t>(vector_count) +
+           static_cast<uint32_t>(vector);
   }
 };
 
@@ -59,8 +60,8 @@ inline void CheckPool(const Map& in, const Map& out, const PoolWindow& window, c
   CheckedVectors(out, kernel);
   CheckSameChannels(in, out, kernel);
   const auto reaches = [&](int places, int size) { return int64_t{places - 1} * window.stride - window.pad < size; };
-  CheckHolds(window.kernel > 0 && window.stride > 0 && window.pad >= 0 && window.pad < window.kernel && reaches(out.shape.h, in.shape.h) &&
-                 reaches(out.shape.w, in.shape.w),
+  CheckHolds(window.kernel > 0 && window.stride > 0 && window.pad >= 0 && window.pad < window.kernel &&
+                 reaches(out.shape.h, in.shape.h) && reaches(out.shape.w, in.shape.w),
              kernel, "a window lies wholly outside the map");
 }
 

@@ -160,7 +160,8 @@ void SoftmaxLoss(cudaStream_t stream, const Map& logits, const int32_t* labels, 
                  const Map& gradient, RowLoss* rows, DeviceLoss* loss) {
   const MapShape& s = logits.shape;
   CheckedVectors(logits, "SoftmaxLoss");
-  CheckHolds(s.h == 1 && s.w == 1 && (rows != nullptr) == (loss != nullptr), "SoftmaxLoss", "logits are one pixel, rows go with loss");
+  CheckHolds(s.h == 1 && s.w == 1 && (rows != nullptr) == (loss != nullptr), "SoftmaxLoss",
+             "logits are one pixel, rows go with loss");
   if (gradient.data != nullptr) CheckedVectors(logits, gradient, "SoftmaxLoss");
   ForType(logits.type, [&](auto zero) {
     using T = decltype(zero);

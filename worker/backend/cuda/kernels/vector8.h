@@ -43,8 +43,8 @@ __host__ __device__ inline Vector8 Load8(const float* data, uint32_t vector) {
 __host__ __device__ inline Vector8 Load8(const __nv_bfloat16* data, uint32_t vector) {
   constexpr uint32_t kUpper = 0xFFFF0000;
   const uint4 bits = reinterpret_cast<const uint4*>(data)[vector];
-  return {{FloatOf(bits.x << 16), FloatOf(bits.x & kUpper), FloatOf(bits.y << 16), FloatOf(bits.y & kUpper),
-           FloatOf(bits.z << 16), FloatOf(bits.z & kUpper), FloatOf(bits.w << 16), FloatOf(bits.w & kUpper)}};
+  return {{FloatOf(bits.x << 16), FloatOf(bits.x & kUpper), FloatOf(bits.y << 16), FloatOf(bits.y & kUpper), FloatOf(bits.z << 16),
+           FloatOf(bits.z & kUpper), FloatOf(bits.w << 16), FloatOf(bits.w & kUpper)}};
 }
 __host__ __device__ inline void Store8(float* data, uint32_t vector, const Vector8& v) {
   auto* pieces = reinterpret_cast<float4*>(data) + 2 * int64_t{vector};
@@ -90,7 +90,8 @@ __host__ __device__ inline void Raise(int32_t* flag, bool when) {
   if (when && flag != nullptr) *flag = 1;
 }
 
-// n / divisor for n < 2^31 by a multiplication (Granlund & Montgomery, "Division by invariant integers using multiplication", 1994).
+// n / divisor for n < 2^31 by a multiplication (Granlund & Montgomery, "Division by invariant integers using multiplication",
+// 1994).
 class Divisor {
  public:
   Divisor() = default;
