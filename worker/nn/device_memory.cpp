@@ -50,7 +50,7 @@ Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanO
   PLATEAU_ASSIGN(const std::vector<LayerShape> crop_shapes, InferShapes(network, crop, crop));
   PLATEAU_ASSIGN(const std::vector<LayerShape> shapes, InferShapes(network, options.height, options.width));
   PLATEAU_TRY(RequireFit(network, options, shapes, crop, crop_shapes));
-  const DeviceParameters parameters = LayOutParameters(network, crop_shapes, ListParameters(network, crop_shapes), precision);
+  const DeviceParameters parameters = LayOutParameters(network, crop_shapes, ListParameters(network, crop_shapes));
   const DevicePlan plan = LayOutPlan(network, shapes, options, precision);
   DeviceMemory memory;
   memory.weights = static_cast<uint64_t>(parameters.total) * sizeof(float);

@@ -26,7 +26,7 @@ class Layout {
       : network_(network), learns_(LearningLayers(network)) {
     plan_.options = options;
     plan_.precision = precision;
-    plan_.input = DeviceInput(network, options.height, options.width, precision);
+    plan_.input = {network.channels, options.height, options.width, DeviceStored(network.channels)};
     AddLayers(shapes);
     LinkReaders();
     if (options.training) PlaceMasks();
@@ -220,29 +220,19 @@ void Layout::ShareGradients() {
 
 int DeviceStored(int channels) { return static_cast<int>(RoundUp(channels, kDeviceChannelAlign)); }
 
-DeviceMap DeviceInput(const Network& network, int height, int width, Precision precision) {
-  const bool only_convolutions = std::ranges::all_of(network.layers, [](const LayerDef& def) {
-    return def.kind == LayerKind::kConvolution || std::ranges::find(def.inputs, -1) == def.inputs.end();
-  });
-  const bool narrow = only_convolutions && precision != Precision::kBf16;
-  return {network.channels, height, width,
-          static_cast<int>(RoundUp(network.channels, narrow ? kDeviceImageAlign : kDeviceChannelAlign))};
-}
-
 DeviceParameters LayOutParameters(const Network& network, const std::vector<LayerShape>& shapes,
-                                  const std::vector<ParameterInfo>& infos, Precision precision) {
+                                  const std::vector<ParameterInfo>& infos) {
   DeviceParameters parameters;
   for (const ParameterInfo& info : infos) {
     DeviceLayout layout{.rows = info.shape[0], .stored_rows = DeviceStored(static_cast<int>(info.shape[0]))};
     if (info.role == ParameterRole::kWeight) {
       const LayerDef& def = network.layers[static_cast<size_t>(info.layer)];
       const int input = def.inputs[0];
-      const DeviceMap images = DeviceInput(network, 1, 1, precision);
       const LayerShape in = input < 0 ? LayerShape{network.channels} : shapes[static_cast<size_t>(input)];
       const bool conv = def.kind == LayerKind::kConvolution;
       layout.channels = in.channels;
       layout.area = conv ? int64_t{def.kernel} * def.kernel : int64_t{in.height} * in.width;
-      layout.stored_channels = input < 0 ? images.stored : DeviceStored(in.channels);
+      layout.stored_channels = DeviceStored(in.channels);
     }
     PLATEAU_CHECK(layout.rows * layout.channels * layout.area == info.CanonicalCount(), "{}: {} rows of {} x {}", info.name,
                   layout.rows, layout.channels, layout.area);

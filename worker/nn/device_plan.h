@@ -12,10 +12,8 @@
 
 namespace plateau {
 
-// Channels, units and classes are stored in multiples of this, the rest zeros. The images of a network that only convolutions read
-// may hold fewer in float maps: kDeviceImageAlign.
+// Channels (of the images too), units and classes are stored in multiples of this, the rest zeros.
 inline constexpr int kDeviceChannelAlign = 8;
-inline constexpr int kDeviceImageAlign = 4;
 inline constexpr int64_t kDeviceSpanAlign = 64;  // floats: where a parameter may begin in the flat buffers
 int DeviceStored(int channels);
 
@@ -44,10 +42,7 @@ struct DeviceParameters {
 };
 // `shapes`: InferShapes of the training crop; `infos`: ListParameters of them.
 DeviceParameters LayOutParameters(const Network& network, const std::vector<LayerShape>& shapes,
-                                  const std::vector<ParameterInfo>& infos, Precision precision);
-
-// The map that the images become.
-DeviceMap DeviceInput(const Network& network, int height, int width, Precision precision);
+                                  const std::vector<ParameterInfo>& infos);
 
 // Input `which` of layer `layer`. Its gradient is a buffer of its own unless the layer, an add, hands on its output's as it lies.
 struct DeviceReader {

@@ -1,4 +1,4 @@
-// What the CPU engine's tests share: a small network, its data, and one whole step through a plan.
+// What the engines' tests share: a small network, its data, and one whole step through a plan.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -45,12 +45,9 @@ inline Network MakeTestNetwork(const std::string& name, double width, int classe
   return *MakeNetwork(name, {.width = width, .classes = classes, .dropout = dropout});
 }
 
-inline std::unique_ptr<Engine> MakeEngine(const Network& network, const EngineOptions& options) {
-  auto engine = CreateCpuEngine(network, options);
-  EXPECT_TRUE(engine.has_value()) << engine.error().message;
-  InitParameters((*engine)->parameters(), InitScheme{}, options.seed);
-  // Biases and batch norm's parameters too, so that a wrong one cannot hide behind zero or one.
-  ParameterStore& store = (*engine)->parameters();
+// Weights as training begins them; biases and batch norm's parameters too, so that a wrong one cannot hide behind zero or one.
+inline void FillParameters(ParameterStore& store, uint64_t seed) {
+  InitParameters(store, InitScheme{}, seed);
   for (int p = 0; p < store.count(); ++p) {
     const ParameterRole role = store.info(p).role;
     if (role == ParameterRole::kWeight) continue;
@@ -60,6 +57,12 @@ inline std::unique_ptr<Engine> MakeEngine(const Network& network, const EngineOp
     store.FromCanonical(p, values, store.weight(p));
   }
   store.WeightsChanged();
+}
+
+inline std::unique_ptr<Engine> MakeEngine(const Network& network, const EngineOptions& options) {
+  auto engine = CreateCpuEngine(network, options);
+  EXPECT_TRUE(engine.has_value()) << engine.error().message;
+  FillParameters((*engine)->parameters(), options.seed);
   return std::move(*engine);
 }
 
@@ -88,6 +91,7 @@ inline StepResult RunStep(Engine& engine, const LaneBatch& lane, int crop, int g
     (*plan)->BackwardWeights(layer);
   }
   ParameterStore& store = engine.parameters();
+  store.FetchGradients();
   for (int p = 0; p < store.count(); ++p) result.gradients.push_back(Canonical(store, p, store.gradient(p)));
   return result;
 }

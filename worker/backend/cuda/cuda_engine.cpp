@@ -9,6 +9,7 @@
 #include "common/compute.h"
 #include "common/text.h"
 #include "worker/backend/cuda/cuda_plan.h"
+#include "worker/backend/cuda/cuda_trainer.h"
 #include "worker/nn/runnable.h"
 
 namespace plateau::cuda {
@@ -43,6 +44,7 @@ class CudaEngine final : public Engine {
   Result<Plan*> Compile(const PlanOptions& options) override;
   int LargestBatch(const PlanOptions& like) const override;
   std::string description() const override;
+  Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) override;
 
  private:
   uint64_t FreeBytes() const;
@@ -65,7 +67,7 @@ CudaEngine::CudaEngine(Network network, const EngineOptions& options, std::vecto
   context_.first_parameter.assign(context_.network.layers.size(), -1);
   for (int i = static_cast<int>(infos.size()) - 1; i >= 0; --i)
     context_.first_parameter[static_cast<size_t>(infos[static_cast<size_t>(i)].layer)] = i;
-  DeviceParameters layout = LayOutParameters(context_.network, crop_shapes_, infos, options.precision);
+  DeviceParameters layout = LayOutParameters(context_.network, crop_shapes_, infos);
   context_.parameters =
       std::make_unique<CudaParameterStore>(*context_.libraries, options.threads, std::move(infos), std::move(layout));
 }
@@ -140,6 +142,13 @@ std::string CudaEngine::WhatFits(const PlanOptions& options) const {
 std::string CudaEngine::description() const {
   return fmt::format("cuda ({}, {}, {})", context_.libraries->device_name(), context_.libraries->versions(),
                      PrecisionName(context_.options.precision));
+}
+
+Result<std::unique_ptr<Trainer>> CudaEngine::CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) {
+  const auto own = std::ranges::find(plans_, &training, [](const auto& plan) -> Plan* { return plan.get(); });
+  PLATEAU_CHECK(own != plans_.end() && training.options().training, "{}: a trainer needs a training plan of this engine",
+                context_.network.name);
+  return CreateCudaTrainer(**own, options, collective);
 }
 
 }  // namespace

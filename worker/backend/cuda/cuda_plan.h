@@ -78,7 +78,9 @@ class CudaPlan final : public Plan {
   const Network& network() const { return context_.network; }
   const EngineOptions& engine_options() const { return context_.options; }
   const DevicePlan& layout() const { return layout_; }
-  size_t workspace_bytes() const { return workspace_bytes_; }
+  size_t arena_bytes() const { return context_.arena.buffer.bytes(); }  // shared: as large as the largest plan's
+  size_t workspace_bytes() const { return workspace_bytes_; }           // that this plan takes of the shared one
+  size_t rows_bytes() const;
 
  private:
   struct Small;   // buffers of a row or a figure, and their copies on the host

@@ -49,6 +49,7 @@ Map CudaPlan::MapAt(const DeviceMap& shape, int use) const {
 }
 
 Map CudaPlan::input() const { return MapAt(layout_.input, layout_.input_value); }
+size_t CudaPlan::rows_bytes() const { return small_->device.bytes(); }
 int CudaPlan::generation() const { return context_.arena.generation; }
 
 void CudaPlan::Bind() {
