@@ -149,6 +149,10 @@ TEST_P(ElementwiseTest, SumsFlagWhatIsNotFinite) {
   SumMaps(queue(), fine, false, cuda::Map{}, out, second.data());
   EXPECT_EQ(flag.ReadOne(), 1);
   EXPECT_EQ(second.ReadOne(), 0);
+  mask.values[7] = kInfinity;
+  const auto bad_mask = Upload(mask);
+  SumMaps(queue(), fine, false, bad_mask, out, second.data());
+  EXPECT_EQ(second.ReadOne(), 1);
 }
 
 TEST_P(ElementwiseTest, PartsOfAnyWidthAreJoinedAndCutAgain) {

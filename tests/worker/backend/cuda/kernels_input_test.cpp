@@ -90,6 +90,19 @@ TEST_P(DropoutTest, MasksAreThoseOfTheDefinition) {
   }
 }
 
+TEST_P(DropoutTest, UnitWhoseWordIsTheThresholdIsKept) {
+  const DropoutKey key{.seed = 5, .step = 77, .sample = 9, .layer = 2};
+  const double rate = DropoutWord(key, 3) * 0x1.0p-32;
+  ASSERT_EQ(DropoutThreshold(rate), DropoutWord(key, 3));
+  Map ones(1, 8, 1, 1);
+  for (double& value : ones.values) value = 1;
+  const auto y = Upload(ones);
+  const auto index = Upload(std::vector<uint64_t>{key.sample});
+  const auto scalars = Upload(std::vector<StepScalars>{{.step = key.step}});
+  Dropout(queue(), y, rate, key.seed, key.layer, index.data(), scalars.data());
+  EXPECT_GT(y.Read().values[3], 0);
+}
+
 TEST_P(DropoutTest, FloatsAreTheBitsOfApplyDropout) {
   if (type() != DataType::kFloat) GTEST_SKIP() << "the host works on floats";
   const std::vector<uint64_t> samples{9, 10};

@@ -151,6 +151,20 @@ TEST_P(BatchNormTest, StatisticsAreOfTheCountedRows) {
   }
 }
 
+TEST_P(BatchNormTest, VarianceOfEqualValuesIsNotNegative) {
+  Map x(3, 64, 31, 37);  // more pixels than the squares' sums are exact for
+  const std::vector<float> values = RandomFloats(64);
+  for (int n = 0; n < 3; ++n)
+    for (int c = 0; c < 64; ++c)
+      for (int i = 0; i < 1147; ++i)
+        x.values[static_cast<size_t>((n * 64 + c) * 1147 + i)] = Rounded(1000 * values[static_cast<size_t>(c)], type());
+  const auto device = Upload(x);
+  for (const double variance : Head(Measure(device, 3).variance, 64)) {
+    EXPECT_GE(variance, 0);
+    EXPECT_LT(variance, 1e-7);
+  }
+}
+
 TEST_P(BatchNormTest, ForwardNormalisesAndKeepsPaddingZero) {
   for (const Shape& s : kShapes) {
     for (const bool relu : {false, true}) {
