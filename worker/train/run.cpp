@@ -23,7 +23,7 @@ namespace {
 // What lives as long as the rank, whatever the run comes to.
 struct Rank {
   const TrainOptions& options;
-  Collective& collective;
+  WatchedCollective& collective;
   Pulse& pulse;
   StopFlag& stop;
   CoordinatorLink* link = nullptr;  // nullptr without a coordinator
@@ -48,10 +48,14 @@ struct AttemptFolder {
   std::string path() const { return fmt::format("{}/attempt-{}", run_folder, attempt); }
 };
 
+std::string RunFolder(const TrainOptions& options, const JobSpec& spec) {
+  return spec.output + "/" + (options.job.empty() ? spec.name : options.job);
+}
+
 Result<AttemptFolder> OpenAttempt(Rank& rank, const JobSpec& spec) {
   AttemptFolder folder;
   folder.job = rank.options.job.empty() ? spec.name : rank.options.job;
-  folder.run_folder = spec.output + "/" + folder.job;
+  folder.run_folder = RunFolder(rank.options, spec);
   folder.attempt = rank.options.attempt;
   Status status;
   if (rank.zero()) {
@@ -132,8 +136,12 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   if (!text) return refuse(text.error());
   const auto spec = ParseJobSpecText(*text, rank.options.spec_path, true);  // rank 0 has judged it
   if (const Status agreed = Agree(collective, ToStatus(spec)); !agreed) return refuse(agreed.error());
-  auto run = PrepareRun(rank.files, *spec, collective.rank(), collective.world_size(), rank.pulse);
-  if (const Status agreed = Agree(collective, ToStatus(run)); !agreed) return refuse(agreed.error());
+  ChoiceTable recorded;
+  if (rank.zero()) recorded = ReadRecordedChoices(rank.files, RunFolder(rank.options, *spec), rank.options.resume);
+  auto run = PrepareRun(rank.files, *spec, collective, rank.pulse, recorded);
+  if (!run) return refuse(run.error());
+  const auto trainer = MakeTrainer(*run, collective, rank.pulse);
+  if (const Status agreed = Agree(collective, ToStatus(trainer)); !agreed) return refuse(agreed.error());
   auto folder = OpenAttempt(rank, *spec);
   if (!folder) return refuse(folder.error());
   RunIdentity& identity = run->loop.identity;
@@ -159,11 +167,11 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   }
   rank.pulse.step = state.step;
   LogBeginning(rank, *run, *folder, state);
-  const auto trainer = MakeTrainer(*run, collective, rank.pulse);
-  if (const Status agreed = Agree(collective, ToStatus(trainer)); !agreed) return refuse(agreed.error());
   RankZero zero = MakeRankZero(rank, *run, *folder, state);
+  WatchedTrainer watched(**trainer, rank.collective);
+  const bool behind = (*trainer)->depth() > 0;  // the host's own trainer is seen layer by layer
   TrainLoop loop(run->loop,
-                 {*run->engine, **trainer, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
+                 {*run->engine, behind ? static_cast<Trainer&>(watched) : **trainer, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
                   zero.parts ? &*zero.parts : nullptr, trace.get()},
                  std::move(state));
   auto end = loop.Run();

@@ -10,23 +10,12 @@
 
 #include "common/log.h"
 #include "dataset/sampler.h"
-#include "worker/backend/cuda/probe.h"
+#include "worker/backend/device/device.h"
+#include "worker/train/agreement.h"
 #include "worker/train/host_trainer.h"
 
 namespace plateau {
 namespace {
-
-Status CheckDevice(const JobSpec& spec, int rank) {
-  if (spec.resources.device == DeviceKind::kCpu) return {};
-  const CudaProbe probe = ProbeCuda();
-  const std::string why = probe.devices.empty()
-                              ? probe.reason
-                              : fmt::format("{} is there, but this version trains on the CPU only", probe.devices.front());
-  if (spec.resources.device == DeviceKind::kCuda)
-    return Fail(ErrorCode::kUnsupported, "resources.device: cuda cannot be had: {}; use device: auto or cpu", why);
-  if (rank == 0) LogInfo("device: auto takes the CPU: {}", why);
-  return {};
-}
 
 void WarnOfNarrowAffinity(int threads) {
   cpu_set_t cores;
@@ -70,21 +59,25 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
                           .device = run.engine->description(),
                           .libraries = fmt::format("plateau 0.1.0, gcc {}", __VERSION__),
                           .algorithms = run.training->algorithms()};
+  if (run.choices) identity.choices = run.choices->all();
   return identity;
 }
 
-}  // namespace
-
-Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse) {
+// What this rank can find out alone: everything but the plans.
+Result<PreparedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse, const ChoiceTable& recorded) {
   if (spec.kind != "train")
     return Fail(ErrorCode::kInvalidInput, "kind: {} is not trained; give the specification to `plateau-worker {}`", spec.kind,
                 spec.kind);
   if (world_size > spec.training.global_batch)
     return Fail(ErrorCode::kInvalidInput, "training.global_batch: {} images cannot be split over {} ranks; start at most {} ranks",
                 spec.training.global_batch, world_size, spec.training.global_batch);
-  PLATEAU_TRY(CheckDevice(spec, rank));
-  WarnOfNarrowAffinity(spec.resources.threads_per_worker);
   PreparedRun run;
+  PLATEAU_ASSIGN(run.device, ChooseDevice(spec.resources.device, LocalRank()));
+  PLATEAU_ASSIGN(const Precision precision, ChoosePrecision(run.device, spec.training.precision, "training.precision"));
+  PLATEAU_TRY(CheckCollective(run.device, spec.resources.collective, "resources.collective"));
+  if (rank == 0 && spec.resources.device != DeviceKind::kCpu)
+    LogInfo("resources.device: {} takes {}", DeviceKindName(spec.resources.device), run.device.reason);
+  WarnOfNarrowAffinity(spec.resources.threads_per_worker);
   PLATEAU_ASSIGN(run.store, StoreReader::Open(files, spec.data.store));
   const Manifest& manifest = run.store->manifest();
   PLATEAU_TRY(CheckSplits(manifest, spec.data.store));
@@ -94,20 +87,85 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank,
                                                                    .dropout = spec.training.dropout}));
   const int crop = spec.data.crop;
   PLATEAU_ASSIGN(run.shapes, InferShapes(network, crop, crop));
-  PLATEAU_ASSIGN(run.engine, CreateCpuEngine(std::move(network), {.threads = spec.resources.threads_per_worker,
-                                                                  .seed = spec.reproducibility.seed,
-                                                                  .crop = crop,
-                                                                  .progress = &pulse.progress}));
-  const int rows = RankRows(spec.training.global_batch, rank, world_size).size();
-  run.loop.shape = CutIntoLanes(rows, spec.training.micro_batch);
+  if (run.device.cuda)
+    run.choices = std::make_unique<RecordedChoices>(recorded, rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
+  PLATEAU_ASSIGN(run.engine, CreateEngine(run.device, std::move(network),
+                                          {.threads = spec.resources.threads_per_worker,
+                                           .seed = spec.reproducibility.seed,
+                                           .crop = crop,
+                                           .progress = &pulse.progress,
+                                           .precision = precision,
+                                           .collective = spec.resources.collective,
+                                           .choices = run.choices.get()}));
+  run.loop.spec = spec;
+  return run;
+}
+
+// Sums over ranks of different kinds would never meet.
+Status RequireOneKind(const DeviceChoice& device, Collective& collective) {
+  int64_t with_cuda = device.cuda ? 1 : 0;
+  collective.AllReduceSum(std::span(&with_cuda, 1));
+  if (with_cuda == 0 || with_cuda == collective.world_size()) return {};
+  return Fail(ErrorCode::kInvalidInput, "resources.device: auto finds a CUDA device on {} of {} ranks; use device: cpu, or hosts that "
+              "all have devices (plateau doctor says why one has none)", with_cuda, collective.world_size());
+}
+
+// The largest part of a rank's batch that is computed at once. On a device `auto` takes what fits into the smallest one.
+int MicroBatch(const PreparedRun& run, int most_rows, Collective& collective) {
+  const JobSpec& spec = run.loop.spec;
+  if (spec.training.micro_batch > 0 || !run.device.cuda) return spec.training.micro_batch;
+  std::vector<int64_t> fits(static_cast<size_t>(collective.world_size()));
+  fits[static_cast<size_t>(collective.rank())] =
+      run.engine->LargestBatch({.batch = most_rows, .height = spec.data.crop, .width = spec.data.crop});
+  collective.AllReduceSum(std::span<int64_t>(fits));
+  const int64_t smallest = *std::min_element(fits.begin(), fits.end());
+  if (smallest < 1 || smallest >= most_rows) return 0;  // all at once; where nothing fits, compiling says so
+  if (collective.rank() == 0)
+    LogInfo("training.micro_batch: auto takes {}: the {} images of a rank do not fit into the device's memory at once", smallest, most_rows);
+  return static_cast<int>(smallest);
+}
+
+Status CompilePlans(PreparedRun& run, int validation_rows) {
+  const int crop = run.loop.spec.data.crop;
   PLATEAU_ASSIGN(run.training,
                  run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = true}));
+  PLATEAU_ASSIGN(run.validation, run.engine->Compile({.batch = validation_rows, .height = crop, .width = crop, .training = false}));
+  return {};
+}
+
+// Rank 0 compiles first, timing what is on no record; the others compile with its table, in which nothing is missing.
+Status CompileAlike(FileSystem& files, PreparedRun& run, int validation_rows, Collective& collective) {
+  if (!run.choices) return Agree(collective, CompilePlans(run, validation_rows));
+  const bool zero = collective.rank() == 0;
+  PLATEAU_TRY(Agree(collective, zero ? CompilePlans(run, validation_rows) : Status()));
+  const std::string table = collective.BroadcastText(zero ? EncodeChoices(run.choices->all()) : "", 0);
+  if (zero) {
+    if (const Status kept = AddToChoicesCache(files, ChoicesCachePath(), run.choices->timed()); !kept)
+      LogWarning("{}; the next run times its algorithms again", kept.error().message);
+    return Agree(collective, {});
+  }
+  const Status compiled = [&]() -> Status {
+    PLATEAU_ASSIGN(ChoiceTable choices, DecodeChoices(table, "rank 0's algorithms"));
+    run.choices->Adopt(std::move(choices));
+    return CompilePlans(run, validation_rows);
+  }();
+  return Agree(collective, compiled);
+}
+
+}  // namespace
+
+Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded) {
+  const int rank = collective.rank(), world_size = collective.world_size();
+  auto opened = OpenRun(files, spec, rank, world_size, pulse, recorded);
+  PLATEAU_TRY(Agree(collective, opened ? Status() : Fail(opened.error())));
+  PreparedRun run = std::move(*opened);
+  PLATEAU_TRY(RequireOneKind(run.device, collective));
   // The same on every rank, also when ranks train on different numbers of rows: it is the stride by which they share the set.
   const int most_rows = (spec.training.global_batch + world_size - 1) / world_size;
-  const int validation_rows = CutIntoLanes(most_rows, spec.training.micro_batch).lane_rows;
-  PLATEAU_ASSIGN(run.validation, run.engine->Compile({.batch = validation_rows, .height = crop, .width = crop, .training = false}));
-  run.loop.spec = spec;
-  run.loop.identity = MakeIdentity(spec, manifest, run, world_size);
+  const int micro_batch = MicroBatch(run, most_rows, collective);
+  run.loop.shape = CutIntoLanes(RankRows(spec.training.global_batch, rank, world_size).size(), micro_batch);
+  PLATEAU_TRY(CompileAlike(files, run, CutIntoLanes(most_rows, micro_batch).lane_rows, collective));
+  run.loop.identity = MakeIdentity(spec, run.store->manifest(), run, world_size);
   run.loop.length = LengthOf(spec, run.loop.identity.images);
   return run;
 }
@@ -120,7 +178,10 @@ Result<std::unique_ptr<Trainer>> MakeTrainer(PreparedRun& run, Collective& colle
                                .weight_decay = spec.training.weight_decay,
                                .decay_biases = spec.training.weight_decay_bias};
   PLATEAU_ASSIGN(std::unique_ptr<Trainer> trainer, run.engine->CreateTrainer(*run.training, options, collective));
-  if (trainer != nullptr) return trainer;
+  if (trainer != nullptr) {
+    for (std::string& line : trainer->algorithms()) run.loop.identity.fingerprint.algorithms.push_back(std::move(line));
+    return trainer;
+  }
   return std::make_unique<HostTrainer>(*run.engine, *run.training, options, spec.resources.threads_per_worker, collective, pulse);
 }
 

@@ -7,14 +7,18 @@
 #include "common/file.h"
 #include "common/job_spec.h"
 #include "dataset/shard_reader.h"
+#include "worker/backend/device/device.h"
 #include "worker/nn/plan.h"
 #include "worker/train/loop.h"
+#include "worker/train/recorded_choices.h"
 #include "worker/train/state.h"
 #include "worker/train/step.h"
 
 namespace plateau {
 
 struct PreparedRun {
+  DeviceChoice device;
+  std::unique_ptr<RecordedChoices> choices;  // of an engine on a device
   std::unique_ptr<StoreReader> store;
   std::unique_ptr<Engine> engine;
   Plan* training = nullptr;
@@ -23,11 +27,13 @@ struct PreparedRun {
   LoopOptions loop;  // spec, identity without job, attempt and lineage, lanes, steps
 };
 
-// Everything one rank of `world_size` needs before its first step, weights excepted. Errors are the user's to mend: missing store,
-// no validation split, unknown network, more ranks than rows of a batch, a device that is not there. `pulse` outlives the run.
-Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse);
+// Everything one rank needs before its first step, weights excepted. Collective; errors are the same on every rank. They are the user's
+// to mend: missing store, no validation split, unknown network, more ranks than rows of a batch, a device that is not there or has
+// too little memory. `recorded`: ReadRecordedChoices on rank 0, anything on the others. `pulse` outlives the run.
+Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded);
 
-// What runs the training plan's steps: the engine's own trainer, or the host. Collective. Borrows all three.
+// What runs the training plan's steps: the engine's own trainer, whose way of summing over ranks goes into the fingerprint, or the host.
+// Collective; an error may be this rank's alone. Borrows all three.
 Result<std::unique_ptr<Trainer>> MakeTrainer(PreparedRun& run, Collective& collective, Pulse& pulse);
 
 }  // namespace plateau

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct RunIdentity {
   std::string metric;     // "val_top1_error"
   int64_t global_batch = 0;
   Fingerprint fingerprint;
+  std::map<std::string, std::string> choices;  // of algorithms on a device (AlgorithmChoices); a resume replays them
   Preprocessing preprocessing;
   int validation_scale = 0;
   std::string network;

@@ -61,4 +61,9 @@ void WatchedCollective::Abort(int exit_code) {
   std::_Exit(exit_code);  // not reached
 }
 
+StepResult WatchedTrainer::Settle() {
+  const InCollective waiting = world_.Waiting();
+  return inner_.Settle();
+}
+
 }  // namespace plateau

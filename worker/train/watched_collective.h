@@ -6,6 +6,7 @@
 #include <string>
 
 #include "worker/collective/collective.h"
+#include "worker/nn/trainer.h"
 #include "worker/train/pulse.h"
 
 namespace plateau {
@@ -26,6 +27,8 @@ class WatchedCollective final : public Collective {
   void Barrier() override;
   void Finish() override { inner_.Finish(); }
   [[noreturn]] void Abort(int exit_code) override;
+  // For a wait for the other ranks that no call of this collective makes: numbered and shown while the answer lives.
+  InCollective Waiting() { return InCollective(pulse_, Next()); }
 
  private:
   class Reduce;
@@ -34,6 +37,21 @@ class WatchedCollective final : public Collective {
   Collective& inner_;
   Pulse& pulse_;
   int64_t calls_ = 0;
+};
+
+// A trainer whose steps settle late, as the Pulse shows it: ranks whose devices sum among themselves wait for each other there. Borrows
+// both.
+class WatchedTrainer final : public Trainer {
+ public:
+  WatchedTrainer(Trainer& inner, WatchedCollective& world) : inner_(inner), world_(world) {}
+  int depth() const override { return inner_.depth(); }
+  void Enqueue(const StepInput& input) override { inner_.Enqueue(input); }
+  StepResult Settle() override;
+  std::vector<std::string> algorithms() const override { return inner_.algorithms(); }
+
+ private:
+  Trainer& inner_;
+  WatchedCollective& world_;
 };
 
 }  // namespace plateau

@@ -74,5 +74,36 @@ TEST(WatchedCollective, AStartedReductionIsShownOnlyWhileItIsWaitedFor) {
   EXPECT_EQ(pulse.progress, 2);
 }
 
+class SeenTrainer final : public Trainer {
+ public:
+  explicit SeenTrainer(Pulse& pulse) : pulse_(pulse) {}
+  int depth() const override { return 1; }
+  void Enqueue(const StepInput&) override { enqueue_seen = pulse_.collective; }
+  StepResult Settle() override {
+    settle_seen = pulse_.collective;
+    return {.totals = {.images = 7}};
+  }
+  int64_t enqueue_seen = -1, settle_seen = -1;
+
+ private:
+  Pulse& pulse_;
+};
+
+TEST(WatchedTrainer, ItsWaitIsNumberedAmongTheCollectiveCalls) {
+  Pulse pulse;
+  Probe probe(pulse);
+  WatchedCollective collective(probe, pulse);
+  SeenTrainer seen(pulse);
+  WatchedTrainer trainer(seen, collective);
+  collective.Barrier();
+  trainer.Enqueue({});
+  EXPECT_EQ(seen.enqueue_seen, 0);
+  EXPECT_EQ(trainer.Settle().totals.images, 7);
+  EXPECT_EQ(seen.settle_seen, 2);
+  EXPECT_EQ(pulse.collective, 0);
+  collective.Barrier();
+  EXPECT_EQ(probe.seen, (std::vector<int64_t>{1, 3}));
+}
+
 }  // namespace
 }  // namespace plateau

@@ -1,0 +1,98 @@
+// Choices of algorithms, from checkpoint, file or clock.
+#include "worker/train/recorded_choices.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "common/log.h"
+#include "worker/train/run_folder.h"
+
+namespace plateau {
+namespace {
+
+using Json = nlohmann::json;
+constexpr int kCacheVersion = 1;
+constexpr size_t kMostCached = 20'000;  // then the file begins anew: it outlives drivers and devices
+
+Result<ChoiceTable> ParseCache(const std::string& text, const std::string& path) {
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("version") != kCacheVersion)
+      return Fail(ErrorCode::kUnsupported, "{}: version {}, this build reads {}", path, json.at("version").dump(), kCacheVersion);
+    return json.at("choices").get<ChoiceTable>();
+  } catch (const std::exception& fault) {
+    return Fail(ErrorCode::kCorrupt, "{}: {}", path, fault.what());
+  }
+}
+
+}  // namespace
+
+std::string RecordedChoices::Choose(const std::string& key, const std::function<std::string()>& time) {
+  if (const auto known = all_.find(key); known != all_.end()) return known->second;
+  if (adopted_)
+    throw Failure(ErrorCode::kInternal,
+                  fmt::format("rank 0 has chosen no algorithm for \"{}\": ranks must have devices and libraries of the same kind", key));
+  if (const auto known = cached_.find(key); known != cached_.end()) return all_.emplace(key, known->second).first->second;
+  const std::string choice = time();
+  timed_.emplace(key, choice);
+  return all_.emplace(key, choice).first->second;
+}
+
+void RecordedChoices::Adopt(ChoiceTable of_rank_zero) {
+  all_ = std::move(of_rank_zero);
+  adopted_ = true;
+}
+
+std::string EncodeChoices(const ChoiceTable& table) { return Json(table).dump(); }
+
+Result<ChoiceTable> DecodeChoices(const std::string& text, const std::string& where) {
+  try {
+    return Json::parse(text).get<ChoiceTable>();
+  } catch (const std::exception& fault) {
+    return Fail(ErrorCode::kCorrupt, "{}: {}", where, fault.what());
+  }
+}
+
+ChoiceTable ReadRecordedChoices(FileSystem& files, const std::string& run_folder, const std::string& resume) {
+  if (resume == "none") return {};
+  std::string folder = resume;
+  if (resume == "auto") {
+    const auto current = ReadCurrent(files, run_folder);
+    if (!current || !*current) return {};
+    folder = run_folder + "/" + (*current)->path;
+  }
+  const auto text = files.Read(folder + "/state.json");
+  if (!text) return {};
+  auto state = DecodeState(*text, folder + "/state.json");
+  return state ? std::move(state->identity.choices) : ChoiceTable();
+}
+
+std::string ChoicesCachePath() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') return std::string(cache) + "/plateau/algorithms.json";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') return std::string(home) + "/.cache/plateau/algorithms.json";
+  return "";
+}
+
+ChoiceTable ReadChoicesCache(FileSystem& files, const std::string& path) {
+  if (path.empty() || !files.Exists(path)) return {};
+  const auto text = files.Read(path);
+  auto table = text ? ParseCache(*text, path) : Result<ChoiceTable>(Fail(text.error()));
+  if (table) return std::move(*table);
+  LogWarning("{}; the file is ignored and algorithms are timed anew", table.error().message);
+  return {};
+}
+
+Status AddToChoicesCache(FileSystem& files, const std::string& path, const ChoiceTable& timed) {
+  if (path.empty() || timed.empty()) return {};
+  ChoiceTable table;
+  if (files.Exists(path))
+    if (const auto text = files.Read(path); text)
+      if (auto known = ParseCache(*text, path); known && known->size() + timed.size() <= kMostCached) table = std::move(*known);
+  for (const auto& [key, choice] : timed) table[key] = choice;
+  PLATEAU_TRY(files.MakeDirectories(std::filesystem::path(path).parent_path().string()));
+  return WriteFileAtomic(files, path, Json{{"version", kCacheVersion}, {"choices", table}}.dump(1) + "\n");
+}
+
+}  // namespace plateau
