@@ -2,11 +2,13 @@
 # their arithmetic and their order are tested where there is no device. The same tests, linked with the real libraries, carry the
 # label gpu and skip where no device answers.
 file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/worker/backend/cuda/*_test.cpp)
-set(PLATEAU_REGISTERED_TESTS ${PLATEAU_REGISTERED_TESTS} ${cuda_tests})
+# What only the emulation can show: planned faults, and what its engines do on purpose.
+file(GLOB emulation_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/*_test.cpp)
+set(PLATEAU_REGISTERED_TESTS ${PLATEAU_REGISTERED_TESTS} ${cuda_tests} ${emulation_tests})
 
-# plateau_cuda_tests(PREFIX LABELS LIBRARY...): each test of the CUDA backend as a program PREFIX_<name>.
-function(plateau_cuda_tests prefix labels)
-  foreach(source ${cuda_tests})
+# plateau_cuda_tests(PREFIX LABELS SOURCES LIBRARY...): each test of the list SOURCES as a program PREFIX_<name>.
+function(plateau_cuda_tests prefix labels sources)
+  foreach(source ${${sources}})
     get_filename_component(stem ${source} NAME_WE)
     set(name ${prefix}_${stem})
     add_executable(${name} ${source})
@@ -19,6 +21,7 @@ function(plateau_cuda_tests prefix labels)
 endfunction()
 
 file(GLOB emulation_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/*.cpp)
+list(FILTER emulation_sources EXCLUDE REGEX "_test\\.cpp$")
 if(PLATEAU_CUDA_HEADERS AND PLATEAU_CUDNN_HEADERS AND PLATEAU_NCCL_HEADERS AND emulation_sources)
   set(cuda_folder ${CMAKE_SOURCE_DIR}/worker/backend/cuda)
   file(GLOB cuda_sources CONFIGURE_DEPENDS ${cuda_folder}/*.cpp)
@@ -40,10 +43,11 @@ if(PLATEAU_CUDA_HEADERS AND PLATEAU_CUDNN_HEADERS AND PLATEAU_NCCL_HEADERS AND e
     target_link_libraries(plateau_cuda_pretended PRIVATE plateau_cuda_emulated)
     set_target_properties(plateau_cuda_pretended PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   endif()
-  plateau_cuda_tests(emulated "worker_backend_cuda" plateau_cuda_emulated)
+  plateau_cuda_tests(emulated "worker_backend_cuda" cuda_tests plateau_cuda_emulated)
+  plateau_cuda_tests(emulation "worker_backend_cuda" emulation_tests plateau_cuda_emulated)
 else()
   message(STATUS "CUDA's headers are not here: the tests of the CUDA backend are not built")
 endif()
 if(PLATEAU_HAVE_CUDA)
-  plateau_cuda_tests(gpu "gpu" plateau_cuda_parts)
+  plateau_cuda_tests(gpu "gpu" cuda_tests plateau_cuda_parts)
 endif()

@@ -176,6 +176,7 @@ void DropAllWork(System& system) {
     chain.pop_back();
     for (OperationPtr& other : operation->before) chain.push_back(std::move(other));
     operation->before.clear();
+    operation->run = nullptr;
     operation->state = Operation::State::kDone;
   }
 }
