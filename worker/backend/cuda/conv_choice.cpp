@@ -9,7 +9,7 @@ namespace plateau::cuda {
 namespace {
 
 constexpr double kRoundingCosts = 1.1;  // the time of rounded gradients counts as so much more
-constexpr int kMaxCompiled = 3;  // candidates of a way that are compiled at run time, which takes seconds each
+constexpr int kMaxCompiled = 3;         // candidates of a way that are compiled at run time, which takes seconds each
 
 }  // namespace
 
@@ -19,8 +19,8 @@ std::string ConvPass::Key() const {
                      libraries_.deterministic() ? " deterministic" : "", libraries_.device_name(), libraries_.cudnn_version());
 }
 
-// Sums are float in every precision, so short sums are out. Engines that use TF32 carry the note of tensor cores: fp32 goes without,
-// and without the large Winograd tiles, whose error is beyond what fp32 promises (worker/nn/reference.h holds it to 1e-5).
+// Sums are float in every precision, so short sums are out. Engines that use TF32 carry the note of tensor cores: fp32 goes
+// without, and without the large Winograd tiles, whose error is beyond what fp32 promises (worker/nn/reference.h holds it to 1e-5).
 EngineRules ConvPass::Rules() const {
   EngineRules rules{{CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION}, workspace_limit_};
   if (libraries_.precision() != Precision::kBf16) rules.forbidden.push_back(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS);
@@ -33,7 +33,9 @@ EngineRules ConvPass::Rules() const {
 
 void ConvPass::Choose(const std::string& layer) {
   std::vector<Algorithm> timed;  // kept until the choice is known: building one again may compile it again
-  const auto time = [&] { return libraries_.TimedOnce(fmt::format("{} n{} {}", Key(), shape_.x.n, workspace_limit_), [&] { return Time(timed); }); };
+  const auto time = [&] {
+    return libraries_.TimedOnce(fmt::format("{} n{} {}", Key(), shape_.x.n, workspace_limit_), [&] { return Time(timed); });
+  };
   BuildChosen(libraries_.choices(), fmt::format("{} {}", layer, Key()), time, [&](const std::string& text) -> Status {
     for (Algorithm& algorithm : timed) {
       if (TextOf(algorithm) != text) continue;
@@ -91,13 +93,22 @@ void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refu
   }
 }
 
+std::vector<std::string> ConvPass::Offers() const {
+  std::vector<Algorithm> found;
+  std::string refusal;
+  for (const Way way : Ways()) Collect(way, found, refusal);
+  std::vector<std::string> texts;
+  for (const Algorithm& algorithm : found) texts.push_back(TextOf(algorithm));
+  return texts;
+}
+
 std::string ConvPass::Time(std::vector<Algorithm>& found) {
   found.clear();
   std::string refusal = "the heuristics offer none";
   for (const Way way : Ways()) Collect(way, found, refusal);
   if (found.empty())
-    throw Failure(ErrorCode::kUnsupported, fmt::format("{}: no engine of {} fits, the last one because: {}", Key(),
-                                                       libraries_.cudnn_version(), refusal));
+    throw Failure(ErrorCode::kUnsupported,
+                  fmt::format("{}: no engine of {} fits, the last one because: {}", Key(), libraries_.cudnn_version(), refusal));
   const DataType type = libraries_.map_type();
   const auto bytes = [](int64_t values, DataType of) { return AlignedBytes(static_cast<size_t>(values * SizeOf(of))); };
   const size_t x = bytes(shape_.x.values(), type), y = bytes(shape_.y.values(), type);
@@ -105,7 +116,8 @@ std::string ConvPass::Time(std::vector<Algorithm>& found) {
   const size_t extra = kind_ == ConvPassKind::kForward ? bytes(shape_.y.stored, DataType::kFloat) : x;
   size_t workspace = 0;
   for (const Algorithm& algorithm : found) workspace = std::max(workspace, algorithm.workspace_bytes);
-  auto* base = static_cast<std::byte*>(libraries_.TimingScratch(x + y + w + extra + workspace));
+  std::byte* base = ScratchForTiming(libraries_, x + y + w + extra + workspace, label_);
+  if (base == nullptr) return TextOf(found.front());
   std::byte *at_x = base, *at_y = at_x + x, *at_w = at_y + y, *at_extra = at_w + w, *at_workspace = at_extra + extra;
   ConvOperands operands{at_x, at_w, at_extra, at_y};
   if (kind_ == ConvPassKind::kBackwardData) operands = {at_y, at_w, at_extra, at_x};

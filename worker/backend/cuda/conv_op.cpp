@@ -14,7 +14,8 @@ class CudnnConv final : public ConvOp {
  public:
   CudnnConv(Libraries& libraries, const std::string& layer, const ConvShape& shape, const ConvUse& use, size_t workspace_limit)
       : forward_(libraries, layer, ConvPassKind::kForward, shape, use, workspace_limit) {
-    if (use.training && use.data_gradient) data_.emplace(libraries, layer, ConvPassKind::kBackwardData, shape, use, workspace_limit);
+    if (use.training && use.data_gradient)
+      data_.emplace(libraries, layer, ConvPassKind::kBackwardData, shape, use, workspace_limit);
     if (use.training) weights_.emplace(libraries, layer, ConvPassKind::kBackwardWeights, shape, use, workspace_limit);
   }
 

@@ -26,8 +26,9 @@ struct ConvUse {
 class ConvOp {
  public:
   // Chooses an engine for each pass by timing, through libraries.choices(): deterministic ones only when libraries say so, and none
-  // that wants more than `workspace_limit` bytes. Where no engine fuses bias and ReLU (or the ReLU of the data gradient), own kernels
-  // follow.
+  // that wants more than `workspace_limit` bytes. Where memory is short for timing (it takes the layer's maps once more, in
+  // Libraries::TimingScratch), the heuristics' first is taken, with a warning. Where no engine fuses bias and ReLU (or the ReLU of
+  // the data gradient), own kernels follow.
   static std::unique_ptr<ConvOp> Create(Libraries& libraries, const std::string& layer, const ConvShape& shape, const ConvUse& use,
                                         size_t workspace_limit);
   virtual ~ConvOp() = default;

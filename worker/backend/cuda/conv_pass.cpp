@@ -23,7 +23,11 @@ const char* PassName(ConvPassKind kind) {
 
 ConvPass::ConvPass(Libraries& libraries, const std::string& layer, ConvPassKind kind, const ConvShape& shape, const ConvUse& use,
                    size_t workspace_limit)
-    : libraries_(libraries), label_(fmt::format("{} {}", layer, PassName(kind))), kind_(kind), shape_(shape), use_(use),
+    : libraries_(libraries),
+      label_(fmt::format("{} {}", layer, PassName(kind))),
+      kind_(kind),
+      shape_(shape),
+      use_(use),
       workspace_limit_(workspace_limit) {
   pass_ = PassName(kind);
   if (kind == ConvPassKind::kForward) pass_ += fmt::format("{}{}", use.bias ? "+bias" : "", use.relu ? "+relu" : "");
@@ -42,7 +46,8 @@ void ConvPass::RunWith(Algorithm& algorithm, const ConvOperands& operands, void*
   std::array<void*, 4> pointers{const_cast<void*>(operands.first), const_cast<void*>(operands.second)};
   size_t count = 2;
   if (way == Way::kFusedShort) pointers[count++] = extra;
-  if (way == Way::kFused && (use_.bias || kind_ == ConvPassKind::kBackwardData)) pointers[count++] = const_cast<void*>(operands.extra);
+  if (way == Way::kFused && (use_.bias || kind_ == ConvPassKind::kBackwardData))
+    pointers[count++] = const_cast<void*>(operands.extra);
   pointers[count++] = way == Way::kRounded ? extra : operands.result;
   algorithm.plan->Execute({pointers.data(), count}, workspace, label_.c_str());
 
@@ -50,7 +55,8 @@ void ConvPass::RunWith(Algorithm& algorithm, const ConvOperands& operands, void*
   if (way != Way::kPlain || !FusesSomething()) return;
   const DataType type = libraries_.map_type();
   if (kind_ == ConvPassKind::kForward)
-    BiasRelu(stream, Map{type, shape_.y, operands.result}, use_.bias ? static_cast<const float*>(operands.extra) : nullptr, use_.relu);
+    BiasRelu(stream, Map{type, shape_.y, operands.result}, use_.bias ? static_cast<const float*>(operands.extra) : nullptr,
+             use_.relu);
   else
     ReluBackward(stream, Map{type, shape_.x, const_cast<void*>(operands.extra)}, Map{type, shape_.x, operands.result});
 }

@@ -21,11 +21,13 @@ struct ConvOperands {
 
 // The text of its choice is an engine's and the way it is used:
 //   "engine 7 k24=21 fused"    bias, ReLU or the ReLU's gradient inside the engine's graph
-//   "engine 41 k2=3 fused16"   the same with the bias in bf16, a rounded copy made in the workspace each time: the types that cuDNN's
+//   "engine 41 k2=3 fused16"   the same with the bias in bf16, a rounded copy made in the workspace each time: the types that
+//   cuDNN's
 //                              ready-made engines for bf16 have, while a float bias needs one that is compiled at run time
 //   "engine 62 k2=3 plain"     the convolution alone; own kernels follow where something is left to do
 //   "engine 65 k2=3 rounded"   weight gradients in bf16, turned into floats by an own kernel; without it they leave as floats
-// All ways that there are engines for are timed, own kernels included. Rounded gradients must save a tenth of the time of float ones.
+// All ways that there are engines for are timed, own kernels included. Rounded gradients must save a tenth of the time of float
+// ones.
 class ConvPass {
  public:
   // Throws Failure naming the layer and pass.
@@ -35,6 +37,8 @@ class ConvPass {
   size_t workspace_bytes() const { return algorithm_.workspace_bytes; }
   void Run(const ConvOperands& operands, void* workspace);
   std::string description() const;
+  // The choices that timing would compare, for tests.
+  std::vector<std::string> Offers() const;
 
  private:
   enum class Way { kFusedShort, kFused, kPlain, kRounded };

@@ -52,7 +52,8 @@ EngineChoice ReadConfiguration(const BackendDescriptor& configuration) {
 }
 
 template <class Note>
-std::vector<Note> Notes(const BackendDescriptor& engine, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, size_t room) {
+std::vector<Note> Notes(const BackendDescriptor& engine, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                        size_t room) {
   std::vector<Note> notes(room);
   int64_t count = 0;
   Get(engine, name, type, static_cast<int64_t>(room), count, notes.data());
@@ -121,8 +122,9 @@ std::vector<EngineChoice> OperationGraph::Candidates(cudnnBackendHeurMode_t mode
   int64_t count = 0;
   Get(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, count, nullptr);
   std::vector<EngineChoice> choices;
-  for (const BackendDescriptor& configuration : GetChildren(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR,
-                                                            std::min(limit, static_cast<size_t>(count))))
+  for (const BackendDescriptor& configuration :
+       GetChildren(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR,
+                   std::min(limit, static_cast<size_t>(count))))
     choices.push_back(ReadConfiguration(configuration));
   return choices;
 }
@@ -132,9 +134,11 @@ Result<BackendDescriptor> OperationGraph::Engine(const EngineChoice& choice) con
   BackendDescriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
   engine.SetChild(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, *parts_->graph);
   if (target_.described) engine.SetChild(CUDNN_ATTR_ENGINE_DEVICEPROP, *target_.described);
-  cudnnStatus_t status = cudnnBackendSetAttribute(engine.get(), CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice.engine);
+  cudnnStatus_t status =
+      cudnnBackendSetAttribute(engine.get(), CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &choice.engine);
   if (status == CUDNN_STATUS_SUCCESS) status = engine.Finalize();
-  if (status != CUDNN_STATUS_SUCCESS) return Fail(ErrorCode::kUnsupported, "{}: no such engine: {}", choice.Text(), Describe(status));
+  if (status != CUDNN_STATUS_SUCCESS)
+    return Fail(ErrorCode::kUnsupported, "{}: no such engine: {}", choice.Text(), Describe(status));
   return engine;
 }
 
@@ -180,9 +184,14 @@ Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice&
   return plan;
 }
 
-ExecutionPlan::ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph, BackendDescriptor engine)
-    : target_(std::move(target)), ids_(std::move(ids)), graph_(std::move(graph)), engine_(std::move(engine)),
-      configuration_(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR), plan_(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {}
+ExecutionPlan::ExecutionPlan(CudnnTarget target, std::vector<int64_t> ids, std::shared_ptr<const GraphParts> graph,
+                             BackendDescriptor engine)
+    : target_(std::move(target)),
+      ids_(std::move(ids)),
+      graph_(std::move(graph)),
+      engine_(std::move(engine)),
+      configuration_(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR),
+      plan_(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {}
 
 void ExecutionPlan::Execute(std::span<void* const> pointers, void* workspace, const char* what) {
   PLATEAU_CHECK(pointers.size() == ids_.size(), "{} pointers for {} tensors", pointers.size(), ids_.size());

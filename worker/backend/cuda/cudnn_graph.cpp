@@ -150,20 +150,22 @@ void OperationGraph::Pointwise(cudnnPointwiseMode_t mode, std::span<const std::p
 }
 
 void OperationGraph::Add(int x, int b, int y) {
-  const std::pair<cudnnBackendAttributeName_t, int> tensors[] = {
-      {CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x}, {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y}, {CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b}};
+  const std::pair<cudnnBackendAttributeName_t, int> tensors[] = {{CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x},
+                                                                 {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y},
+                                                                 {CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b}};
   Pointwise(CUDNN_POINTWISE_ADD, tensors);
 }
 
 void OperationGraph::Relu(int x, int y) {
   const std::pair<cudnnBackendAttributeName_t, int> tensors[] = {{CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x},
-                                                                {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y}};
+                                                                 {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y}};
   Pointwise(CUDNN_POINTWISE_RELU_FWD, tensors);
 }
 
 void OperationGraph::ReluBackward(int dy, int x, int dx) {
-  const std::pair<cudnnBackendAttributeName_t, int> tensors[] = {
-      {CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x}, {CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, dy}, {CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, dx}};
+  const std::pair<cudnnBackendAttributeName_t, int> tensors[] = {{CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x},
+                                                                 {CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, dy},
+                                                                 {CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, dx}};
   Pointwise(CUDNN_POINTWISE_RELU_BWD, tensors);
 }
 

@@ -1,5 +1,6 @@
 // cuDNN's backend API with owners: graphs of a convolution and what follows it, the engines that offer to run them, and plans.
-// A graph is described by tensors and operations, finalised, and handed to an engine with the choices for its knobs: that is a plan.
+// A graph is described by tensors and operations, finalised, and handed to an engine with the choices for its knobs: that is a
+// plan.
 #pragma once
 
 #include <cudnn.h>
@@ -31,7 +32,9 @@ class BackendDescriptor {
 
   void Set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count, const void* values);
   template <class T>
-  void Set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const T& value) { Set(name, type, 1, &value); }
+  void Set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const T& value) {
+    Set(name, type, 1, &value);
+  }
   void SetChild(cudnnBackendAttributeName_t name, const BackendDescriptor& child);
   void SetChildren(cudnnBackendAttributeName_t name, std::span<const BackendDescriptor> children);
   // Not a fault when it is "not supported": the library says so only here.
@@ -134,8 +137,8 @@ class OperationGraph {
   Result<BackendDescriptor> Engine(const EngineChoice& choice) const;
   int Tensor(cudnnDataType_t type, const TensorDims& dims, bool is_virtual);
   // Sets what all operations of a kind have, the tensors by attribute, and ends it.
-  void Convolution(cudnnBackendDescriptorType_t type, const ConvWindow& window, const std::array<cudnnBackendAttributeName_t, 6>& names,
-                   const std::array<int, 3>& tensors);
+  void Convolution(cudnnBackendDescriptorType_t type, const ConvWindow& window,
+                   const std::array<cudnnBackendAttributeName_t, 6>& names, const std::array<int, 3>& tensors);
   void Pointwise(cudnnPointwiseMode_t mode, std::span<const std::pair<cudnnBackendAttributeName_t, int>> tensors);
   const BackendDescriptor& ConvolutionSettings(const ConvWindow& window);
   const BackendDescriptor& PointwiseSettings(cudnnPointwiseMode_t mode);

@@ -48,8 +48,8 @@ class LtFc final : public FcOp {
 
 std::unique_ptr<FcOp> FcOp::Create(Libraries& libraries, const std::string& layer, const FcShape& shape, const FcUse& use,
                                    size_t workspace_limit) {
-  PLATEAU_CHECK(shape.rows > 0 && shape.inputs % kChannelAlign == 0 && shape.outputs % kChannelAlign == 0, "{}: {} x {} -> {}", layer,
-                shape.rows, shape.inputs, shape.outputs);
+  PLATEAU_CHECK(shape.rows > 0 && shape.inputs % kChannelAlign == 0 && shape.outputs % kChannelAlign == 0, "{}: {} x {} -> {}",
+                layer, shape.rows, shape.inputs, shape.outputs);
   try {
     return std::make_unique<LtFc>(libraries, layer, shape, use, workspace_limit);
   } catch (const Failure& failure) {

@@ -22,14 +22,20 @@ const char* PassName(FcPassKind kind) {
 
 FcPass::FcPass(Libraries& libraries, const std::string& layer, FcPassKind kind, const FcShape& shape, const FcUse& use,
                size_t workspace_limit)
-    : libraries_(libraries), label_(fmt::format("{} {}", layer, PassName(kind))), kind_(kind), shape_(shape), use_(use),
+    : libraries_(libraries),
+      label_(fmt::format("{} {}", layer, PassName(kind))),
+      kind_(kind),
+      shape_(shape),
+      use_(use),
       workspace_limit_(workspace_limit) {
   for (const Way way : {Way::kFused, Way::kPlain})
     products_[static_cast<size_t>(way)] = std::make_unique<LtMatmul>(libraries, Problem(way));
-  const std::string pass = PassName(kind) + std::string(kind != FcPassKind::kBackwardData && use.bias ? "+bias" : "") +
-                           ((kind == FcPassKind::kForward && use.relu) || (kind == FcPassKind::kBackwardData && use.data_relu) ? "+relu" : "");
-  const std::string key = fmt::format("{} {} -> {} {}{}, {}, {}", pass, shape.inputs, shape.outputs, PrecisionName(libraries.precision()),
-                                      libraries.deterministic() ? " deterministic" : "", libraries.device_name(), libraries.cublas_version());
+  const std::string pass =
+      PassName(kind) + std::string(kind != FcPassKind::kBackwardData && use.bias ? "+bias" : "") +
+      ((kind == FcPassKind::kForward && use.relu) || (kind == FcPassKind::kBackwardData && use.data_relu) ? "+relu" : "");
+  const std::string key =
+      fmt::format("{} {} -> {} {}{}, {}, {}", pass, shape.inputs, shape.outputs, PrecisionName(libraries.precision()),
+                  libraries.deterministic() ? " deterministic" : "", libraries.device_name(), libraries.cublas_version());
   const auto time = [&] {
     return libraries.TimedOnce(fmt::format("{} rows {} {}", key, shape.rows, workspace_limit), [&] { return Time(); });
   };
@@ -90,7 +96,8 @@ void FcPass::FinishPlain(const FcOperands& operands, void* extra) {
   const cudaStream_t stream = libraries_.stream().get();
   const DataType type = libraries_.map_type();
   if (kind_ == FcPassKind::kForward)
-    BiasRelu(stream, Map{type, OutputMap(), operands.d}, use_.bias ? static_cast<const float*>(operands.extra) : nullptr, use_.relu);
+    BiasRelu(stream, Map{type, OutputMap(), operands.d}, use_.bias ? static_cast<const float*>(operands.extra) : nullptr,
+             use_.relu);
   else if (kind_ == FcPassKind::kBackwardData)
     ReluBackward(stream, Map{type, InputMap(), operands.extra}, Map{type, InputMap(), operands.d});
   else
@@ -123,7 +130,7 @@ size_t FcPass::WorkspaceOf(const Algorithm& algorithm) const {
   return extra == 0 ? algorithm.lt.workspace_bytes : AlignedBytes(algorithm.lt.workspace_bytes) + extra;
 }
 
-std::string FcPass::Time() {
+std::vector<FcPass::Algorithm> FcPass::Collect() {
   std::vector<Algorithm> found;
   for (const Way way : {Way::kFused, Way::kPlain}) {
     if (way == Way::kFused && (!LeavesSomething() || kind_ == FcPassKind::kBackwardData)) continue;
@@ -131,16 +138,30 @@ std::string FcPass::Time() {
     for (const LtAlgorithm& lt : Product(way).Candidates(ProductLimit(way), kMaxCandidates)) found.push_back({way, lt});
   }
   for (Algorithm& algorithm : found) algorithm.workspace_bytes = WorkspaceOf(algorithm);
+  return found;
+}
+
+std::vector<std::string> FcPass::Offers() {
+  std::vector<std::string> texts;
+  for (const Algorithm& algorithm : Collect()) texts.push_back(TextOf(algorithm));
+  return texts;
+}
+
+std::string FcPass::Time() {
+  const std::vector<Algorithm> found = Collect();
   if (found.empty())
-    throw Failure(ErrorCode::kUnsupported,
-                  fmt::format("{}: {} offers no algorithm within {} bytes of workspace", label_, libraries_.cublas_version(), workspace_limit_));
+    throw Failure(ErrorCode::kUnsupported, fmt::format("{}: {} offers no algorithm within {} bytes of workspace", label_,
+                                                       libraries_.cublas_version(), workspace_limit_));
   const LtProblem problem = Problem(Way::kPlain);
-  const auto bytes = [](const LtMatrix& matrix) { return AlignedBytes(static_cast<size_t>(matrix.rows * matrix.columns * SizeOf(matrix.type))); };
+  const auto bytes = [](const LtMatrix& matrix) {
+    return AlignedBytes(static_cast<size_t>(matrix.rows * matrix.columns * SizeOf(matrix.type)));
+  };
   const size_t a = bytes(problem.a), b = bytes(problem.b), d = bytes(problem.d);
   const size_t extra = kind_ == FcPassKind::kBackwardData ? d : AlignedBytes(static_cast<size_t>(shape_.outputs) * sizeof(float));
   size_t workspace = 0;
   for (const Algorithm& algorithm : found) workspace = std::max(workspace, algorithm.workspace_bytes);
-  auto* base = static_cast<std::byte*>(libraries_.TimingScratch(a + b + d + extra + workspace));
+  std::byte* base = ScratchForTiming(libraries_, a + b + d + extra + workspace, label_);
+  if (base == nullptr) return TextOf(found.front());
   const FcOperands operands{base, base + a, base + a + b, base + a + b + d};
   void* at_workspace = base + a + b + d + extra;
   std::vector<Candidate> candidates;

@@ -32,6 +32,8 @@ class FcPass {
   size_t workspace_bytes() const { return algorithm_.workspace_bytes; }
   void Run(const FcOperands& operands, void* workspace) { RunWith(algorithm_, operands, workspace); }
   std::string description() const;
+  // The choices that timing would compare, for tests.
+  std::vector<std::string> Offers();
 
  private:
   enum class Way { kFused, kPlain };
@@ -44,14 +46,15 @@ class FcPass {
   static const char* WayName(Way way) { return way == Way::kFused ? "fused" : "plain"; }
   LtProblem Problem(Way way) const;
   LtMatmul& Product(Way way) { return *products_[static_cast<size_t>(way)]; }
-  bool LeavesSomething() const;       // beside the product
-  size_t ExtraBytes(Way way) const;   // the bias in bf16, or the partial sums of db
+  bool LeavesSomething() const;        // beside the product
+  size_t ExtraBytes(Way way) const;    // the bias in bf16, or the partial sums of db
   size_t ProductLimit(Way way) const;  // workspace that is left for the product
   size_t WorkspaceOf(const Algorithm& algorithm) const;
   MapShape OutputMap() const { return {shape_.rows, 1, 1, static_cast<int>(shape_.outputs), static_cast<int>(shape_.outputs)}; }
   MapShape InputMap() const { return {shape_.rows, 1, 1, static_cast<int>(shape_.inputs), static_cast<int>(shape_.inputs)}; }
   std::string TextOf(const Algorithm& algorithm) const;
   Result<Algorithm> Parse(const std::string& text);
+  std::vector<Algorithm> Collect();
   std::string Time();
   void RunWith(const Algorithm& algorithm, const FcOperands& operands, void* workspace);
   void FinishPlain(const FcOperands& operands, void* extra);

@@ -9,8 +9,8 @@
 namespace plateau::cuda {
 namespace {
 
-constexpr int kOldestCapability = 80;   // machine code begins there, and bf16 in tensor cores
-constexpr int kScratchByte = 0x3c;      // 0x3c3c is 0.0115 as bf16, 0x3c3c3c3c is 0.0115 as float
+constexpr int kOldestCapability = 80;  // machine code begins there, and bf16 in tensor cores
+constexpr int kScratchByte = 0x3c;     // 0x3c3c is 0.0115 as bf16, 0x3c3c3c3c is 0.0115 as float
 constexpr size_t kComplaintBytes = 512;
 
 [[noreturn]] void Refuse(const std::string& text) { throw Failure(ErrorCode::kUnsupported, text); }
@@ -20,8 +20,10 @@ std::string OpenDevice(int device) {
   int count = 0;
   const cudaError_t answer = cudaGetDeviceCount(&count);
   if (answer == cudaErrorInsufficientDriver)
-    Refuse(fmt::format("the CUDA driver is missing or older than CUDA {}.{}, which this was built with: install a newer driver, or take "
-                       "device: cpu", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10));
+    Refuse(fmt::format(
+        "the CUDA driver is missing or older than CUDA {}.{}, which this was built with: install a newer driver, or take "
+        "device: cpu",
+        CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10));
   if (answer == cudaErrorNoDevice || (answer == cudaSuccess && count == 0))
     Refuse("the CUDA driver reports no device: look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take device: cpu");
   Check(answer, "cudaGetDeviceCount");
@@ -41,8 +43,10 @@ std::string CudnnVersion() {
   const size_t found = cudnnGetVersion();
   // A newer one runs what was compiled for an older one, not the other way round.
   if (found / 100 < static_cast<size_t>(CUDNN_VERSION) / 100)
-    Refuse(fmt::format("cuDNN {}.{}.{} is older than {}.{}, which this was built with: install a newer one, or put it first in "
-                       "LD_LIBRARY_PATH", found / 10000, found % 10000 / 100, found % 100, CUDNN_MAJOR, CUDNN_MINOR));
+    Refuse(
+        fmt::format("cuDNN {}.{}.{} is older than {}.{}, which this was built with: install a newer one, or put it first in "
+                    "LD_LIBRARY_PATH",
+                    found / 10000, found % 10000 / 100, found % 100, CUDNN_MAJOR, CUDNN_MINOR));
   return fmt::format("cuDNN {}.{}.{}", found / 10000, found % 10000 / 100, found % 100);
 }
 
@@ -86,11 +90,7 @@ std::string Libraries::TimedOnce(const std::string& key, const std::function<std
 void* Libraries::TimingScratch(size_t bytes) {
   if (scratch_.bytes() < bytes) {
     ReleaseScratch();
-    try {
-      scratch_ = DeviceBuffer(bytes);
-    } catch (const Failure& failure) {
-      throw Failure(failure.code(), fmt::format("scratch for timing algorithms: {}; take a smaller batch", failure.what()));
-    }
+    scratch_ = DeviceBuffer(bytes);
   }
   Check(cudaMemsetAsync(scratch_.data(), kScratchByte, bytes, stream_.get()), "cudaMemsetAsync");
   return scratch_.data();
@@ -113,8 +113,8 @@ std::string Describe(cublasStatus_t code) { return cublasLtGetStatusName(code); 
 
 void Check(cudnnStatus_t code, const char* what) {
   if (code == CUDNN_STATUS_SUCCESS) return;
-  const bool memory = code == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
-                      code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+  const bool memory =
+      code == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED || code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
   throw Failure(memory ? ErrorCode::kUnavailable : ErrorCode::kInternal, fmt::format("cuDNN: {}: {}", what, Describe(code)));
 }
 

@@ -15,7 +15,7 @@
 
 namespace plateau::cuda {
 
-void Check(cudnnStatus_t code, const char* what);   // as for the runtime's: throws Failure
+void Check(cudnnStatus_t code, const char* what);  // as for the runtime's: throws Failure
 void Check(cublasStatus_t code, const char* what);
 std::string Describe(cudnnStatus_t code);  // cuDNN's own words, with what it last complained of
 std::string Describe(cublasStatus_t code);
@@ -38,11 +38,11 @@ class Libraries {
   bool deterministic() const { return deterministic_; }
   DataType map_type() const { return precision_ == Precision::kBf16 ? DataType::kBf16 : DataType::kFloat; }
   AlgorithmChoices& choices() { return choices_; }
-  Stream& stream() { return stream_; }  // of all computing
+  Stream& stream() { return stream_; }            // of all computing
   cudnnHandle_t cudnn() const { return cudnn_; }  // bound to stream()
   cublasLtHandle_t cublas() const { return cublas_; }
-  const std::string& device_name() const { return device_name_; }  // "NVIDIA H200, sm_90"
-  const std::string& versions() const { return versions_; }        // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0"
+  const std::string& device_name() const { return device_name_; }        // "NVIDIA H200, sm_90"
+  const std::string& versions() const { return versions_; }              // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0"
   const std::string& cudnn_version() const { return cudnn_version_; }    // "cuDNN 9.19.0"
   const std::string& cublas_version() const { return cublas_version_; }  // "cuBLASLt 13.1.0"
   // What `time` found for `key` (of a shape and pass, without the layer): layers of one shape are timed once a process.

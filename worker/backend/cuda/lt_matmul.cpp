@@ -103,23 +103,24 @@ std::vector<LtAlgorithm> LtMatmul::Candidates(size_t workspace_limit, size_t lim
     Set(raw, name, kAlignmentBytes);
   std::vector<cublasLtMatmulHeuristicResult_t> results(limit);
   int count = 0;
-  const cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(libraries_.cublas(), operation_.get(), a_.get(), b_.get(), d_.get(), d_.get(), raw,
-                                     static_cast<int>(limit), results.data(), &count);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(libraries_.cublas(), operation_.get(), a_.get(), b_.get(), d_.get(),
+                                                               d_.get(), raw, static_cast<int>(limit), results.data(), &count);
   // Types or an epilogue that the library does not combine are refused by either.
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return {};
   Check(status, "cublasLtMatmulAlgoGetHeuristic");
   std::vector<LtAlgorithm> found;
   for (int i = 0; i < count; ++i) {
     const cublasLtMatmulHeuristicResult_t& result = results[static_cast<size_t>(i)];
-    if (result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace_limit) found.push_back({result.algo, result.workspaceSize});
+    if (result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace_limit)
+      found.push_back({result.algo, result.workspaceSize});
   }
   return found;
 }
 
 std::string LtMatmul::Text(const LtAlgorithm& algorithm) {
   return fmt::format("algo {} tile={} stages={} splitk={} reduction={} swizzle={} custom={} inner={} cluster={}{}{}",
-                     Configured<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID), Configured<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID),
+                     Configured<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
+                     Configured<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID),
                      Configured<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID),
                      Configured<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
                      Configured<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
@@ -135,8 +136,8 @@ Result<LtAlgorithm> LtMatmul::Parse(const std::string& text, size_t workspace_li
   if (data == std::string::npos || !Unpack(std::string_view(text).substr(data + kDataWord.size()), found.algorithm))
     return Fail(ErrorCode::kInvalidInput, "\"{}\" is no choice of a cuBLASLt algorithm", text);
   cublasLtMatmulHeuristicResult_t result{};
-  const cublasStatus_t status = cublasLtMatmulAlgoCheck(libraries_.cublas(), operation_.get(), a_.get(), b_.get(), d_.get(), d_.get(),
-                                                        &found.algorithm, &result);
+  const cublasStatus_t status = cublasLtMatmulAlgoCheck(libraries_.cublas(), operation_.get(), a_.get(), b_.get(), d_.get(),
+                                                        d_.get(), &found.algorithm, &result);
   if (status != CUBLAS_STATUS_SUCCESS) return Fail(ErrorCode::kUnsupported, "{}: {}", text.substr(0, data), Describe(status));
   found.workspace_bytes = result.workspaceSize;
   if (Text(found) != text) return Fail(ErrorCode::kInvalidInput, "\"{}\" does not agree with its data: {}", text, Text(found));
@@ -149,7 +150,8 @@ Result<LtAlgorithm> LtMatmul::Parse(const std::string& text, size_t workspace_li
   return found;
 }
 
-void LtMatmul::Run(const LtAlgorithm& algorithm, const void* a, const void* b, void* d, void* vector, void* workspace, const char* what) {
+void LtMatmul::Run(const LtAlgorithm& algorithm, const void* a, const void* b, void* d, void* vector, void* workspace,
+                   const char* what) {
   const float alpha = 1, beta = 0;
   if (HasVector()) SetVector(vector);
   Check(cublasLtMatmul(libraries_.cublas(), operation_.get(), &alpha, a, a_.get(), b, b_.get(), &beta, d, d_.get(), d, d_.get(),

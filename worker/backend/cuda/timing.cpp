@@ -54,8 +54,19 @@ std::string Fastest(const Stream& stream, const std::string& what, const std::ve
     }
   }
   if (best == nullptr)
-    throw Failure(ErrorCode::kInternal, fmt::format("{}: none of {} algorithms runs on this device: {}", what, candidates.size(), last_fault));
+    throw Failure(ErrorCode::kInternal,
+                  fmt::format("{}: none of {} algorithms runs on this device: {}", what, candidates.size(), last_fault));
   return best->text;
+}
+
+std::byte* ScratchForTiming(Libraries& libraries, size_t bytes, const std::string& what) {
+  try {
+    return static_cast<std::byte*>(libraries.TimingScratch(bytes));
+  } catch (const Failure& failure) {
+    if (failure.code() != ErrorCode::kUnavailable) throw;
+    LogWarning("{}: not timed, the first algorithm that the heuristics name is taken: {}", what, failure.what());
+    return nullptr;
+  }
 }
 
 void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::function<std::string()>& time,
@@ -67,7 +78,8 @@ void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::f
   text = time();
   built = build(text);
   if (!built)
-    throw Failure(ErrorCode::kInternal, fmt::format("{}: \"{}\" ran when it was timed and cannot be built now: {}", key, text, built.error().message));
+    throw Failure(ErrorCode::kInternal,
+                  fmt::format("{}: \"{}\" ran when it was timed and cannot be built now: {}", key, text, built.error().message));
 }
 
 }  // namespace plateau::cuda

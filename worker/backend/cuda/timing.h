@@ -1,12 +1,13 @@
 // How an operator comes by its algorithm: what is on record, else the fastest of a few, timed on the device.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "common/error.h"
-#include "worker/backend/cuda/runtime.h"
+#include "worker/backend/cuda/libraries.h"
 #include "worker/nn/algorithm_choices.h"
 
 namespace plateau::cuda {
@@ -26,8 +27,12 @@ inline constexpr double kMaxTimedMs = 2000;  // of device time a pass; what was 
 // The text of the fastest. Blocks. Throws Failure naming `what` when none runs.
 std::string Fastest(const Stream& stream, const std::string& what, const std::vector<Candidate>& candidates);
 
-// Asks `choices` for `key` and builds what they name, by `build`; what cannot be built here is timed again, with a warning that names
-// key and reason, and stays this process's own. `time` is a pass's search, as AlgorithmChoices::Choose takes it. Throws Failure.
+// Libraries::TimingScratch, or null with a warning when memory is short: what is not timed is what the heuristics name first.
+std::byte* ScratchForTiming(Libraries& libraries, size_t bytes, const std::string& what);
+
+// Asks `choices` for `key` and builds what they name, by `build`; what cannot be built here is timed again, with a warning that
+// names key and reason, and stays this process's own. `time` is a pass's search, as AlgorithmChoices::Choose takes it. Throws
+// Failure.
 void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::function<std::string()>& time,
                  const std::function<Status(const std::string& text)>& build);
 
