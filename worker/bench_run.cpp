@@ -5,8 +5,8 @@
 #include <chrono>
 #include <cmath>
 
-#include "common/random.h"
 #include "worker/backend/cpu/gemm_rate.h"
+#include "worker/bench_input.h"
 #include "worker/model/accounting.h"
 #include "worker/nn/init.h"
 #include "worker/train/sgd.h"
@@ -19,38 +19,13 @@ constexpr float kLearningRate = 1e-3F, kMomentum = 0.9F, kWeightDecay = 5e-4F;
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-struct Input {
-  std::vector<float> images, weights;
-  std::vector<int32_t> labels;
-  std::vector<uint64_t> index;
-  LaneBatch lane() const { return {images, labels, weights, index}; }
-};
-
-Input MakeInput(const BenchOptions& options, int channels) {
-  Input input;
-  RandomStream stream(1, RandomPurpose::kSynthetic, 0, 0);
-  input.images.resize(static_cast<size_t>(options.batch) * channels * options.crop * options.crop);
-  for (float& value : input.images) value = static_cast<float>(stream.NextNormal());
-  for (int n = 0; n < options.batch; ++n) {
-    input.labels.push_back(static_cast<int32_t>(stream.NextBelow(static_cast<uint32_t>(options.classes))));
-    input.weights.push_back(1);
-    input.index.push_back(static_cast<uint64_t>(n));
-  }
-  return input;
-}
-
 // Raw times of every step.
 struct Samples {
   std::vector<std::vector<double>> forward, data, weights;  // [layer][step]
   std::vector<double> loss, sgd, step;
 };
 
-double TimedStep(Engine& engine, Plan& plan, const Input& input, const BenchOptions& options, uint64_t step, Samples& samples) {
+double TimedStep(Engine& engine, Plan& plan, const BenchInput& input, const BenchOptions& options, uint64_t step, Samples& samples) {
   const double begin = Seconds();
   plan.Forward(input.lane(), step);
   const double after_forward = Seconds();
@@ -109,7 +84,7 @@ Result<BenchResult> RunBench(const BenchOptions& options) {
   const auto plan = (*engine)->Compile({.batch = options.batch, .height = options.crop, .width = options.crop, .training = true});
   if (!plan) return Fail(plan.error());
 
-  const Input input = MakeInput(options, network->channels);
+  const BenchInput input = MakeBenchInput(options.batch, network->channels, options.crop, options.classes);
   const std::vector<std::vector<double>> none(network->layers.size());
   Samples samples;
   double first_loss = 0, last_loss = 0;

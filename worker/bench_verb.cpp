@@ -10,7 +10,9 @@
 #include <nlohmann/json.hpp>
 
 #include "common/text.h"
+#include "worker/bench_device.h"
 #include "worker/bench_run.h"
+#include "worker/compute_flags.h"
 
 namespace plateau {
 namespace {
@@ -18,6 +20,7 @@ namespace {
 struct BenchFlags {
   BenchOptions options;
   std::string algorithm = "auto";
+  ComputeFlags compute;
   bool json = false;
 };
 
@@ -102,6 +105,14 @@ void PrintTable(const BenchFlags& flags, const BenchResult& result) {
   if (result.checkpoint) PrintCheckpoint(*result.checkpoint);
 }
 
+Status RunOnDevice(const BenchFlags& flags, const Compute& compute) {
+  if (!flags.options.checkpoint.empty())
+    return Fail(ErrorCode::kInvalidInput, "--checkpoint is timed on the CPU alone; leave it out, or give --device cpu");
+  PLATEAU_ASSIGN(const DeviceBench bench, RunDeviceBench(flags.options, compute));
+  fmt::print("{}", flags.json ? DeviceBenchToJson(flags.options, bench).dump(2) + "\n" : DeviceBenchText(flags.options, bench));
+  return {};
+}
+
 Status RunBenchVerb(BenchFlags flags) {
   if (flags.options.threads == 0) flags.options.threads = omp_get_num_procs();
   if (flags.algorithm == "direct") {
@@ -111,7 +122,9 @@ Status RunBenchVerb(BenchFlags flags) {
   } else if (flags.algorithm != "auto") {
     return Fail(ErrorCode::kInvalidInput, "--algorithm {}: not auto, direct or winograd", flags.algorithm);
   }
+  PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
   try {
+    if (compute.device.cuda) return RunOnDevice(flags, compute);
     const auto result = RunBench(flags.options);
     if (!result) return Fail(result.error());
     if (flags.json) {
@@ -136,6 +149,7 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  plateau-worker bench --network vgg-d --batch 8 --threads 2 --steps 5\n"
       "  plateau-worker bench --network vgg-d --batch 8 --threads 1 --steps 5 --checkpoint /data/bench\n"
+      "  plateau-worker bench --network vgg-d --batch 256 --device cuda --precision bf16 --steps 20\n"
       "  plateau-worker bench vgg-a --width 0.5 --crop 56 --batch 32 --classes 20 --threads 1 --json");
   verb->add_option("network,--network", o.network, "vgg-a, vgg-d")->capture_default_str();
   verb->add_option("--batch", o.batch, "images a step")->capture_default_str();
@@ -144,7 +158,8 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--classes", o.classes, "number of classes")->capture_default_str();
   verb->add_option("--threads", o.threads, "default: all cores");
   verb->add_option("--steps", o.steps, "timed steps, after two that warm up")->capture_default_str();
-  verb->add_option("--algorithm", flags->algorithm, "auto, direct, winograd")->capture_default_str();
+  verb->add_option("--algorithm", flags->algorithm, "of the CPU: auto, direct, winograd")->capture_default_str();
+  AddComputeFlags(*verb, flags->compute);
   verb->add_option("--checkpoint", o.checkpoint, "also write checkpoints into this new folder, and time the steps beside them");
   verb->add_option("--rounds", o.rounds, "checkpoints to write")->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");

@@ -77,13 +77,14 @@ bool SameLayers(const Network& a, const Network& b) {
                     [](const LayerDef& x, const LayerDef& y) { return x.kind == y.kind; });
 }
 
-Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings& settings, const EngineOptions& options) {
+Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings& settings,
+                   const DeviceChoice& device, const EngineOptions& options) {
   const bool converted = !SameLayers(model.network, dense);
   if (settings.crops() || !converted) {
-    PLATEAU_ASSIGN(model.crops, CreateCpuEngine(model.network, options));
+    PLATEAU_ASSIGN(model.crops, CreateEngine(device, model.network, options));
   }
   if (settings.dense() && converted) {
-    PLATEAU_ASSIGN(model.dense, CreateCpuEngine(dense, options));
+    PLATEAU_ASSIGN(model.dense, CreateEngine(device, dense, options));
   }
   return {};
 }
@@ -91,7 +92,8 @@ Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings&
 }  // namespace
 
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
-                                    TestSettings& settings, int threads, std::atomic<int64_t>* progress) {
+                                    TestSettings& settings, int threads, const Compute& compute,
+                                    std::atomic<int64_t>* progress) {
   std::optional<TrainedModel> found;
   PLATEAU_ASSIGN(const std::string text, ShareText(collective, collective.rank() == 0 ? ReadModel(files, path, found)
                                                                                       : Result<std::string>(std::string())));
@@ -113,7 +115,8 @@ Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, c
                                                                      .channels = store.channels}));
   model.network = WithoutAuxiliary(whole);
   PLATEAU_ASSIGN(const Network dense, MakeDense(whole, crop));
-  PLATEAU_TRY(Agree(collective, MakeEngines(model, dense, settings, {.threads = threads, .crop = crop, .progress = progress})));
+  PLATEAU_TRY(Agree(collective, MakeEngines(model, dense, settings, compute.device,
+                                            {.threads = threads, .crop = crop, .progress = progress, .precision = compute.precision})));
   for (Engine* engine : {model.crops.get(), model.dense.get()})
     if (engine != nullptr) PLATEAU_TRY(ShareWeights(collective, found, *engine));
   return model;

@@ -7,6 +7,7 @@
 
 #include "common/file.h"
 #include "dataset/manifest.h"
+#include "worker/backend/device/device.h"
 #include "worker/collective/collective.h"
 #include "worker/evaluate/settings.h"
 #include "worker/evaluate/tester.h"
@@ -29,6 +30,7 @@ struct TestedModel {
 // kNumeric names a weight that is not finite. When settings.scales is empty it becomes the checkpoint's validation scale.
 // `progress` counts the layers that a pass has run, for a watcher.
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
-                                    TestSettings& settings, int threads, std::atomic<int64_t>* progress);
+                                    TestSettings& settings, int threads, const Compute& compute,
+                                    std::atomic<int64_t>* progress);
 
 }  // namespace plateau

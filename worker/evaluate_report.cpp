@@ -68,6 +68,7 @@ Json ResultToJson(const TestSubject& s, const TestCounts& counts) {
           {"flip", s.flip},
           {"crop", s.crop},
           {"seconds", s.seconds},
+          {"device", s.device},
           {"ranks", s.ranks},
           {"threads", s.threads},
           {"checkpoint", s.checkpoint},

@@ -18,6 +18,7 @@ struct TestSubject {
   bool flip = false;
   int crop = 0;
   double seconds = 0;
+  std::string device;  // as the engine describes itself
   int ranks = 1, threads = 1;
   std::string checkpoint, checkpoint_checksum;
   int64_t step = 0;

@@ -104,6 +104,8 @@ Status TakeSpec(Rank& rank) {
   options.split = evaluate.split;
   options.settings = {.scales = evaluate.scales, .mode = evaluate.mode, .flip = evaluate.flip};
   if (evaluate.batch > 0) options.settings.batch = evaluate.batch;
+  options.device = spec.resources.device;
+  options.precision = evaluate.precision;
   options.threads = spec.resources.threads_per_worker;
   options.per_class = evaluate.per_class;
   options.output = spec.output + "/" + (options.job.empty() ? spec.name : options.job);
@@ -145,8 +147,11 @@ Result<Test> Open(Rank& rank) {
   const EvaluateOptions& options = rank.options;
   Test test{.settings = options.settings, .threads = options.threads > 0 ? options.threads : UsableThreads()};
   PLATEAU_TRY(Agree(collective, OpenStore(rank, test)));
+  PLATEAU_ASSIGN(const Compute compute, ChooseTogether(collective, options.device, options.precision,
+                                                       options.spec_path.empty() ? "--precision" : "evaluate.precision"));
+  if (rank.zero() && !options.spec_path.empty() && options.device == DeviceKind::kAuto) LogInfo("device: auto takes {}", compute.device.reason);
   PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings,
-                                             test.threads, &rank.pulse.progress));
+                                             test.threads, compute, &rank.pulse.progress));
   return test;
 }
 
@@ -217,6 +222,7 @@ TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome
           .flip = test.settings.flip,
           .crop = model.identity.preprocessing.crop,
           .seconds = outcome.seconds,
+          .device = (model.crops ? model.crops : model.dense)->description(),
           .ranks = rank.collective.world_size(),
           .threads = test.threads,
           .checkpoint = model.folder,

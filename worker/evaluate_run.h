@@ -1,8 +1,10 @@
 // `plateau-worker evaluate`: one rank's whole life, from joining the group to its exit code.
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "common/compute.h"
 #include "worker/evaluate/settings.h"
 
 namespace plateau {
@@ -11,6 +13,8 @@ struct EvaluateOptions {
   std::string checkpoint, store;
   std::string split = "val";
   TestSettings settings;   // no scales: the checkpoint's validation scale
+  DeviceKind device = DeviceKind::kAuto;
+  std::optional<Precision> precision;  // absent: bf16 on CUDA, fp32 on the CPU
   int threads = 0;         // 0: the cores that this rank may use
   int64_t limit = 0;       // the first images in source order; 0: all
   std::string posteriors;  // file; empty: none

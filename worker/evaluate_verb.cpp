@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "worker/compute_flags.h"
 #include "worker/evaluate_run.h"
 
 namespace plateau {
@@ -29,6 +30,7 @@ Exit codes: 0 done, 2 bad input, 3 weights or scores that are not finite, 1 anyt
 struct Flags {
   EvaluateOptions options;
   std::string scales, mode = "dense";
+  ComputeFlags compute;
 };
 
 Status ReadFlags(Flags& flags) {
@@ -38,6 +40,8 @@ Status ReadFlags(Flags& flags) {
     return Fail(ErrorCode::kInvalidInput, "{} is missing; give CHECKPOINT and --store STORE, or --spec SPEC",
                 options.checkpoint.empty() ? "CHECKPOINT" : "--store");
   PLATEAU_ASSIGN(options.settings.mode, ParseEvaluationMode(flags.mode, "--mode"));
+  PLATEAU_ASSIGN(options.device, ParseDeviceKind(flags.compute.device, "--device"));
+  PLATEAU_ASSIGN(options.precision, ParsePrecision(flags.compute.precision, "--precision"));
   if (!flags.scales.empty()) {
     PLATEAU_ASSIGN(options.settings.scales, ParseScales(flags.scales));
   }
@@ -62,6 +66,7 @@ void AddEvaluateVerb(CLI::App& app, int& exit_code) {
   verb->add_flag("--quiet", options.quiet, "No progress bar");
   verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")->capture_default_str();
   verb->add_option("--threads", options.threads, "Of each rank; default: the cores it may use");
+  AddComputeFlags(*verb, flags->compute);
   verb->add_option("--limit", options.limit, "Only the first N images in source order")->check(CLI::PositiveNumber);
   CLI::Option* spec =
       verb->add_option("--spec", options.spec_path, "Specification of an evaluation (kind: evaluate) instead of the above");

@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include "dataset/pipeline.h"
+#include "worker/compute_flags.h"
 #include "worker/inference.h"
 #include "worker/weights_file.h"
 
@@ -19,6 +20,7 @@ namespace {
 
 struct FeaturesFlags {
   std::string checkpoint, layer = "fc7", store, split = "val", out;
+  ComputeFlags compute;
   int batch = 16, threads = 0;
   uint64_t limit = 0;
 };
@@ -68,8 +70,9 @@ Status RunFeatures(const FeaturesFlags& flags) {
                 model.network.channels, flags.store, store->manifest().channels);
   Preprocessing preprocessing = model.identity.preprocessing;
   preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
+  PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
   PLATEAU_ASSIGN(Inference inference,
-                 Inference::Make(model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs()));
+                 Inference::Make(model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
   const uint64_t images = flags.limit > 0 ? std::min(flags.limit, split->records) : split->records;
   const auto count = static_cast<int64_t>(images);
   const std::vector<TensorLayout> layouts = {{"features", TensorType::kF32, {count, inference.values()}},
@@ -110,6 +113,7 @@ void AddFeaturesVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--limit", flags->limit, "Only the first N images in source order");
   verb->add_option("--batch", flags->batch, "Images of one pass")->capture_default_str();
   verb->add_option("--threads", flags->threads, "Default: all cores");
+  AddComputeFlags(*verb, flags->compute);
   verb->callback([flags, &exit_code] {
     Status status;
     try {

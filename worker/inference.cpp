@@ -56,7 +56,8 @@ Result<Network> CutNetwork(const Network& network, const std::string& name, int 
   return cut;
 }
 
-Result<Inference> Inference::Make(const TrainedModel& model, const std::string& layer, int batch, int threads) {
+Result<Inference> Inference::Make(const TrainedModel& model, const std::string& layer, int batch, int threads,
+                                  const Compute& compute) {
   const int crop = model.identity.preprocessing.crop;
   Network network = WithoutAuxiliary(model.network);
   if (!layer.empty()) {
@@ -72,7 +73,8 @@ Result<Inference> Inference::Make(const TrainedModel& model, const std::string& 
   made.weights_.resize(static_cast<size_t>(batch));
   made.labels_.resize(static_cast<size_t>(batch));
   made.index_.resize(static_cast<size_t>(batch));
-  PLATEAU_ASSIGN(made.engine_, CreateCpuEngine(std::move(network), {.threads = threads, .crop = crop}));
+  PLATEAU_ASSIGN(made.engine_, CreateEngine(compute.device, std::move(network),
+                                            {.threads = threads, .crop = crop, .precision = compute.precision}));
   PLATEAU_TRY(FillParameters(model, made.engine_->parameters()));
   PLATEAU_ASSIGN(made.plan_, made.engine_->Compile({.batch = batch, .height = crop, .width = crop, .training = false}));
   return made;

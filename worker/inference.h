@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/backend/device/device.h"
 #include "worker/nn/plan.h"
 #include "worker/train/trained_model.h"
 
@@ -20,7 +21,8 @@ Result<Network> CutNetwork(const Network& network, const std::string& name, int 
 class Inference {
  public:
   // `layer`: whose outputs Run gives, ReLU included; empty: the logits. `batch`: most images of one Run. Errors as of the engine and FillParameters.
-  static Result<Inference> Make(const TrainedModel& model, const std::string& layer, int batch, int threads);
+  static Result<Inference> Make(const TrainedModel& model, const std::string& layer, int batch, int threads,
+                                const Compute& compute = {});
   int values() const { return values_; }  // of each image
   int batch() const { return batch_; }
   // images [rows, C, crop, crop], normalised, rows <= batch. The result, [rows, values()], stays until the next call.

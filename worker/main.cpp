@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/messages.h"
 #include "worker/bench_verb.h"
+#include "worker/doctor_verb.h"
 #include "worker/evaluate_verb.h"
 #include "worker/export_verb.h"
 #include "worker/features_verb.h"
@@ -68,6 +69,7 @@ int main(int argc, char** argv) {
   plateau::AddProbeVerb(app, exit_code);
   plateau::AddSummaryVerb(app, exit_code);
   plateau::AddBenchVerb(app, exit_code);
+  plateau::AddDoctorVerb(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

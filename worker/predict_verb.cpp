@@ -16,6 +16,7 @@
 #include "dataset/augment.h"
 #include "dataset/ingest_image.h"
 #include "worker/class_words.h"
+#include "worker/compute_flags.h"
 #include "worker/inference.h"
 
 namespace plateau {
@@ -26,6 +27,7 @@ constexpr int kMostRows = 8;  // images of one pass
 struct PredictFlags {
   std::string checkpoint, synsets;
   std::vector<std::string> images;
+  ComputeFlags compute;
   int top = 5, threads = 0;
   bool json = false;
 };
@@ -129,12 +131,13 @@ Result<TrainedModel> OpenModel(FileSystem& files, const PredictFlags& flags) {
 Result<int> RunPredict(const PredictFlags& flags) {
   if (flags.top < 1) return Fail(ErrorCode::kInvalidInput, "--top {}: at least 1 is needed", flags.top);
   PosixFileSystem files;
+  PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
   PLATEAU_ASSIGN(const TrainedModel model, OpenModel(files, flags));
   Preprocessing preprocessing = model.identity.preprocessing;
   preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
   const bool from_stdin = std::find(flags.images.begin(), flags.images.end(), "-") != flags.images.end();
   const int rows = from_stdin ? kMostRows : std::min(kMostRows, static_cast<int>(flags.images.size()));
-  PLATEAU_ASSIGN(Inference inference, Inference::Make(model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs()));
+  PLATEAU_ASSIGN(Inference inference, Inference::Make(model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
 
   Augmenter augmenter(preprocessing);
   ImagePreparer preparer;
@@ -185,6 +188,7 @@ void AddPredictVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--top", flags->top, "Classes printed")->capture_default_str();
   verb->add_option("--synsets", flags->synsets, "Words of the classes, lines as \"n01440764 tench\"; default: the checkpoint's own");
   verb->add_option("--threads", flags->threads, "Default: all cores");
+  AddComputeFlags(*verb, flags->compute);
   verb->add_flag("--json", flags->json, "Print JSON");
   verb->callback([flags, &exit_code] {
     try {

@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/random.h"
+#include "worker/compute_flags.h"
 #include "worker/nn/plan.h"
 #include "worker/weights_file.h"
 
@@ -20,6 +21,7 @@ struct ProbeFlags {
   std::string network, weights, input, out, algorithm = "auto", names = "canonical";
   double dropout = 0;
   uint64_t seed = 1;
+  ComputeFlags compute;
   int threads = 0;
   int make_input = 0, classes = 1000, crop = 224, channels = 3;
 };
@@ -83,6 +85,7 @@ Result<ProbeInput> ReadInput(const std::string& path) {
 
 Status WriteOutput(const ProbeFlags& flags, NameStyle style, Engine& engine, const Plan& plan, double mean_loss) {
   ParameterStore& store = engine.parameters();
+  store.FetchGradients();
   const auto loss = static_cast<float>(mean_loss);
   std::vector<NamedTensor> tensors = {{"logits", FloatTensor(plan.logits(), {plan.options().batch, engine.network().classes})},
                                       {"loss", FloatTensor({&loss, 1}, {1})}};
@@ -118,10 +121,13 @@ Status RunProbe(const ProbeFlags& flags) {
   if (network->channels != input->channels)
     return Fail(ErrorCode::kInvalidInput, "{}: images have {} channels, the weights in {} are for {}", flags.input, input->channels,
                 flags.weights, network->channels);
-  const auto engine = CreateCpuEngine(*network, {.threads = flags.threads > 0 ? flags.threads : omp_get_num_procs(),
-                                                 .seed = flags.seed,
-                                                 .crop = input->side,
-                                                 .convolution = *algorithm});
+  PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
+  const auto engine = CreateEngine(compute.device, *network,
+                                   {.threads = flags.threads > 0 ? flags.threads : omp_get_num_procs(),
+                                    .seed = flags.seed,
+                                    .crop = input->side,
+                                    .convolution = *algorithm,
+                                    .precision = compute.precision});
   if (!engine) return Fail(engine.error());
   PLATEAU_TRY(LoadWeights(*network, *weights, *style, (*engine)->parameters()));
   const auto plan = (*engine)->Compile({.batch = input->batch, .height = input->side, .width = input->side, .training = true});
@@ -161,11 +167,12 @@ void AddProbeVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--out", flags->out, "file to write")->required();
   verb->add_option("--dropout", flags->dropout, "rate of VGG, AlexNet and ZFNet; other networks scale theirs by it, 0.5 leaves them")->capture_default_str();
   verb->add_option("--seed", flags->seed, "of the dropout masks, or of --make-input")->capture_default_str();
-  verb->add_option("--algorithm", flags->algorithm, "auto (as in training; also called train), direct, winograd")
+  verb->add_option("--algorithm", flags->algorithm, "of the CPU: auto (as in training; also called train), direct, winograd")
       ->capture_default_str();
   verb->add_option("--names", flags->names, "canonical or torchvision: names in --weights and of the gradients")
       ->capture_default_str();
   verb->add_option("--threads", flags->threads, "default: all cores");
+  AddComputeFlags(*verb, flags->compute);
   verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out");
   verb->add_option("--classes", flags->classes, "of --make-input")->capture_default_str();
   verb->add_option("--crop", flags->crop, "of --make-input")->capture_default_str();

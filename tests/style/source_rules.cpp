@@ -26,6 +26,7 @@ const std::map<std::string, std::vector<std::string>> kMayInclude{
     {"worker/collective", {"common"}},
     {"worker/train", {"common", "dataset", "worker/model", "worker/nn", "worker/backend", "worker/collective"}},
     {"worker/ingest", {"common", "dataset"}},
+    {"worker/doctor", {"common", "worker/model", "worker/nn", "worker/backend", "worker/collective"}},
     {"worker/evaluate", {"common", "dataset", "worker/model", "worker/nn", "worker/backend", "worker/collective"}},
     {"coordinator", {"common", "dataset"}},
     {"coordinator/job", {"common"}},

@@ -95,6 +95,16 @@ class MpiCollective final : public Collective {
 
 }  // namespace
 
+std::string MpiVersion() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  const std::string version(text, static_cast<size_t>(length));
+  std::string first = version.substr(0, version.find_first_of(",\n"));
+  if (first.starts_with("Open MPI v")) first.erase(9, 1);
+  return first;
+}
+
 bool LaunchedByMpi() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"})
     if (std::getenv(name) != nullptr) return true;

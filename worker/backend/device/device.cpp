@@ -1,6 +1,7 @@
 // The choice between the CPU's engine and the one in the shared object.
 #include "worker/backend/device/device.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -83,6 +84,31 @@ Result<Precision> ChoosePrecision(const DeviceChoice& device, const std::optiona
     return Fail(ErrorCode::kUnsupported, "{}: {} needs a CUDA device, and this runs on {}; use fp32 or auto", field,
                 PrecisionName(*wanted), device.reason);
   return *wanted;
+}
+
+Result<Compute> ChooseTogether(Collective& collective, DeviceKind wanted, const std::optional<Precision>& precision,
+                               const std::string& field) {
+  auto mine = ChooseDevice(wanted, LocalRank());
+  const bool without = !mine || (!mine->cuda && wanted != DeviceKind::kCpu);
+  // The lowest rank without a device speaks for all.
+  const int ranks = collective.world_size();
+  std::vector<int64_t> lacking(static_cast<size_t>(ranks));
+  lacking[static_cast<size_t>(collective.rank())] = without ? 1 : 0;
+  collective.AllReduceSum(std::span<int64_t>(lacking));
+  Compute compute;
+  const auto first = std::find(lacking.begin(), lacking.end(), 1);
+  if (first != lacking.end()) {
+    const int speaker = static_cast<int>(first - lacking.begin());
+    const std::string own = mine ? mine->reason : mine.error().message;
+    std::string reason = collective.BroadcastText(own, speaker);
+    if (ranks > 1) reason += fmt::format(" (rank {})", speaker);
+    if (wanted == DeviceKind::kCuda) return Fail(ErrorCode::kUnsupported, "{}", reason);
+    compute.device = DeviceChoice{.reason = reason};
+  } else {
+    compute.device = std::move(*mine);
+  }
+  PLATEAU_ASSIGN(compute.precision, ChoosePrecision(compute.device, precision, field));
+  return compute;
 }
 
 Status CheckCollective(const DeviceChoice& device, CollectiveKind wanted, const std::string& field) {

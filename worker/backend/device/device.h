@@ -11,6 +11,7 @@
 #include "common/compute.h"
 #include "common/error.h"
 #include "worker/backend/cuda/plugin.h"
+#include "worker/collective/collective.h"
 #include "worker/nn/plan.h"
 
 namespace plateau {
@@ -53,6 +54,17 @@ int LocalRank();
 // `wanted`, else bf16 on CUDA and fp32 on the CPU; kUnsupported for what the chosen device cannot do. `field` stands at the front of
 // the message ("training.precision").
 Result<Precision> ChoosePrecision(const DeviceChoice& device, const std::optional<Precision>& wanted, const std::string& field);
+// What an engine is made with, chosen for this process. The default is the CPU.
+struct Compute {
+  DeviceChoice device;
+  Precision precision = Precision::kFp32;
+};
+
+// Collective: ChooseDevice and ChoosePrecision for ranks that must compute alike. With auto, a rank without a device takes all to the
+// CPU; the reason is that rank's. Errors are the same on every rank.
+Result<Compute> ChooseTogether(Collective& collective, DeviceKind wanted, const std::optional<Precision>& precision,
+                               const std::string& field);
+
 // Refuses NCCL on the CPU, likewise.
 Status CheckCollective(const DeviceChoice& device, CollectiveKind wanted, const std::string& field);
 

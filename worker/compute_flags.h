@@ -1,0 +1,21 @@
+// --device and --precision of the verbs that run a network.
+#pragma once
+
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "worker/backend/device/device.h"
+
+namespace plateau {
+
+struct ComputeFlags {
+  std::string device = "auto", precision = "auto";
+};
+
+// `flags` lives as long as `verb`.
+void AddComputeFlags(CLI::App& verb, ComputeFlags& flags);
+// kInvalidInput for words that are none, kUnsupported for what this machine cannot do.
+Result<Compute> ChooseCompute(const ComputeFlags& flags);
+
+}  // namespace plateau

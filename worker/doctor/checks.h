@@ -1,0 +1,19 @@
+// Small computations with known results: a convolution on the CPU and on each device, a sum over the ranks.
+#pragma once
+
+#include <vector>
+
+#include "worker/backend/device/device.h"
+#include "worker/collective/collective.h"
+#include "worker/doctor/finding.h"
+
+namespace plateau {
+
+// A network of one convolution and one fully connected layer on the CPU, against naive loops.
+std::vector<Finding> CheckCpu(int threads);
+// The shared object's own test of each device.
+std::vector<Finding> CheckCuda(const CudaAnswer& answer);
+// Collective: sums whose results every rank knows.
+std::vector<Finding> CheckCollective(Collective& collective);
+
+}  // namespace plateau
