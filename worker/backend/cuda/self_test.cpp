@@ -1,0 +1,186 @@
+// Numbers of few bits, so that plain loops on the host know the exact result in every precision.
+#include "worker/backend/cuda/self_test.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <nccl.h>
+
+#include "worker/backend/cuda/conv_op.h"
+
+namespace plateau::cuda {
+namespace {
+
+constexpr int kImages = 2, kSide = 8, kIn = 16, kOut = 32, kKernel = 3;
+constexpr size_t kWorkspaceLimit = size_t{64} << 20;
+constexpr int64_t kSummed = 1 << 16;
+
+class Untold final : public AlgorithmChoices {
+ public:
+  std::string Choose(const std::string&, const std::function<std::string()>& time) override { return time(); }
+};
+
+// Multiples of 1/4 from -1 to 1.
+std::vector<float> Quarters(size_t count, uint32_t seed) {
+  std::vector<float> values(count);
+  for (float& value : values) {
+    seed = seed * 1664525U + 1013904223U;
+    value = static_cast<float>(static_cast<int>(seed >> 24) % 9 - 4) / 4;
+  }
+  return values;
+}
+
+// Bits of the values in the map type; bf16 holds them exactly.
+std::vector<std::byte> Packed(const std::vector<float>& values, DataType type) {
+  const auto size = static_cast<size_t>(SizeOf(type));
+  std::vector<std::byte> bytes(values.size() * size);
+  for (size_t i = 0; i < values.size(); ++i) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &values[i], sizeof(bits));
+    if (type == DataType::kBf16) bits >>= 16;
+    std::memcpy(bytes.data() + i * size, &bits, size);
+  }
+  return bytes;
+}
+
+float Unpacked(const std::vector<std::byte>& bytes, size_t i, DataType type) {
+  const auto size = static_cast<size_t>(SizeOf(type));
+  uint32_t bits = 0;
+  std::memcpy(&bits, bytes.data() + i * size, size);
+  if (type == DataType::kBf16) bits <<= 16;
+  float value = 0;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// relu(x * w + b) at [n, h, w, k]; x NHWC, w KRSC, padding 1.
+float Convolved(const std::vector<float>& x, const std::vector<float>& w, const std::vector<float>& b, int n, int h, int v, int k) {
+  float sum = b[static_cast<size_t>(k)];
+  for (int r = 0; r < kKernel; ++r)
+    for (int s = 0; s < kKernel; ++s) {
+      const int row = h + r - 1, column = v + s - 1;
+      if (row < 0 || row >= kSide || column < 0 || column >= kSide) continue;
+      for (int c = 0; c < kIn; ++c)
+        sum += x[static_cast<size_t>(((n * kSide + row) * kSide + column) * kIn + c)] *
+               w[static_cast<size_t>(((k * kKernel + r) * kKernel + s) * kIn + c)];
+    }
+  return std::max(sum, 0.0F);
+}
+
+DeviceBuffer Uploaded(const std::vector<std::byte>& bytes, const Stream& stream) {
+  DeviceBuffer buffer(bytes.size());
+  CopyToDevice(buffer.data(), bytes.data(), bytes.size(), stream.get());
+  stream.Wait();
+  return buffer;
+}
+
+// Throws Failure when an output is not what the host computes.
+std::string TestConvolution(int device, Precision precision) {
+  Untold choices;
+  Libraries libraries(device, precision, true, choices);
+  const DataType type = libraries.map_type();
+  const MapShape in{kImages, kSide, kSide, kIn, kIn}, out{kImages, kSide, kSide, kOut, kOut};
+  const auto op = ConvOp::Create(libraries, "self-test", {.x = in, .y = out, .kernel = kKernel, .pad = 1},
+                                 {.bias = true, .relu = true, .training = false}, kWorkspaceLimit);
+  const auto x = Quarters(static_cast<size_t>(in.values()), 1), w = Quarters(size_t{kOut} * kKernel * kKernel * kIn, 2),
+             b = Quarters(kOut, 3);
+  const Stream& stream = libraries.stream();
+  const DeviceBuffer dx = Uploaded(Packed(x, type), stream), dw = Uploaded(Packed(w, type), stream),
+                     db = Uploaded(Packed(b, DataType::kFloat), stream), workspace(std::max(op->workspace_bytes(), size_t{1}));
+  std::vector<std::byte> y(static_cast<size_t>(out.values() * SizeOf(type)));
+  const DeviceBuffer dy(y.size());
+  op->Forward(dx.data(), dw.data(), db.as<float>(), dy.data(), workspace.data());
+  CopyToHost(y.data(), dy.data(), y.size(), stream.get());
+  stream.Wait();
+  size_t at = 0;
+  for (int n = 0; n < kImages; ++n)
+    for (int h = 0; h < kSide; ++h)
+      for (int v = 0; v < kSide; ++v)
+        for (int k = 0; k < kOut; ++k, ++at) {
+          const float wanted = Convolved(x, w, b, n, h, v, k), got = Unpacked(y, at, type);
+          // One rounding to the map type; Winograd's transforms are not exact.
+          const float slack = type == DataType::kBf16 ? 0.004F * wanted + 0.01F : 1e-4F;
+          if (!(std::abs(got - wanted) <= slack))
+            throw Failure(ErrorCode::kInternal, fmt::format("a {} convolution by {} gives {} at image {}, row {}, column {}, channel {}; {} is right",
+                                                            PrecisionName(precision), libraries.versions(), got, n, h, v, k, wanted));
+        }
+  return fmt::format("convolution in {}: right", PrecisionName(precision));
+}
+
+void Check(ncclResult_t code, const char* what) {
+  if (code != ncclSuccess)
+    throw Failure(ErrorCode::kUnavailable, fmt::format("{}: NCCL says: {} ({}); NCCL_DEBUG=INFO tells more", what, ncclGetErrorString(code),
+                                                       ncclGetLastError(nullptr)));
+}
+
+// One device's part of a sum over all.
+struct Part {
+  int device = 0;
+  Stream stream;
+  DeviceBuffer values{kSummed * sizeof(float)};
+  ncclComm_t communicator = nullptr;
+  ~Part() {
+    if (communicator != nullptr) ncclCommDestroy(communicator);
+  }
+};
+
+// Device d gives (d + 1) * (i % 7): whole numbers, exact in any order.
+std::string TestAllReduce(int devices) {
+  ncclUniqueId id;
+  Check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+  std::vector<std::unique_ptr<Part>> parts;
+  for (int device = 0; device < devices; ++device) {
+    cuda::Check(cudaSetDevice(device), "cudaSetDevice");
+    parts.push_back(std::make_unique<Part>());
+    parts.back()->device = device;
+    std::vector<float> values(kSummed);
+    for (int64_t i = 0; i < kSummed; ++i) values[static_cast<size_t>(i)] = static_cast<float>((device + 1) * (i % 7));
+    CopyToDevice(parts.back()->values.data(), values.data(), values.size() * sizeof(float), parts.back()->stream.get());
+    parts.back()->stream.Wait();
+  }
+  Check(ncclGroupStart(), "ncclGroupStart");
+  for (auto& part : parts) {
+    cuda::Check(cudaSetDevice(part->device), "cudaSetDevice");
+    Check(ncclCommInitRank(&part->communicator, devices, id, part->device), "ncclCommInitRank");
+  }
+  Check(ncclGroupEnd(), "joining the devices");
+  Check(ncclGroupStart(), "ncclGroupStart");
+  for (auto& part : parts)
+    Check(ncclAllReduce(part->values.data(), part->values.data(), kSummed, ncclFloat, ncclSum, part->communicator, part->stream.get()),
+          "ncclAllReduce");
+  Check(ncclGroupEnd(), "summing over the devices");
+  const float each = static_cast<float>(devices) * static_cast<float>(devices + 1) / 2;
+  for (auto& part : parts) {
+    cuda::Check(cudaSetDevice(part->device), "cudaSetDevice");
+    std::vector<float> sums(kSummed);
+    CopyToHost(sums.data(), part->values.data(), sums.size() * sizeof(float), part->stream.get());
+    part->stream.Wait();
+    for (int64_t i = 0; i < kSummed; ++i)
+      if (sums[static_cast<size_t>(i)] != each * static_cast<float>(i % 7))
+        throw Failure(ErrorCode::kInternal, fmt::format("NCCL's sum over {} devices is wrong on device {} at value {}", devices, part->device, i));
+  }
+  cuda::Check(cudaSetDevice(0), "cudaSetDevice");
+  return devices == 1 ? std::string("all-reduce by NCCL, of one device: right") : fmt::format("all-reduce by NCCL over {} devices: right", devices);
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> SelfTest(int device) {
+  try {
+    std::vector<std::string> lines;
+    for (const Precision precision : {Precision::kFp32, Precision::kTf32, Precision::kBf16})
+      lines.push_back(TestConvolution(device, precision));
+    int devices = 0;
+    Check(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
+    if (device == 0) lines.push_back(TestAllReduce(devices));
+    return lines;
+  } catch (const Failure& failure) {
+    return Fail(failure.code(), "device {}: {}", device, failure.what());
+  }
+}
+
+}  // namespace plateau::cuda
