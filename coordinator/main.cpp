@@ -72,6 +72,9 @@ int Main(int argc, char** argv) {
   options.state_folder = DefaultStateFolder();
   options.program = OwnProgram();
   options.worker = (std::filesystem::path(options.program).parent_path() / "plateau-worker").string();
+  // The bundle brings an Open MPI of its own.
+  const auto mpirun_beside = std::filesystem::path(options.program).parent_path() / "mpirun";
+  if (std::filesystem::exists(mpirun_beside)) options.mpirun = mpirun_beside.string();
   bool quiet = false, no_oversubscribe = false;
   app.add_option("--state", options.state_folder,
                  "State folder on a local disk (default: $PLATEAU_STATE or ~/.local/state/plateau)");

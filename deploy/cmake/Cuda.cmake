@@ -1,6 +1,6 @@
 # Enables CUDA when nvcc and the libraries are found; the CPU build says so and goes on otherwise.
 set(PLATEAU_HAVE_CUDA OFF)
-set(PLATEAU_CUDA_BUILT_WITH "")  # for people
+set(PLATEAU_CUDA_BUILT_WITH "" CACHE INTERNAL "for people")
 set(PLATEAU_CUDA_MISSING "no nvcc, switched off, or a sanitizer build")
 if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
   set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
@@ -30,7 +30,7 @@ if(PLATEAU_CUDA AND NOT PLATEAU_SANITIZE)
     set(CMAKE_CUDA_STANDARD 20)
     find_package(CUDAToolkit REQUIRED)
     set(PLATEAU_HAVE_CUDA ON)
-    set(PLATEAU_CUDA_BUILT_WITH "Toolkit ${CUDAToolkit_VERSION}, sm_80 and sm_90")
+    set(PLATEAU_CUDA_BUILT_WITH "Toolkit ${CUDAToolkit_VERSION}, sm_80 and sm_90" CACHE INTERNAL "for people")
   endif()
 endif()
 if(PLATEAU_HAVE_CUDA)

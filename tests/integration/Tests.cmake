@@ -1,5 +1,5 @@
 # The integration tests run the three programs; they need them built.
-foreach(name integration_batch_norm_test integration_end_to_end_test integration_evaluate_job_test integration_evaluate_test integration_hang_test integration_ingest_test integration_kill_matrix_test integration_own_mpirun_test
+foreach(name integration_batch_norm_test integration_doctor_test integration_end_to_end_test integration_evaluate_job_test integration_evaluate_test integration_hang_test integration_ingest_test integration_kill_matrix_test integration_own_mpirun_test
         integration_pipeline_test integration_refusals_test integration_stop_test integration_zombie_test)
   if(TARGET ${name})
     foreach(program plateau plateau-coordinator plateau-worker)

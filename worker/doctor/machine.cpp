@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "common/text.h"
+#include "worker/backend/device/cuda_library.h"
 #include "worker/collective/mpi.h"
 
 namespace plateau {
@@ -118,7 +119,9 @@ std::vector<Finding> DescribeMachine() {
 }
 
 std::vector<Finding> DescribeMpi() {
-  const std::string mpirun = OnPath("mpirun"), ssh = OnPath("ssh");
+  // The bundle's own comes first, as for the coordinator.
+  const std::string beside = ProcessSurroundings().program_folder + "/mpirun";
+  const std::string mpirun = ::access(beside.c_str(), X_OK) == 0 ? beside : OnPath("mpirun"), ssh = OnPath("ssh");
   return {{"MPI", "library", Health::kInfo, MpiVersion()},
           {"MPI", "mpirun", mpirun.empty() ? Health::kNote : Health::kInfo,
            mpirun.empty() ? "not on PATH: a coordinator cannot start workers; install Open MPI, or use the bundle's bin folder" : mpirun},
