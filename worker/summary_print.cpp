@@ -52,6 +52,41 @@ Json LayersJson(const NetworkSummary& summary) {
   return layers;
 }
 
+// The parts of a device's memory, in the order in which they are printed.
+std::vector<std::pair<const char*, uint64_t>> PartsOf(const DeviceMemory& m) {
+  return {{"weights", m.weights}, {"momenta", m.momenta},     {"gradients", m.gradients}, {"bf16 copy of weights", m.copy},
+          {"arena", m.arena},     {"workspace", m.workspace}, {"rows", m.rows},           {"batches", m.batches}};
+}
+
+Json DeviceJson(const DevicePrediction& device) {
+  const DeviceMemory& m = device.memory;
+  Json document{{"precision", PrecisionName(device.precision)},
+                {"weights_bytes", m.weights},
+                {"momenta_bytes", m.momenta},
+                {"gradients_bytes", m.gradients},
+                {"copy_bytes", m.copy},
+                {"arena_bytes", m.arena},
+                {"workspace_bytes", m.workspace},
+                {"rows_bytes", m.rows},
+                {"batches_bytes", m.batches},
+                {"bytes", m.total()}};
+  if (device.device_gib > 0) document.update({{"device_gib", device.device_gib}, {"largest_batch", device.largest_batch}});
+  return document;
+}
+
+std::string DeviceText(const NetworkSummary& summary) {
+  const DevicePrediction& device = *summary.device;
+  std::string text = fmt::format("\ntraining on a CUDA device, batch {}, {} (predicted; the workspace is the most that it may be)\n",
+                                 summary.batch, PrecisionName(device.precision));
+  for (const auto& [name, bytes] : PartsOf(device.memory))
+    if (bytes > 0) text += fmt::format("  {:<22}{:>12}\n", name, HumanBytes(bytes));
+  text += fmt::format("  {:<22}{:>12}\n", "total", HumanBytes(device.memory.total()));
+  if (device.device_gib > 0)
+    text += fmt::format("  largest batch in {:g} GiB: {}\n", device.device_gib,
+                        device.largest_batch > 0 ? std::to_string(device.largest_batch) : "none, not even one image");
+  return text;
+}
+
 std::string HumanMemory(const TrainingMemory& m) {
   const auto text = [](int64_t bytes) { return HumanBytes(static_cast<uint64_t>(bytes)); };
   return fmt::format("{} = {} weights, gradients, momentum + {} kept outputs + {} gradients between layers", text(m.total()),
@@ -87,6 +122,7 @@ Json SummaryJson(const NetworkSummary& summary) {
                                   {"output_bytes", Share(share.output_bytes, total.output_bytes)}});
   document["training_memory"] = {{"fp32", MemoryJson(summary, SummaryPrecision::kFp32)},
                                  {"bf16", MemoryJson(summary, SummaryPrecision::kBf16)}};
+  if (summary.device) document["device_memory"] = DeviceJson(*summary.device);
   return document;
 }
 
@@ -118,6 +154,7 @@ std::string SummaryText(const NetworkSummary& summary) {
                         100 * Share(share.output_bytes, total.output_bytes));
   text += fmt::format("\ntraining memory, batch {} (estimate)\n  fp32  {}\n  bf16  {}\n", summary.batch,
                       HumanMemory(MemoryOf(summary, SummaryPrecision::kFp32)), HumanMemory(MemoryOf(summary, SummaryPrecision::kBf16)));
+  if (summary.device) text += DeviceText(summary);
   return text + "memory KB: float32 outputs of the batch, 1024 bytes; multiply-adds: one image forward, bias adds not counted\n";
 }
 

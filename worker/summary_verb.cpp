@@ -22,6 +22,8 @@ struct SummaryFlags {
   std::vector<std::string> compare;
   double width = 1;
   int classes = 0, batch = 1;
+  std::string device = "cpu", precision = "auto";
+  double memory_gib = 0;
   bool json = false;
 };
 
@@ -42,6 +44,21 @@ Result<InputSize> ParseInput(const std::string& text) {
   return size;
 }
 
+// What the CUDA engine would take on a device; needs none.
+Result<DevicePrediction> Predict(const NetworkSummary& summary, const SummaryFlags& flags) {
+  if (summary.height != summary.width)
+    return Fail(ErrorCode::kInvalidInput, "--input {}: training crops are square; give equal height and width for --device cuda", flags.input);
+  DevicePrediction device{.device_gib = flags.memory_gib};
+  PLATEAU_ASSIGN(const auto precision, ParsePrecision(flags.precision, "--precision"));
+  device.precision = precision.value_or(Precision::kBf16);
+  const PlanOptions plan{.batch = flags.batch, .height = summary.height, .width = summary.width, .training = true};
+  PLATEAU_ASSIGN(device.memory, PredictMemory(summary.network, summary.height, plan, device.precision, flags.batch));
+  if (flags.memory_gib > 0)
+    device.largest_batch = LargestBatch(summary.network, summary.height, plan, device.precision,
+                                        static_cast<uint64_t>(flags.memory_gib * (uint64_t{1} << 30)));
+  return device;
+}
+
 Result<NetworkSummary> Summarise(const std::string& name, const SummaryFlags& flags) {
   NetworkOptions options = PaperOptions(name);
   options.width = flags.width;
@@ -56,11 +73,25 @@ Result<NetworkSummary> Summarise(const std::string& name, const SummaryFlags& fl
   summary.height = size ? size->height : summary.network.input_side;
   summary.width = size ? size->width : summary.network.input_side;
   PLATEAU_ASSIGN(summary.costs, CountCosts(summary.network, summary.height, summary.width));
+  if (flags.device == "cuda") {
+    PLATEAU_ASSIGN(summary.device, Predict(summary, flags));
+  }
   return summary;
+}
+
+Status CheckDevice(const SummaryFlags& flags) {
+  if (flags.device != "cpu" && flags.device != "cuda")
+    return Fail(ErrorCode::kInvalidInput, "--device {}: not cpu or cuda; for cuda the memory of training is predicted", flags.device);
+  if (flags.device == "cuda" && !flags.compare.empty())
+    return Fail(ErrorCode::kInvalidInput, "--device cuda predicts the memory of one network; leave --compare out");
+  if (flags.device == "cpu" && (flags.precision != "auto" || flags.memory_gib > 0))
+    return Fail(ErrorCode::kInvalidInput, "--precision and --memory belong to --device cuda");
+  return {};
 }
 
 Status RunSummary(const SummaryFlags& flags) {
   if (flags.batch < 1) return Fail(ErrorCode::kInvalidInput, "--batch {}: at least 1 is needed", flags.batch);
+  PLATEAU_TRY(CheckDevice(flags));
   if (flags.network.empty() && flags.compare.empty())
     return Fail(ErrorCode::kInvalidInput, "name a network, or several with --compare; known are {}", JoinNames(NetworkNames()));
   std::vector<std::string> names = flags.compare;
@@ -89,6 +120,7 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
       "  plateau summary vgg-d\n"
       "  plateau summary alexnet --input 3x224x224 --json\n"
       "  plateau summary vgg-a --width 0.5 --input 3x56x56 --classes 20 --batch 64\n"
+      "  plateau summary vgg-d --device cuda --batch 256 --precision bf16 --memory 80\n"
       "  plateau summary --compare vgg-d alexnet\n"
       "Networks: " +
       JoinNames(NetworkNames()));
@@ -99,6 +131,9 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
       ->capture_default_str();
   verb->add_option("--batch", flags->batch, "images that the memory figures count")->capture_default_str();
+  verb->add_option("--device", flags->device, "cuda: also predict the memory of training on a CUDA device")->capture_default_str();
+  verb->add_option("--precision", flags->precision, "of --device cuda: fp32, tf32, bf16; auto is bf16")->capture_default_str();
+  verb->add_option("--memory", flags->memory_gib, "GiB of the device: also say which batch fits")->check(CLI::PositiveNumber);
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {
     const auto status = RunSummary(*flags);

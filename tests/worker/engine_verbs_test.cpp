@@ -76,6 +76,31 @@ class EngineVerbs : public testing::Test {
   std::filesystem::path folder_;
 };
 
+TEST_F(EngineVerbs, SummaryPredictsTheMemoryOfACudaDeviceWithoutOne) {
+  const auto bf16 = RunVerb("summary vgg-a --batch 8 --device cuda --precision bf16 --memory 16 --json");
+  ASSERT_EQ(bf16.exit_code, 0) << bf16.err;
+  const auto memory = nlohmann::json::parse(bf16.out)["device_memory"];
+  EXPECT_EQ(memory["precision"], "bf16");
+  EXPECT_GE(memory["weights_bytes"], 132863336 * 4LL);  // the paper's parameters, and some padding
+  EXPECT_LT(memory["weights_bytes"], 132863336 * 4LL + (1 << 20));
+  EXPECT_EQ(memory["momenta_bytes"], memory["weights_bytes"]);
+  EXPECT_EQ(memory["copy_bytes"].get<int64_t>() * 2, memory["weights_bytes"].get<int64_t>());
+  int64_t sum = 0;
+  for (const char* part : {"weights", "momenta", "gradients", "copy", "arena", "workspace", "rows", "batches"})
+    sum += memory[fmt::format("{}_bytes", part)].get<int64_t>();
+  EXPECT_EQ(sum, memory["bytes"]);
+  const int largest = memory["largest_batch"];
+  EXPECT_GT(largest, 8);
+  const auto fits = RunVerb(fmt::format("summary vgg-a --batch {} --device cuda --precision bf16 --json", largest));
+  const auto more = RunVerb(fmt::format("summary vgg-a --batch {} --device cuda --precision bf16 --json", largest + 1));
+  EXPECT_LE(nlohmann::json::parse(fits.out)["device_memory"]["bytes"], int64_t{16} << 30);
+  EXPECT_GT(nlohmann::json::parse(more.out)["device_memory"]["bytes"], int64_t{16} << 30);
+  const auto text = RunVerb("summary vgg-a --batch 8 --device cuda");
+  EXPECT_NE(text.out.find("training on a CUDA device, batch 8, bf16"), std::string::npos) << text.out;
+  EXPECT_EQ(RunVerb("summary vgg-a --device tpu").exit_code, 2);
+  EXPECT_EQ(RunVerb("summary vgg-a --precision bf16").exit_code, 2);
+}
+
 TEST_F(EngineVerbs, ProbeWritesTheLogitsLossAndGradientsOfTheNaiveLoops) {
   MakeFiles();
   for (const std::string algorithm : {"direct", "train", "winograd"}) {
