@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# On a machine with a GPU: runs the tests that need one, looks for memory errors in a small step, times training beside PyTorch, and
+# writes one table. From the unpacked bundle (made with --with-tests) no build tools are needed; from a clone it uses build/release.
+#
+# Usage: deploy/gpu-check.sh [--out FILE] [--peer SCRIPT] [--python PYTHON] [--networks LIST] [--precisions LIST] [--batch N] [--steps N] [--rounds N]
+#   --out FILE          the table, Markdown (default: gpu-check.md); the benchmarks' full output goes to FILE's folder, gpu-check/
+#   --peer SCRIPT       PyTorch's training step, run as PYTHON SCRIPT vgg16 BATCH MODE STEPS, turn by turn with Plateau
+#   --python PYTHON     (default: python3)
+#   --networks LIST     (default: vgg-a,vgg-d,vgg-e)
+#   --precisions LIST   (default: bf16,tf32,fp32)
+#   --batch N, --steps N, --rounds N   images a step, timed steps, turns of each (default: 256, 30, 2)
+# Exit codes: 0 all ran and passed, 1 something failed (the table says what), 2 usage, 3 no device answers.
+set -euo pipefail
+folder=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+
+usage() {
+  sed -n '/^# Usage/,/^# Exit/p' "$folder/deploy/gpu-check.sh" | sed 's/^# \{0,1\}//' >&2
+  exit 2
+}
+
+out=gpu-check.md peer='' python=python3 networks=vgg-a,vgg-d,vgg-e precisions=bf16,tf32,fp32 batch=256 steps=30 rounds=2
+while (($# > 0)); do
+  case $1 in
+    --out | --peer | --python | --networks | --precisions | --batch | --steps | --rounds)
+      (($# > 1)) || usage
+      printf -v "${1#--}" %s "$2"
+      shift 2
+      ;;
+    *) usage ;;
+  esac
+done
+for number in "$batch" "$steps" "$rounds"; do [[ $number =~ ^[1-9][0-9]*$ ]] || usage; done
+for precision in ${precisions//,/ }; do [[ $precision == @(bf16|tf32|fp32) ]] || usage; done
+# PyTorch's name of each network.
+declare -A twins=([vgg-a]=vgg11 [vgg-b]=vgg13 [vgg-d]=vgg16 [vgg-e]=vgg19 [alexnet]=alexnet [googlenet]=googlenet [resnet-18]=resnet18 [resnet-34]=resnet34 [resnet-50]=resnet50 [resnet-101]=resnet101 [resnet-152]=resnet152)
+for network in ${networks//,/ }; do
+  [[ -z $peer || -n ${twins[$network]:-} ]] || {
+    echo "gpu-check: --networks: $network has no twin in torchvision to be compared with" >&2
+    exit 2
+  }
+done
+[[ -z $peer || -f $peer ]] || {
+  echo "gpu-check: --peer $peer: there is no such file" >&2
+  exit 2
+}
+[[ $out == /* ]] || out=$PWD/$out
+
+bin=$folder/bin tests=$folder/tests
+if [[ ! -x $bin/plateau-worker ]]; then bin=$folder/build/release/bin tests=$folder/build/release/tests; fi
+worker=$bin/plateau-worker
+[[ -x $worker ]] || {
+  echo "gpu-check: $worker is missing; run it from the unpacked bundle, or after deploy/build.sh" >&2
+  exit 2
+}
+kept=$(dirname "$out")/gpu-check
+mkdir -p "$kept"
+
+# finding NAME: text of a finding in the doctor's JSON, a key a line.
+finding() {
+  awk -v name="$1" 'index($0, "\"name\": \"" name "\"") {on = 1} on && /"text":/ {sub(/^ *"text": "/, ""); sub(/",?$/, ""); print; exit}' "$kept/doctor.json"
+}
+failed=0
+"$worker" doctor --json >"$kept/doctor.json" 2>"$kept/doctor.log" || failed=1
+device=$(finding 'device 0')
+if [[ -z $device ]]; then
+  reason=$(finding devices)
+  echo "gpu-check: no device answers: ${reason#none: }" >&2
+  exit 3
+fi
+if ((failed)); then echo "gpu-check: the doctor found something that fails; going on: $worker doctor" >&2; fi
+
+# The test programs are linked with CUDA's libraries; they are where the doctor found them.
+paths=$(awk '/"name": "lib(cu|nccl|nv)/ {on = 1} on && /"text": "\// {sub(/^ *"text": "/, ""); sub(/\/[^\/]*",?$/, ""); print; on = 0}' "$kept/doctor.json" | sort -u | paste -sd:)
+rows=()
+row() { rows+=("| $1 | $2 | $3 |"); }
+row "doctor" "$( ((failed)) && echo FAILED || echo right)" "$device; $(finding versions)"
+
+# ---- tests
+ran=0
+for program in "$tests"/gpu_*; do
+  [[ -x $program ]] || continue
+  name=${program##*/}
+  ran=$((ran + 1))
+  echo "gpu-check: $name" >&2
+  code=0
+  LD_LIBRARY_PATH=$paths${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} timeout 1200 "$program" --gtest_color=no >"$kept/$name.log" 2>&1 || code=$?
+  passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
+  skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
+  if ((code == 0)); then
+    row "$name" right "${passed:-0} passed${skipped:+, $skipped skipped}"
+  else
+    failed=1
+    row "$name" FAILED "exit code $code; $(grep -cE '^\[  FAILED  \] [A-Za-z]+.*\.' "$kept/$name.log" || true) lines of failures, see gpu-check/$name.log"
+  fi
+done
+if ((ran == 0)); then row "gpu tests" "not run" "none in $tests: bundle.sh --with-tests, or deploy/build.sh release gpu_tests"; fi
+
+# ---- memory errors
+sanitizer=$(command -v compute-sanitizer || ls -d /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -1 || true)
+small=(bench --network vgg-a --width 0.0625 --crop 32 --batch 8 --classes 10 --steps 1 --device cuda)
+if [[ -n $sanitizer ]]; then
+  for precision in bf16 fp32; do
+    echo "gpu-check: compute-sanitizer, $precision" >&2
+    code=0
+    timeout 1800 "$sanitizer" --tool memcheck --leak-check no --error-exitcode 9 "$worker" "${small[@]}" --precision "$precision" >"$kept/memcheck-$precision.log" 2>&1 || code=$?
+    if ((code == 0)); then row "compute-sanitizer, $precision" right "no memory error in a small step"; else
+      failed=1
+      row "compute-sanitizer, $precision" FAILED "exit code $code, see gpu-check/memcheck-$precision.log"
+    fi
+  done
+else
+  row compute-sanitizer "not run" "not found: it comes with the CUDA Toolkit"
+fi
+
+# ---- speed
+# number FILE KEY: the first value of a key in the benchmark's JSON.
+number() { sed -n "s/^ *\"$2\": \([-0-9.e+]*\),\{0,1\}$/\1/p" "$1" | sed -n 1p; }
+larger() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN {print (a + 0 > b + 0) ? a : b}'; }
+speeds=()
+for precision in ${precisions//,/ }; do
+  for network in ${networks//,/ }; do
+    own=0 theirs=0 share='' code=0
+    mode=$precision
+    if [[ $precision == bf16 ]]; then mode=bf16-compile; fi
+    for ((round = 1; round <= rounds; ++round)); do # turn by turn, so that both see the same clocks
+      log=$kept/$network-$precision-$round.json
+      echo "gpu-check: $network, $precision, turn $round of $rounds" >&2
+      if ! "$worker" bench --network "$network" --batch "$batch" --steps "$steps" --device cuda --precision "$precision" --json >"$log" 2>"$log.err"; then
+        code=1
+        break
+      fi
+      median=$(number "$log" median)
+      if awk -v a="$median" -v b="$own" 'BEGIN {exit !(a + 0 > b + 0)}'; then own=$median share=$(number "$log" gemm_share); fi
+      [[ -n $peer ]] || continue
+      if ! "$python" "$peer" "${twins[$network]}" "$batch" "$mode" "$steps" >"$log.peer" 2>&1; then
+        echo "gpu-check: the peer failed, see $log.peer" >&2
+        failed=1
+        continue
+      fi
+      theirs=$(larger "$theirs" "$(sed -n 's/.* median \([0-9.]*\).*/\1/p' "$log.peer" | tail -1)")
+    done
+    if ((code)); then
+      failed=1
+      speeds+=("| $network | $precision | FAILED: $(head -c 300 "$log.err" | tr '\n|' '  ') | | | |")
+      continue
+    fi
+    ratio='' shown=''
+    if awk -v t="$theirs" 'BEGIN {exit !(t > 0)}'; then ratio=$(awk -v a="$own" -v b="$theirs" 'BEGIN {printf "%.2f", a / b}') shown=$theirs; fi
+    speeds+=("| $network | $precision | $(printf %.1f "$own") | $shown | $ratio | $(awk -v s="$share" 'BEGIN {printf "%.1f%%", 100 * s}') |")
+    "$worker" bench --network "$network" --batch "$batch" --steps "$steps" --device cuda --precision "$precision" >"$kept/$network-$precision.txt" 2>&1 || failed=1
+  done
+done
+
+{
+  echo "# GPU check, $(date -u +%Y-%m-%dT%H:%MZ)"
+  echo
+  echo "$device; $(finding versions); $(finding plateau); $(uname -sr)"
+  echo
+  echo "| what | | |"
+  echo "|---|---|---|"
+  printf '%s\n' "${rows[@]}"
+  echo
+  echo "Training steps of batch $batch, 224 x 224, images a second: median of $steps steps, the better of $rounds turns. PyTorch: ${peer:-not compared (--peer)}."
+  echo "GEMM share: direct-equivalent operations a second by those of this device's large matrix products in the same precision, measured in the same run."
+  echo
+  echo "| network | precision | Plateau | PyTorch | ratio | GEMM share |"
+  echo "|---|---|---:|---:|---:|---:|"
+  printf '%s\n' "${speeds[@]}"
+  echo
+  echo "Time of each layer and pass beside its floor: gpu-check/NETWORK-PRECISION.txt."
+} >"$out"
+cat "$out"
+exit "$failed"
