@@ -88,7 +88,8 @@ INSTANTIATE_TEST_SUITE_P(Table, EveryNetwork, testing::ValuesIn(NetworkNames()),
 });
 
 TEST(Network, EveryNetworkOfTheReferenceIsThere) {
-  for (const auto& [name, entry] : ReadReference("networks.json").items())
+  const auto networks = ReadReference("networks.json");
+  for (const auto& [name, entry] : networks.items())
     if (entry.contains("input")) {
       EXPECT_THAT(NetworkNames(), testing::Contains(name));
     }
