@@ -49,14 +49,10 @@ else()
   message(STATUS "CUDA's headers are not here: the tests of the CUDA backend are not built")
 endif()
 if(PLATEAU_HAVE_CUDA)
-<<<<<<< HEAD
   plateau_cuda_tests(gpu "gpu" cuda_tests plateau_cuda_parts)
-=======
-  plateau_cuda_tests(gpu "gpu" plateau_cuda_parts)
   add_custom_target(gpu_tests)  # deploy/bundle.sh takes them along
   foreach(source ${cuda_tests})
     get_filename_component(stem ${source} NAME_WE)
     add_dependencies(gpu_tests gpu_${stem})
   endforeach()
->>>>>>> 7dfe1f9 (wip2)
 endif()
