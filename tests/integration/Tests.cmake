@@ -34,3 +34,11 @@ target_link_libraries(integration_three_hosts PRIVATE plateau_cli GTest::gmock G
 target_compile_definitions(integration_three_hosts PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
 add_dependencies(integration_three_hosts plateau plateau-coordinator plateau-worker)
 gtest_discover_tests(integration_three_hosts DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS "integration;privileged")
+
+# Needs the right to mount: it hides CUDA; skipped with a message without it.
+add_executable(integration_without_cuda integration/without_cuda_privileged.cpp)
+set_target_properties(integration_without_cuda PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(integration_without_cuda PRIVATE plateau_worker_run GTest::gmock GTest::gtest_main)
+target_compile_definitions(integration_without_cuda PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+add_dependencies(integration_without_cuda plateau-worker)
+gtest_discover_tests(integration_without_cuda DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS "integration;privileged")

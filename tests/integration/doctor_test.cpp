@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/worker_run.h"
+#include "worker/backend/device/needed_libraries.h"
 
 namespace plateau {
 namespace {
@@ -44,6 +45,17 @@ TEST_F(Doctor, RanksOfMpirunSumAndReport) {
     ASSERT_NE(sum, nullptr);
     EXPECT_EQ((*sum)["health"], "good");
     EXPECT_THAT((*sum)["text"].get<std::string>(), HasSubstr("over 2 ranks"));
+  }
+}
+
+// A machine without CUDA's libraries must be able to start them.
+TEST_F(Doctor, TheProgramsNeedNoLibraryOfCuda) {
+  for (const char* program : {"plateau", "plateau-coordinator", "plateau-worker"}) {
+    const auto needed = NeededLibraries(std::string(PLATEAU_BIN_DIR "/") + program);
+    ASSERT_TRUE(needed) << needed.error().message;
+    for (const std::string& name : *needed)
+      for (const char* front : {"libcuda", "libcudnn", "libcublas", "libnccl", "libnvrtc", "libplateau"})
+        EXPECT_FALSE(name.starts_with(front)) << program << " needs " << name;
   }
 }
 
