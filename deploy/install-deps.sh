@@ -11,6 +11,7 @@ packages=(
   libzmq3-dev cppzmq-dev libboost-dev libssl-dev                   # coordinator: worker link, REST
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libexpected-dev libxxhash-dev
   libgtest-dev libgmock-dev libbenchmark-dev                       # tests
+  patchelf zstd binutils                                           # deploy/bundle.sh
   iproute2 python3-zmq                                             # tests: hosts as network namespaces, the example of API.md
 )
 

@@ -34,7 +34,9 @@ int Threads(int ranks) {
   return std::clamp(usable / ranks, 1, kMostThreads);
 }
 
+// mpirun gives its ranks a terminal of their own, wherever its output goes.
 bool WantsColour() {
+  if (LaunchedByMpi()) return false;
   const char* term = std::getenv("TERM");
   const char* none = std::getenv("NO_COLOR");
   return ::isatty(STDOUT_FILENO) == 1 && (none == nullptr || *none == '\0') && term != nullptr && std::string_view(term) != "dumb";

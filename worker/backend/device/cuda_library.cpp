@@ -34,14 +34,15 @@ std::string FileOf(void* handle) {
 
 Result<std::string> FindSharedObject(const CudaSurroundings& surroundings) {
   std::vector<std::string> places{surroundings.program_folder + "/" + kLibraryName,
-                                  surroundings.program_folder + "/../lib/plateau/" + kLibraryName};
+                                  (std::filesystem::path(surroundings.program_folder) / "../lib/plateau" / kLibraryName).lexically_normal()};
   const std::string named = surroundings.variable("PLATEAU_CUDA_LIBRARY");
   if (!named.empty()) places = {named};
   std::error_code error;
   for (const std::string& place : places)
     if (std::filesystem::is_regular_file(place, error)) return place;
   if (!named.empty()) return Fail(ErrorCode::kNotFound, "PLATEAU_CUDA_LIBRARY: there is no file {}", named);
-  return Fail(ErrorCode::kNotFound, "{} is missing; it belongs at {}", kLibraryName, JoinNames(places));
+  return Fail(ErrorCode::kNotFound, "{} is missing; it belongs at {}; build Plateau where nvcc is, or take it from a bundle", kLibraryName,
+              JoinNames(places));
 }
 
 class Loader {

@@ -59,7 +59,7 @@ TEST_F(CudaLibraryTest, AMissingSharedObjectSaysWhereItBelongs) {
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, ErrorCode::kNotFound);
   EXPECT_THAT(opened.error().message, HasSubstr(folder_.path() + "/bin/libplateau_cuda.so"));
-  EXPECT_THAT(opened.error().message, HasSubstr("../lib/plateau/libplateau_cuda.so"));
+  EXPECT_THAT(opened.error().message, HasSubstr(folder_.path() + "/lib/plateau/libplateau_cuda.so"));
   EXPECT_THAT(ErrorWith("/nowhere/lib.so"), HasSubstr("PLATEAU_CUDA_LIBRARY: there is no file /nowhere/lib.so"));
 }
 

@@ -6,6 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/mpirun.h"
+#include "worker/collective/mpi.h"
+
 namespace plateau {
 namespace {
 
@@ -88,6 +91,32 @@ TEST_F(Device, AFailureThrownInTheSharedObjectIsCaughtAsOne) {
     EXPECT_STREQ(failure.what(), "the stub's device fell over");
   }
 }
+
+// Two ranks: with a device each, then with rank 1's gone. Exit code: number of the first expectation that does not hold.
+int ChooseOnTwoRanks() {
+  auto world = std::move(*StartMpiCollective());
+  const auto require = [&world](bool holds, int number) {
+    if (!holds) world->Abort(number);
+  };
+  ::setenv("PLATEAU_CUDA_LIBRARY", PLATEAU_STUB_PLUGIN, 1);
+  const auto both = ChooseTogether(*world, DeviceKind::kAuto, {}, "f");
+  require(both && both->device.cuda && both->device.device == world->rank() && both->precision == Precision::kBf16, 11);
+  if (world->rank() == 1) ::setenv("PLATEAU_CUDA_LIBRARY", "/nowhere/lib.so", 1);
+  const auto one = ChooseTogether(*world, DeviceKind::kAuto, {}, "f");
+  require(one && !one->device.cuda && one->precision == Precision::kFp32, 12);
+  require(one->device.reason.find("/nowhere/lib.so (rank 1)") != std::string::npos, 13);
+  const auto refused = ChooseTogether(*world, DeviceKind::kCuda, {}, "f");
+  require(!refused && refused.error().message.find("(rank 1)") != std::string::npos, 14);
+  require(!ChooseTogether(*world, DeviceKind::kAuto, Precision::kBf16, "f"), 15);
+  const auto cpu = ChooseTogether(*world, DeviceKind::kCpu, {}, "f");
+  require(cpu && !cpu->device.cuda, 16);
+  world->Finish();
+  return 0;
+}
+const test::RankFunction kChoose("choose", ChooseOnTwoRanks);
+const test::RunRankFunctionIfAsked kRun;
+
+TEST(DeviceOfRanks, ARankWithoutADeviceTakesAllToTheCpu) { EXPECT_EQ(test::RunRanks(2, "choose"), 0); }
 
 TEST_F(Device, LocalRankIsWhatTheLauncherSays) {
   for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) ::unsetenv(name);
