@@ -144,13 +144,13 @@ inline CudnnCallPtr CudnnPointwiseCall(cudnnPointwiseMode_t mode, const CudnnCal
   return operation;
 }
 
+// handle null: a graph that only describes.
 inline CudnnCallPtr CudnnGraphCall(cudnnHandle_t handle, std::initializer_list<const CudnnCall*> operations) {
   auto graph = std::make_unique<CudnnCall>(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   std::vector<cudnnBackendDescriptor_t> raw;
   for (const CudnnCall* operation : operations) raw.push_back(operation->raw());
-  graph->Set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, handle)
-      .Set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, raw)
-      .Finalize();
+  if (handle != nullptr) graph->Set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, handle);
+  graph->Set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, raw).Finalize();
   return graph;
 }
 

@@ -59,7 +59,7 @@ const CudnnRule& RuleFor(const CudnnDescriptor& descriptor, cudnnBackendAttribut
 
 void SetAttribute(CudnnDescriptor& descriptor, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
                   const void* elements) {
-  if (descriptor.finalized) Refuse(CUDNN_STATUS_NOT_INITIALIZED, "the descriptor is finalized");
+  if (descriptor.finalized) Refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalized");
   const CudnnRule& rule = RuleFor(descriptor, name, type);
   if (!rule.settable) Refuse(CUDNN_STATUS_BAD_PARAM, fmt::format("attribute {} cannot be set", static_cast<int>(name)));
   if (count < 1 || count > rule.most)
@@ -69,12 +69,14 @@ void SetAttribute(CudnnDescriptor& descriptor, cudnnBackendAttributeName_t name,
   if (type == CUDNN_TYPE_BACKEND_DESCRIPTOR) {
     for (int64_t i = 0; i < count; ++i) {
       const auto child = static_cast<const cudnnBackendDescriptor_t*>(elements)[i];
-      if (!Body(child).finalized) Refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, fmt::format("attribute {}: not finalized", static_cast<int>(name)));
+      Body(child);
       value.children.push_back(static_cast<CudnnHandle*>(child)->body);
     }
   } else {
     value.bytes.resize(static_cast<size_t>(count) * ElementBytes(type));
     std::memcpy(value.bytes.data(), elements, value.bytes.size());
+    if (type == CUDNN_TYPE_HANDLE && *static_cast<void* const*>(elements) == nullptr)
+      Refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "the handle is null");
   }
   descriptor.values[name] = std::move(value);
 }
@@ -182,8 +184,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
   return CudnnCall("cudnnBackendFinalize", [&] {
     CudnnDescriptor& body = Body(descriptor);
-    if (body.finalized) return;
-    CheckMandatory(body);
+    if (body.finalized) Refuse(CUDNN_STATUS_BAD_PARAM, "the descriptor is finalized already");
+    CheckAttributes(body);
     FinalizeDescriptor(body);
     body.finalized = true;
   });

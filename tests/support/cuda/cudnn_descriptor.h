@@ -69,7 +69,7 @@ struct CudnnRule {
 bool KnownKind(cudnnBackendDescriptorType_t type);
 // Null when descriptors of this kind have no such attribute.
 const CudnnRule* FindRule(cudnnBackendDescriptorType_t type, cudnnBackendAttributeName_t name);
-void CheckMandatory(const CudnnDescriptor& descriptor);
+void CheckAttributes(const CudnnDescriptor& descriptor);  // all that must be there, children finalized
 size_t ElementBytes(cudnnBackendAttributeType_t type);
 
 // Checks what the descriptor holds and computes what it answers from now on.

@@ -51,6 +51,7 @@ void RefusePattern(bool refused, const char* engine) {
 }
 
 void CheckSupport(const CudnnGraph& graph, int64_t index) {
+  if (!graph.refusal.empty()) Refuse(CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN, graph.refusal);
   const CudnnKind kind = graph.convolution().kind;
   const bool accumulates = graph.convolution().beta != 0 || graph.convolution().alpha != 1;
   switch (index) {
@@ -85,7 +86,7 @@ bool Supports(const CudnnGraph& graph, int64_t index) {
 int64_t EngineCount() { return kEngines; }
 
 CudnnEngine MakeEngine(const CudnnGraph& graph, int64_t index) {
-  if (index < 0 || index >= kEngines) Refuse(CUDNN_STATUS_BAD_PARAM_OUT_OF_BOUND, fmt::format("there is no engine {}", index));
+  if (index < 0 || index >= kEngines) Refuse(CUDNN_STATUS_NOT_SUPPORTED, fmt::format("there is no engine {}", index));
   CudnnEngine engine;
   engine.index = index;
   const bool cores = index == kTensorCore || index == kRuntimeFusion || index == kDownConvert;
@@ -94,7 +95,7 @@ CudnnEngine MakeEngine(const CudnnGraph& graph, int64_t index) {
   if (index == kAtomics) engine.numerical_notes.push_back(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC);
   if (index == kRuntimeFusion) engine.behavior_notes.push_back(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION);
   engine.splits = index == kTensorCore || index == kRuntimeFusion;
-  engine.rounds_to_tf32 = engine.splits && IsFloat(graph);
+  engine.rounds_to_tf32 = engine.splits && graph.refusal.empty() && IsFloat(graph);
   engine.rounds_to_bf16 = index == kDownConvert;
   engine.changes_order = index == kAtomics;
   engine.sums_in_float = engine.changes_order || engine.splits;
@@ -102,6 +103,7 @@ CudnnEngine MakeEngine(const CudnnGraph& graph, int64_t index) {
 }
 
 std::vector<CudnnChoice> Propose(const CudnnGraph& graph, cudnnBackendHeurMode_t mode) {
+  if (!graph.refusal.empty()) return {};
   std::vector<CudnnChoice> choices;
   if (mode == CUDNN_HEUR_MODE_FALLBACK) {
     choices = {{kDirect, 1}, {kBiasActivation, 1}};

@@ -79,6 +79,7 @@ void CheckShapes(const CudnnTensor& x, const CudnnTensor& w, const CudnnTensor& 
     fits = fits && room >= 0 && y.dims[i + 2] == room / window.stride[i] + 1;
   }
   Require(fits, CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH, "convolution: " + shapes);
+  Require(x.dims[1] % w.dims[1] == 0, CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH, "convolution: " + shapes);
   Require(x.dims[1] == w.dims[1], CUDNN_STATUS_NOT_SUPPORTED_SHAPE, "convolution in groups is not emulated: " + shapes);
 }
 
@@ -167,7 +168,7 @@ CudnnOperation ReadPointwise(const CudnnDescriptor& descriptor) {
     operation.out = TensorIn(descriptor, CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
   }
   Require(operation.a.dims == operation.out.dims && (!operation.has_b || Spreads(operation.b, operation.out)),
-          CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH, "pointwise: shapes do not fit together");
+          CUDNN_STATUS_NOT_SUPPORTED_SHAPE, "pointwise: shapes do not fit together");
   return operation;
 }
 
@@ -312,26 +313,40 @@ bool CudnnTensor::nhwc() const {
 
 std::shared_ptr<const CudnnGraph> BuildGraph(const CudnnDescriptor& descriptor) {
   auto graph = std::make_shared<CudnnGraph>();
-  for (const DescriptorPtr& operation : descriptor.Children(CUDNN_ATTR_OPERATIONGRAPH_OPS))
-    graph->operations.push_back(ReadOperation(*operation));
-  graph->operations = Sorted(std::move(graph->operations));
-  for (const CudnnOperation& operation : graph->operations) {
-    AddTensor(*graph, operation.a);
-    if (operation.has_b) AddTensor(*graph, operation.b);
-    AddTensor(*graph, operation.out);
+  const auto& operations = descriptor.Children(CUDNN_ATTR_OPERATIONGRAPH_OPS);
+  for (size_t i = 0; i < operations.size(); ++i)
+    Require(std::count(operations.begin(), operations.end(), operations[i]) == 1, CUDNN_STATUS_BAD_PARAM, "one operation twice");
+  try {
+    for (const DescriptorPtr& operation : operations) graph->operations.push_back(ReadOperation(*operation));
+    graph->operations = Sorted(std::move(graph->operations));
+    for (const CudnnOperation& operation : graph->operations) {
+      AddTensor(*graph, operation.a);
+      if (operation.has_b) AddTensor(*graph, operation.b);
+      AddTensor(*graph, operation.out);
+    }
+    CheckPattern(*graph);
+  } catch (const CudnnError& error) {
+    graph->refusal = error.text;
   }
-  CheckPattern(*graph);
   return graph;
 }
 
 void FinalizeDescriptor(CudnnDescriptor& descriptor) {
+  // What the library does not support it finds out when plans are made.
+  const auto unless_unsupported = [](const auto& read) {
+    try {
+      read();
+    } catch (const CudnnError& error) {
+      if (CUDNN_STATUS_CATEGORY(error.status) != CUDNN_STATUS_NOT_SUPPORTED) throw;
+    }
+  };
   switch (descriptor.type) {
-    case CUDNN_BACKEND_TENSOR_DESCRIPTOR: ReadTensor(descriptor); break;
+    case CUDNN_BACKEND_TENSOR_DESCRIPTOR: unless_unsupported([&] { ReadTensor(descriptor); }); break;
     case CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR: CheckConvolution(descriptor); break;
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
-    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: ReadOperation(descriptor); break;
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: unless_unsupported([&] { ReadOperation(descriptor); }); break;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
       descriptor.graph = BuildGraph(descriptor);
       descriptor.PutInts(CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT, {EngineCount()});

@@ -44,6 +44,7 @@ struct CudnnOperation {
 };
 
 struct CudnnGraph {
+  std::string refusal;                        // why no engine takes it; the library finds out as late as its plans
   std::vector<CudnnOperation> operations;     // each behind what it reads
   std::map<int64_t, CudnnTensor> tensors;     // by uid
   std::vector<int64_t> bound;                 // uids that a variant pack must name
@@ -68,7 +69,7 @@ struct CudnnPlan {
   int64_t workspace_bytes = 0;
 };
 
-// Throws CudnnError: wrong dims, tensors that do not fit together, patterns that no engine takes.
+// Throws CudnnError when two operations write one tensor; what else is wrong becomes the graph's refusal.
 std::shared_ptr<const CudnnGraph> BuildGraph(const CudnnDescriptor& descriptor);
 
 // ---- cudnn_engine.cpp

@@ -136,7 +136,7 @@ TEST_F(PassTest, KnobChangesBitsAndWantsWorkspace) {
 TEST_F(PassTest, KnobOutOfRangeAndEngineOutOfRangeAreRefused) {
   EXPECT_EQ(CUDNN_STATUS_CATEGORY(Plan(*forward_, kTensorCore, 5)->status()), CUDNN_STATUS_BAD_PARAM);
   EXPECT_EQ(CUDNN_STATUS_CATEGORY(Plan(*forward_, kDirect, 2)->status()), CUDNN_STATUS_BAD_PARAM);
-  EXPECT_EQ(CUDNN_STATUS_CATEGORY(Engine(*forward_, 99)->status()), CUDNN_STATUS_BAD_PARAM);
+  EXPECT_EQ(CUDNN_STATUS_CATEGORY(Engine(*forward_, 99)->status()), CUDNN_STATUS_NOT_SUPPORTED);
 }
 
 TEST_F(PassTest, FirstProposalIsRefusedByItsPlan) {
@@ -169,12 +169,12 @@ TEST_F(PassTest, ChildrenMayGoBeforeTheirPlanRuns) {
   EXPECT_EQ(Forward(*plan), expected);
 }
 
-TEST_F(PassTest, DescriptorIsUsedOnlyWhenFinalizedAndSetOnlyBefore) {
-  CudnnCall tensor(CUDNN_BACKEND_TENSOR_DESCRIPTOR), operation(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-  operation.Set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, tensor);
-  EXPECT_EQ(operation.status(), CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED);
-  const CudnnCallPtr finalized = CudnnTensorCall(9, {1, 8, 1, 1}, CUDNN_DATA_FLOAT);
-  EXPECT_EQ(finalized->Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, int64_t{8}).status(), CUDNN_STATUS_NOT_INITIALIZED);
+TEST_F(PassTest, GraphThatNoEngineTakesIsRefusedByItsPlan) {
+  const CudnnCallPtr other = CudnnTensorCall(kY, {2, 16, 6, 6}, CUDNN_DATA_FLOAT, true);  // written and never read
+  const CudnnCallPtr graph = CudnnGraphCall(handle_, {CudnnForwardCall(*convolution_, *x_call_, *w_call_, *other).get()});
+  EXPECT_EQ(graph->status(), CUDNN_STATUS_SUCCESS);
+  EXPECT_THAT(CudnnConfigs(*graph, CUDNN_HEUR_MODE_A), IsEmpty());
+  EXPECT_EQ(CUDNN_STATUS_CATEGORY(Plan(*graph, kDirect)->status()), CUDNN_STATUS_NOT_SUPPORTED);
 }
 
 // conv -> + bias -> ReLU of `channels` to 16 channels.

@@ -176,22 +176,51 @@ TEST_F(CudnnTest, BiasAndReluFollowTheConvolutionInOnePlan) {
                 [&] { EXPECT_LT(RelativeError(Download(y_data), y), kTolerance); });  // a device may offer no such plan in full float
 }
 
-TEST_F(CudnnTest, ShapesThatDoNotFitAreRefused) {
+// Descriptors are checked without a device, by the real library too.
+TEST(CudnnDescriptorTest, ShapesThatDoNotFitAreRefused) {
   const CudnnCallPtr x = CudnnTensorCall(kX, {1, 8, 6, 6}, CUDNN_DATA_FLOAT), w = CudnnTensorCall(kW, {8, 8, 3, 3}, CUDNN_DATA_FLOAT);
-  const CudnnCallPtr y = CudnnTensorCall(kY, {1, 8, 5, 5}, CUDNN_DATA_FLOAT);
-  EXPECT_NE(CudnnForwardCall(*CudnnConvolutionCall(1, 1), *x, *w, *y)->status(), CUDNN_STATUS_SUCCESS);
+  const CudnnCallPtr y = CudnnTensorCall(kY, {1, 8, 5, 5}, CUDNN_DATA_FLOAT), wide = CudnnTensorCall(kX, {1, 12, 6, 6}, CUDNN_DATA_FLOAT);
+  EXPECT_EQ(CUDNN_STATUS_CATEGORY(CudnnForwardCall(*CudnnConvolutionCall(0, 1), *x, *w, *y)->status()), CUDNN_STATUS_BAD_PARAM);  // 4x4
+  EXPECT_EQ(CUDNN_STATUS_CATEGORY(CudnnForwardCall(*CudnnConvolutionCall(1, 1), *wide, *w, *x)->status()), CUDNN_STATUS_BAD_PARAM);
+  EXPECT_EQ(CudnnForwardCall(*CudnnConvolutionCall(1, 1), *x, *w, *x)->status(), CUDNN_STATUS_SUCCESS);
 }
 
-TEST_F(CudnnTest, AttributeOfTheWrongTypeIsRefused) {
-  CudnnCall tensor(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-  tensor.Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_FLOAT, 1.0F);
-  EXPECT_EQ(CUDNN_STATUS_CATEGORY(tensor.status()), CUDNN_STATUS_BAD_PARAM);
+TEST(CudnnDescriptorTest, AttributeOfTheWrongTypeOrCountIsRefused) {
+  CudnnCall type(CUDNN_BACKEND_TENSOR_DESCRIPTOR), count(CUDNN_BACKEND_TENSOR_DESCRIPTOR), other(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+  EXPECT_EQ(type.Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_FLOAT, 1.0F).status(), CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE);
+  const std::vector<int64_t> two{1, 2};
+  EXPECT_EQ(count.Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, two).status(), CUDNN_STATUS_BAD_PARAM);
+  EXPECT_EQ(other.Set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT).status(), CUDNN_STATUS_BAD_PARAM);
 }
 
-TEST_F(CudnnTest, DescriptorThatLacksAttributesIsNotFinalized) {
+TEST(CudnnDescriptorTest, DescriptorThatLacksAttributesIsNotFinalized) {
   CudnnCall tensor(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
   tensor.Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, int64_t{1}).Finalize();
-  EXPECT_EQ(CUDNN_STATUS_CATEGORY(tensor.status()), CUDNN_STATUS_BAD_PARAM);
+  EXPECT_EQ(tensor.status(), CUDNN_STATUS_BAD_PARAM);
+  int64_t value = 0, count = 0;
+  EXPECT_EQ(cudnnBackendGetAttribute(tensor.raw(), CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &count, &value),
+            CUDNN_STATUS_NOT_INITIALIZED);
+}
+
+TEST(CudnnDescriptorTest, FinalizedDescriptorIsNeitherSetNorFinalizedAgain) {
+  const CudnnCallPtr tensor = CudnnTensorCall(kX, {1, 8, 6, 6}, CUDNN_DATA_FLOAT), other = CudnnTensorCall(kX, {1, 8, 6, 6}, CUDNN_DATA_FLOAT);
+  EXPECT_EQ(tensor->Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, kY).status(), CUDNN_STATUS_BAD_PARAM);
+  EXPECT_EQ(other->Finalize().status(), CUDNN_STATUS_BAD_PARAM);
+}
+
+TEST(CudnnDescriptorTest, OperationOnATensorThatIsNotFinalizedIsRefused) {
+  const CudnnCall x(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+  const CudnnCallPtr w = CudnnTensorCall(kW, {8, 8, 3, 3}, CUDNN_DATA_FLOAT), y = CudnnTensorCall(kY, {1, 8, 6, 6}, CUDNN_DATA_FLOAT);
+  EXPECT_EQ(CUDNN_STATUS_CATEGORY(CudnnForwardCall(*CudnnConvolutionCall(1, 1), x, *w, *y)->status()), CUDNN_STATUS_BAD_PARAM);
+}
+
+TEST(CudnnDescriptorTest, GraphTakesItsOperationsInAnyOrderAndEachOnce) {
+  const CudnnCallPtr x = CudnnTensorCall(kX, {1, 8, 6, 6}, CUDNN_DATA_FLOAT), w = CudnnTensorCall(kW, {8, 8, 3, 3}, CUDNN_DATA_FLOAT),
+                     raw = CudnnTensorCall(kRaw, {1, 8, 6, 6}, CUDNN_DATA_FLOAT, true), y = CudnnTensorCall(kY, {1, 8, 6, 6}, CUDNN_DATA_FLOAT);
+  const CudnnCallPtr pass = CudnnForwardCall(*CudnnConvolutionCall(1, 1), *x, *w, *raw);
+  const CudnnCallPtr relu = CudnnPointwiseCall(CUDNN_POINTWISE_RELU_FWD, *raw, nullptr, *y);
+  EXPECT_EQ(CudnnGraphCall(nullptr, {relu.get(), pass.get()})->status(), CUDNN_STATUS_SUCCESS);
+  EXPECT_EQ(CudnnGraphCall(nullptr, {pass.get(), pass.get(), relu.get()})->status(), CUDNN_STATUS_BAD_PARAM);
 }
 
 }  // namespace
