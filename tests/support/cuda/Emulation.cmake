@@ -14,6 +14,9 @@ function(plateau_cuda_tests prefix labels sources)
     add_executable(${name} ${source})
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     target_link_libraries(${name} PRIVATE ${ARGN} plateau_backend_cpu GTest::gmock GTest::gtest_main)
+    if(stem MATCHES "trainer")
+      target_link_libraries(${name} PRIVATE plateau_train)  # what steps on a device are held against
+    endif()
     target_compile_definitions(${name} PRIVATE PLATEAU_SOURCE_DIR="${CMAKE_SOURCE_DIR}" PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
     gtest_discover_tests(${name} TEST_PREFIX ${prefix}. DISCOVERY_TIMEOUT 60
                          PROPERTIES TIMEOUT 300 LABELS "${labels}" ENVIRONMENT "OMP_WAIT_POLICY=passive")

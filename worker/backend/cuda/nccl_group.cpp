@@ -73,8 +73,10 @@ void NcclGroup::AllReduceSum(std::span<const Stretch> stretches, cudaStream_t st
   Taken(ncclGroupEnd(), "ncclGroupEnd");
 }
 
+// Also looks when the event is done: a communicator that another rank aborted may let its sums end, with garbage.
 void NcclGroup::Wait(const Event& done) {
-  while (!wait_.Until(done, options_.look_every_ms)) {
+  for (bool ended = false; !ended;) {
+    ended = wait_.Until(done, options_.look_every_ms);
     ncclResult_t state = ncclSuccess;
     const ncclResult_t code = ncclCommGetAsyncError(comm_, &state);
     if (code != ncclSuccess) Taken(code, "ncclCommGetAsyncError");
