@@ -27,7 +27,7 @@ struct Field {
 };
 
 constexpr Field kOperationFields[] = {
-    {CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, offsetof(LtOperation, compute), 4, false},
+    {CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, offsetof(LtOperation, compute), 4},
     {CUBLASLT_MATMUL_DESC_SCALE_TYPE, offsetof(LtOperation, scale), 4},
     {CUBLASLT_MATMUL_DESC_POINTER_MODE, offsetof(LtOperation, pointer_mode), 4},
     {CUBLASLT_MATMUL_DESC_TRANSA, offsetof(LtOperation, transpose_a), 4},
@@ -73,6 +73,8 @@ constexpr Field kAlgoFields[] = {
     {CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, offsetof(LtAlgo, swizzle), 4},
     {CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, offsetof(LtAlgo, custom), 4},
     {CUBLASLT_ALGO_CONFIG_STAGES_ID, offsetof(LtAlgo, stages), 4},
+    {CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, offsetof(LtAlgo, inner_shape), 2},
+    {CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, offsetof(LtAlgo, cluster_shape), 2},
 };
 
 template <size_t count>
@@ -161,7 +163,9 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
   }
 }
 
-const char* cublasLtGetStatusString(cublasStatus_t status) { return cublasLtGetStatusName(status); }
+const char* cublasLtGetStatusString(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_SUCCESS ? "success" : "a failure of the emulated cuBLASLt";
+}
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   if (const int fault = Fault("cublasLtCreate")) return static_cast<cublasStatus_t>(fault);

@@ -47,6 +47,7 @@ struct LtAlgo {
   int32_t splits = 1;
   uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
   uint32_t tile = 0, stages = 0, swizzle = 0, custom = 0;
+  uint16_t inner_shape = 0, cluster_shape = 0;
 };
 
 struct LtProblem {
