@@ -82,6 +82,13 @@ for plugin in "$plugins"/*.so; do
   esac
 done
 cp "$(ompi_info --parsable --path pkgdatadir | sed 's/.*://')"/*.txt "$top/share/openmpi"
+# PMIx, which Open MPI speaks with its ranks, has plugins and texts of its own.
+pmix=$(dirname "$(dirname "$(readlink -f "$(ldd "$plugins/mca_pmix_ext3x.so" | awk '/libpmix/ {print $3}')")")")
+if [[ -d $pmix/lib/pmix ]]; then
+  mkdir -p "$top"/lib/pmix2/{lib/pmix,share/pmix}
+  install -m 644 "$pmix"/lib/pmix/*.so "$top/lib/pmix2/lib/pmix"
+  cp "$pmix"/share/pmix/*.txt "$top/lib/pmix2/share/pmix"
+fi
 cp deploy/recipes/*.yaml "$top/deploy/recipes"
 install -m 755 deploy/gpu-check.sh "$top/deploy"
 cp README.md "$top"
@@ -111,7 +118,7 @@ done <"$work/objects"
 cat >"$top/libexec/environment" <<'ENVIRONMENT'
 # Read by bin/mpirun and bin/orted: Open MPI finds its plugins and texts below this folder. $here is the bundle's.
 export OPAL_PREFIX="$here" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/lib/x86_64-linux-gnu/openmpi/lib/openmpi3" OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/share/openmpi"
-export PMIX_INSTALL_PREFIX="$here"
+export PMIX_INSTALL_PREFIX="$here/lib/pmix2"
 # Without ssh or rsh there is this machine alone.
 if ! command -v ssh >/dev/null && ! command -v rsh >/dev/null && [ -z "${OMPI_MCA_plm_rsh_agent:-}" ]; then
   export OMPI_MCA_plm="${OMPI_MCA_plm:-isolated}"

@@ -33,7 +33,8 @@ std::vector<TimedLayer> Together(const DeviceBench& bench) {
 }
 
 std::string Cell(const Timed& timed) {
-  if (timed.floor <= 0) return timed.seconds > 0 ? fmt::format("{:>9.3f}{:>9}{:>6}", Milliseconds(timed.seconds), "", "") : fmt::format("{:>24}", "");
+  if (timed.floor <= 0 && timed.seconds <= 0) return fmt::format("{:>24}", "");
+  if (timed.floor <= 0) return fmt::format("{:>9.3f}{:>15}", Milliseconds(timed.seconds), "");
   return fmt::format("{:>9.3f}{:>9.3f}{:>5.0f}%", Milliseconds(timed.seconds), Milliseconds(timed.floor),
                      timed.seconds > 0 ? 100 * timed.floor / timed.seconds : 0);
 }
@@ -82,8 +83,8 @@ std::string DeviceBenchText(const BenchOptions& o, const DeviceBench& bench) {
                                  o.classes, PrecisionName(bench.precision), bench.device);
   text += fmt::format("this device: {:.1f} TFLOP/s in large {} products, {:.0f} GB/s copying (read plus written)\n\n",
                       bench.rates.gemm_flops_per_s / 1e12, PrecisionName(bench.precision), bench.rates.copy_bytes_per_s / 1e9);
-  text += fmt::format("{:<{}}{:>24}{:>24}{:>24}   medians of {} steps\n", "layer", wide, "forward  ms    floor    %",
-                      "data  ms    floor    %", "weights  ms    floor    %", o.steps);
+  text += fmt::format("{:<{}}{:>9}{:>9}{:>6}{:>9}{:>9}{:>6}{:>9}{:>9}{:>6}   ms, medians of {} steps; %: floor / time\n", "layer", wide,
+                      "forward", "floor", "%", "data", "floor", "%", "weights", "floor", "%", o.steps);
   TimedLayer sum;
   const auto layers = Together(bench);
   for (size_t i = 0; i < layers.size(); ++i) {
