@@ -1,5 +1,6 @@
 // Bytes that an engine takes on a device, before there is one.
 #include <algorithm>
+#include <bit>
 
 #include "worker/nn/device_plan.h"
 #include "worker/nn/runnable.h"
@@ -22,6 +23,8 @@ uint64_t RowBytes(const Network& network, const PlanOptions& options) {
   const uint64_t pixels = static_cast<uint64_t>(options.height) * static_cast<uint64_t>(options.width);
   return pixels * static_cast<uint64_t>(network.channels) * sizeof(float) + sizeof(int32_t) + sizeof(float) + sizeof(uint64_t);
 }
+
+int Lanes(int rows, int lane_rows) { return (rows + lane_rows - 1) / lane_rows; }
 
 }  // namespace
 
@@ -59,25 +62,41 @@ Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanO
   memory.arena = plan.memory.total_bytes;
   memory.workspace = WorkspaceLimit(plan);
   memory.rows = LayOutRows(options.batch, shapes.back().channels).total_bytes;
-  if (options.training) memory.batches = 2 * static_cast<uint64_t>(std::max(rank_rows, options.batch)) * RowBytes(network, options);
+  if (!options.training) return memory;
+  const int lanes = Lanes(std::max(rank_rows, options.batch), options.batch);
+  memory.batches = 2 * static_cast<uint64_t>(lanes) * static_cast<uint64_t>(options.batch) * RowBytes(network, options);
+  memory.branches = std::bit_width(static_cast<unsigned>(lanes - 1)) * memory.gradients;
   return memory;
 }
 
 int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes) {
-  const auto fits = [&](int batch) {
+  const auto fits = [&](int batch, int rank_rows) {
     PlanOptions options = like;
     options.batch = batch;
-    const auto memory = PredictMemory(network, crop, options, precision, batch);
+    const auto memory = PredictMemory(network, crop, options, precision, rank_rows);
     return memory.has_value() && memory->total() <= bytes;
   };
-  if (!fits(1)) return 0;
-  int good = 1, bad = 2;
-  while (bad < kMostBatch && fits(bad)) good = bad, bad *= 2;
-  while (bad - good > 1) {
-    const int middle = good + (bad - good) / 2;
-    (fits(middle) ? good : bad) = middle;
+  const int rows = like.batch;
+  if (fits(rows, rows)) {
+    int good = rows, bad = 2 * rows;
+    while (bad < kMostBatch && fits(bad, bad)) good = bad, bad *= 2;
+    while (bad - good > 1) {
+      const int middle = good + (bad - good) / 2;
+      (fits(middle, middle) ? good : bad) = middle;
+    }
+    return good;
   }
-  return good;
+  // Between powers of two of lanes the open sums are as many, so that more lanes take less.
+  for (int most = 2; most / 2 < rows; most *= 2) {
+    if (!fits(Lanes(rows, most), rows)) continue;
+    int bad = most / 2, good = most;
+    while (good - bad > 1) {
+      const int middle = bad + (good - bad) / 2;
+      (fits(Lanes(rows, middle), rows) ? good : bad) = middle;
+    }
+    return Lanes(rows, good);
+  }
+  return 0;
 }
 
 }  // namespace plateau

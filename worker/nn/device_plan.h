@@ -104,10 +104,12 @@ struct DeviceMemory {
   uint64_t arena = 0;      // activations and gradients between layers: exactly what the plan takes
   uint64_t workspace = 0;  // of convolutions: the most that any may take
   uint64_t rows = 0;       // labels, logits and sums of a batch
-  uint64_t batches = 0;    // training: two batches on their way to the device
-  uint64_t total() const { return weights + momenta + gradients + copy + arena + workspace + rows + batches; }
+  uint64_t batches = 0;    // training: two batches of the rank on their way to the device
+  uint64_t branches = 0;   // training in lanes: their open sums of gradients
+  uint64_t total() const { return weights + momenta + gradients + copy + arena + workspace + rows + batches + branches; }
 };
-// `crop` as EngineOptions::crop, which fixes the parameters' shapes. `rank_rows`: rows of all lanes, at least the plan's batch.
+// `crop` as EngineOptions::crop, which fixes the parameters' shapes. `rank_rows`: rows of all lanes, at least the plan's batch, cut
+// into as few lanes of it as do.
 // Errors as InferShapes and RequireRunnable.
 Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanOptions& options, Precision precision,
                                    int rank_rows);
@@ -123,7 +125,8 @@ struct DeviceRowsLayout {
 };
 inline constexpr uint64_t kDeviceFigures = 256, kDeviceRowLoss = 16;
 DeviceRowsLayout LayOutRows(int batch, int classes);
-// Largest batch that fits `bytes` as PredictMemory counts, `like` otherwise; 0 when not even one image does. Rank rows are the batch.
+// Into how many rows the lanes of a rank of like.batch rows may be cut so that all fits `bytes` as PredictMemory counts: the most, in as
+// few lanes as do. Where all rows fit at once, the largest batch that does. 0 when nothing fits.
 int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes);
 
 }  // namespace plateau

@@ -107,7 +107,7 @@ class Engine {
   virtual ParameterStore& parameters() = 0;
   // The plan stays valid until the engine dies or more than kMaxPlans others were asked for since.
   virtual Result<Plan*> Compile(const PlanOptions& options) = 0;
-  // The largest batch whose plan, else like `like`, fits the memory that is free now; 0 where that is not known (the CPU).
+  // Rows of the largest lanes that fit the free memory for a rank of like.batch rows, or the largest batch; 0: unknown (the CPU).
   virtual int LargestBatch(const PlanOptions& /*like*/) const { return 0; }
   virtual std::string description() const = 0;  // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
   // A trainer that runs whole steps of `training`, a training plan of this engine, on the engine's device; nullptr where the host

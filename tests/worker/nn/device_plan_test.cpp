@@ -135,8 +135,9 @@ TEST(DeviceMemory, OfVggDAtItsPapersBatch) {
 TEST(DeviceMemory, TheLargestBatchFitsAndTheNextDoesNot) {
   for (const char* name : {"vgg-a", "resnet-50", "googlenet"}) {
     const Network network = Known(name);
-    PlanOptions options{.height = 224, .width = 224, .training = true};
+    PlanOptions options{.batch = 1, .height = 224, .width = 224, .training = true};
     for (const uint64_t bytes : {uint64_t{4} << 30, uint64_t{24} << 30, uint64_t{80} << 30}) {
+      options.batch = 1;
       options.batch = LargestBatch(network, 224, options, Precision::kBf16, bytes);
       ASSERT_GT(options.batch, 0) << name;
       EXPECT_LE(PredictMemory(network, 224, options, Precision::kBf16, options.batch)->total(), bytes);
@@ -144,6 +145,24 @@ TEST(DeviceMemory, TheLargestBatchFitsAndTheNextDoesNot) {
       EXPECT_GT(PredictMemory(network, 224, options, Precision::kBf16, options.batch)->total(), bytes);
     }
     EXPECT_EQ(LargestBatch(network, 224, options, Precision::kBf16, 1000), 0);
+  }
+}
+
+TEST(DeviceMemory, ARankThatDoesNotFitAtOnceIsCutIntoAsFewLanesAsDo) {
+  const Network network = Known("vgg-d");
+  const PlanOptions rank{.batch = 256, .height = 224, .width = 224, .training = true};
+  for (const uint64_t bytes : {uint64_t{5} << 30, uint64_t{6} << 30, uint64_t{7} << 30}) {
+    const int lane_rows = LargestBatch(network, 224, rank, Precision::kBf16, bytes);
+    ASSERT_GT(lane_rows, 0);
+    ASSERT_LT(lane_rows, 256);
+    const int lanes = (256 + lane_rows - 1) / lane_rows;
+    PlanOptions lane = rank;
+    for (int fewer = 1; fewer <= lanes; ++fewer) {
+      lane.batch = (256 + fewer - 1) / fewer;
+      const auto memory = PredictMemory(network, 224, lane, Precision::kBf16, 256);
+      EXPECT_EQ(memory->total() <= bytes, fewer == lanes) << fewer << " lanes of " << lane.batch;
+      EXPECT_EQ(memory->branches, (fewer == 1 ? 0 : fewer == 2 ? 1 : fewer <= 4 ? 2 : fewer <= 8 ? 3 : fewer <= 16 ? 4 : 5) * memory->gradients);
+    }
   }
 }
 

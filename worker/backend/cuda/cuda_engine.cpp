@@ -134,7 +134,10 @@ int CudaEngine::LargestBatch(const PlanOptions& like) const {
 }
 
 std::string CudaEngine::WhatFits(const PlanOptions& options) const {
-  const int largest = LargestBatch(options);
+  const int in_lanes = LargestBatch(options);
+  PlanOptions alone = options;
+  alone.batch = 1;
+  const int largest = in_lanes > 0 ? in_lanes : LargestBatch(alone);
   if (largest == 0) return "not even a batch of 1 fits: use smaller images, a narrower network, or a device with more memory";
   return fmt::format("the largest batch that fits is {}: set training.micro_batch to it, or to auto", largest);
 }
