@@ -51,8 +51,9 @@ Result<DevicePrediction> Predict(const NetworkSummary& summary, const SummaryFla
   DevicePrediction device{.device_gib = flags.memory_gib};
   PLATEAU_ASSIGN(const auto precision, ParsePrecision(flags.precision, "--precision"));
   device.precision = precision.value_or(Precision::kBf16);
-  const PlanOptions plan{.batch = flags.batch, .height = summary.height, .width = summary.width, .training = true};
+  PlanOptions plan{.batch = flags.batch, .height = summary.height, .width = summary.width, .training = true};
   PLATEAU_ASSIGN(device.memory, PredictMemory(summary.network, summary.height, plan, device.precision, flags.batch));
+  plan.batch = 1;  // whatever the batch asked for
   if (flags.memory_gib > 0)
     device.largest_batch = LargestBatch(summary.network, summary.height, plan, device.precision,
                                         static_cast<uint64_t>(flags.memory_gib * (uint64_t{1} << 30)));
