@@ -12,7 +12,7 @@ enum Index : int64_t {
   kDirect,        // any single convolution, sums in double
   kTensorCore,    // single convolution, aligned NHWC; float inputs as TF32
   kRuntimeFusion, // as kTensorCore, with pointwise operations behind it
-  kBiasActivation,  // float forward with bias and ReLU, no tensor cores
+  kBiasActivation,  // forward with bias and ReLU, a bias of the maps' type, no tensor cores
   kAtomics,       // backward passes that sum in another order each time
   kOtherChip,     // proposed first, and refused by every plan
   kDownConvert,   // float inputs as bf16
@@ -65,7 +65,11 @@ void CheckSupport(const CudnnGraph& graph, int64_t index) {
       RefusePattern(!graph.fused() || kind == CudnnKind::kBackwardFilter || accumulates, "runtime fusion");
       CheckAligned(graph);
       break;
-    case kBiasActivation: RefusePattern(!IsBiasActivation(graph) || !IsFloat(graph) || accumulates, "bias and activation"); break;
+    case kBiasActivation:
+      RefusePattern(!IsBiasActivation(graph) || accumulates, "bias and activation");
+      if (graph.operations[1].b.type != graph.convolution().a.type)
+        Refuse(CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, "bias and activation: a bias of another type than the maps");
+      break;
     case kAtomics: RefusePattern(graph.fused() || kind == CudnnKind::kForward, "atomics"); break;
     case kDownConvert: RefusePattern(graph.fused() || !IsFloat(graph), "down-convert"); break;
     default: Refuse(CUDNN_STATUS_NOT_SUPPORTED_ARCH_MISMATCH, fmt::format("engine {} is for another chip", index));
