@@ -11,6 +11,10 @@ foreach(name integration_batch_norm_test integration_doctor_test integration_end
 endforeach()
 
 add_dependencies(integration_train_test plateau-worker)
+add_dependencies(integration_device_train_test plateau-worker)
+if(TARGET plateau_cuda_pretended)
+  add_dependencies(integration_device_train_test plateau_cuda_pretended)
+endif()
 add_dependencies(integration_gray_store_test plateau-worker)
 add_dependencies(integration_warm_start_test plateau-worker)
 
