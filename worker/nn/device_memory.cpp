@@ -11,6 +11,7 @@ namespace {
 constexpr uint64_t kSmallAlign = 256;
 constexpr uint64_t kLeastWorkspace = uint64_t{64} << 20, kMostWorkspace = uint64_t{1} << 30;
 constexpr int kMostBatch = 1 << 24;
+constexpr int64_t kMostValues = int64_t{1} << 34;  // of a map: kernels count vectors of eight in 31 bits
 
 uint64_t Take(uint64_t& end, uint64_t bytes) {
   const uint64_t begin = end;
@@ -22,6 +23,14 @@ uint64_t Take(uint64_t& end, uint64_t bytes) {
 uint64_t RowBytes(const Network& network, const PlanOptions& options) {
   const uint64_t pixels = static_cast<uint64_t>(options.height) * static_cast<uint64_t>(options.width);
   return pixels * static_cast<uint64_t>(network.channels) * sizeof(float) + sizeof(int32_t) + sizeof(float) + sizeof(uint64_t);
+}
+
+Status RequireCountable(const Network& network, const DevicePlan& plan) {
+  int64_t largest = plan.input.values();
+  for (const DeviceLayer& layer : plan.layers) largest = std::max(largest, layer.output.values());
+  if (largest * plan.options.batch < kMostValues) return {};
+  return Fail(ErrorCode::kUnavailable, "{}: a batch of {} has maps of {} values, kernels count to {}", network.name,
+              plan.options.batch, largest * plan.options.batch, kMostValues);
 }
 
 int Lanes(int rows, int lane_rows) { return (rows + lane_rows - 1) / lane_rows; }
@@ -55,6 +64,7 @@ Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanO
   PLATEAU_TRY(RequireFit(network, options, shapes, crop, crop_shapes));
   const DeviceParameters parameters = LayOutParameters(network, crop_shapes, ListParameters(network, crop_shapes));
   const DevicePlan plan = LayOutPlan(network, shapes, options, precision);
+  PLATEAU_TRY(RequireCountable(network, plan));
   DeviceMemory memory;
   memory.weights = static_cast<uint64_t>(parameters.total) * sizeof(float);
   if (options.training) memory.momenta = memory.gradients = memory.weights;

@@ -110,7 +110,7 @@ struct DeviceMemory {
 };
 // `crop` as EngineOptions::crop, which fixes the parameters' shapes. `rank_rows`: rows of all lanes, at least the plan's batch, cut
 // into as few lanes of it as do.
-// Errors as InferShapes and RequireRunnable.
+// Errors as InferShapes, RequireRunnable and RequireFit; kUnavailable for maps that are too large to count.
 Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanOptions& options, Precision precision,
                                    int rank_rows);
 // What convolutions and scratch of kernels may take at most beside a plan: as much as its largest map, in [64 MiB, 1 GiB].

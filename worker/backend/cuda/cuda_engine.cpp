@@ -113,10 +113,11 @@ uint64_t CudaEngine::FreeBytes() const {
 
 // Refuses a plan whose buffers alone do not fit before minutes go into timing its operators.
 Status CudaEngine::RequireRoom(const PlanOptions& options) const {
-  PLATEAU_ASSIGN(const DeviceMemory memory,
-                 PredictMemory(context_.network, context_.options.crop, options, context_.options.precision, options.batch));
+  const auto memory =
+      PredictMemory(context_.network, context_.options.crop, options, context_.options.precision, options.batch);
+  if (!memory) return Fail(memory.error().code, "{}; {}", memory.error().message, WhatFits(options));
   const bool has_momenta = context_.parameters->momenta() != nullptr;
-  const uint64_t wanted = memory.arena + memory.rows + (has_momenta ? 0 : memory.momenta + memory.gradients);
+  const uint64_t wanted = memory->arena + memory->rows + (has_momenta ? 0 : memory->momenta + memory->gradients);
   const uint64_t free = FreeBytes();
   if (wanted <= free) return {};
   return Fail(ErrorCode::kUnavailable, "{}: a plan of batch {} at {}x{} takes {}, and {} are free on device {}; {}",
