@@ -1,0 +1,106 @@
+// The CUDA engine where only the emulation can bring it: at the end of memory, on a device that fails, and counted by its waits.
+#include "tests/support/cuda/emulation.h"
+#include "tests/worker/backend/cuda/cuda_fixture.h"
+
+namespace plateau::cuda {
+namespace {
+
+constexpr int kCrop = 32, kClasses = 7;
+
+class EngineFaults : public testing::Test {
+ protected:
+  void SetUp() override { emulated::Reset(); }
+  void TearDown() override { emulated::Reset(); }
+  static Network Small() { return MakeTestNetwork("vgg-a", 0.0625, kClasses, 0.5); }
+  static PlanOptions Options(int batch) { return {.batch = batch, .height = kCrop, .width = kCrop, .training = true}; }
+  static size_t Used() {
+    size_t free = 0, total = 0;
+    EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+    return total - free;
+  }
+};
+
+TEST_F(EngineFaults, TheDeviceHoldsWhatWasPredictedAndNothingElse) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const size_t before = Used();
+    auto engine = MakeCudaEngine(Small(), {.threads = 1, .crop = kCrop, .precision = precision});
+    const CudaPlan* plan = Compile(*engine, Options(6));
+    const auto predicted = PredictMemory(Small(), kCrop, Options(6), precision, 6);
+    ASSERT_TRUE(predicted.has_value());
+    // The prediction's workspace is a bound, and batches are the trainer's.
+    EXPECT_EQ(Used() - before, predicted->total() - predicted->workspace - predicted->batches +
+                                   AlignedBytes(plan->workspace_bytes()));
+    engine.reset();
+    EXPECT_EQ(Used(), before);
+  }
+}
+
+TEST_F(EngineFaults, MemoryThatEndsWhileAPlanIsBuiltIsNamedWithWhatFitsAndEndsNothing) {
+  const Samples samples = MakeSamples(16, kCrop, kClasses);
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .seed = 5, .crop = kCrop});
+  const StepResult small = RunStep(*engine, samples.rows(0, 2), kCrop, 2);
+  const auto predicted = PredictMemory(Small(), kCrop, Options(16), Precision::kFp32, 16);
+  ASSERT_TRUE(predicted.has_value());
+  for (int allocation = 0; allocation < 2; ++allocation) {  // of the plan's rows, of the arena
+    emulated::FailCall("cudaMalloc", cudaErrorMemoryAllocation, allocation);
+    const auto refused = engine->Compile(Options(16));
+    ASSERT_FALSE(refused.has_value()) << allocation;
+    EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+    EXPECT_NE(refused.error().message.find("out of memory for a plan of batch 16"), std::string::npos) << refused.error().message;
+    EXPECT_NE(refused.error().message.find("largest batch that fits is"), std::string::npos) << refused.error().message;
+    emulated::Reset();
+    EXPECT_EQ(RunStep(*engine, samples.rows(0, 2), kCrop, 2).gradients, small.gradients);  // finds its memory again
+  }
+  EXPECT_TRUE(std::isfinite(RunStep(*engine, samples.lane(), kCrop, 16).loss.loss));
+}
+
+TEST_F(EngineFaults, ABatchThatWasSaidToFitDoes) {
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .seed = 5, .crop = kCrop});
+  emulated::SetMemoryBytes(Used() + (size_t{96} << 20));
+  const int largest = engine->LargestBatch(Options(1));
+  ASSERT_GT(largest, 0);
+  ASSERT_LT(largest, 4096);
+  EXPECT_TRUE(engine->Compile(Options(largest)).has_value());
+  const auto refused = engine->Compile(Options(64 * largest));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(EngineFaults, AStepThatIsEnqueuedWaitsForNothingAndAllocatesNothing) {
+  auto engine = MakeCudaEngine(InceptionNetwork(kClasses), {.threads = 1, .crop = kCrop});
+  CudaPlan* plan = Compile(*engine, {.batch = 2, .height = kCrop, .width = kCrop, .training = true});
+  const DeviceBuffer images(size_t{2} * 3 * kCrop * kCrop * sizeof(float)), labels(2 * sizeof(int32_t)), weights(2 * sizeof(float)),
+      index(2 * sizeof(uint64_t)), loss(sizeof(DeviceLoss)), scalars(sizeof(StepScalars));
+  const DeviceRows rows{.images = images.as<float>(), .labels = labels.as<int32_t>(), .weights = weights.as<float>(),
+                        .sample_index = index.as<uint64_t>(), .rows = 2};
+  const size_t used = Used();
+  emulated::Reset();
+  plan->EnqueueForward(rows, scalars.as<StepScalars>());
+  plan->EnqueueLoss(rows, 0.5F, loss.as<DeviceLoss>());
+  for (int layer = static_cast<int>(plan->network().layers.size()) - 1; layer >= 0; --layer) {
+    plan->EnqueueBackwardData(layer);
+    plan->EnqueueBackwardWeights(layer);
+  }
+  EXPECT_EQ(emulated::HostWaits(), 0);
+  EXPECT_EQ(emulated::OperationsRun(), 0);  // nobody has waited for them yet
+  EXPECT_EQ(Used(), used);
+  plan->libraries().stream().Wait();
+  EXPECT_GT(emulated::OperationsRun(), 100);
+}
+
+TEST_F(EngineFaults, ADeviceThatFailsUnderAStepIsAFailureInItsWords) {
+  const Samples samples = MakeSamples(2, kCrop, kClasses);
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .crop = kCrop, .device = 3});
+  CudaPlan* plan = Compile(*engine, Options(2));
+  emulated::FailDevice(3, cudaErrorIllegalAddress);
+  try {
+    plan->Forward(samples.lane(), 0);
+    plan->Loss(samples.lane(), 2);
+    FAIL() << "the fault was not seen";
+  } catch (const Failure& failure) {
+    EXPECT_NE(std::string(failure.what()).find("illegal memory access"), std::string::npos) << failure.what();
+  }
+}
+
+}  // namespace
+}  // namespace plateau::cuda
