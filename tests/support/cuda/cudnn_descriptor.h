@@ -17,6 +17,9 @@ struct CudnnError {
   std::string text;
 };
 [[noreturn]] void Refuse(cudnnStatus_t status, std::string text);
+inline void Require(bool holds, cudnnStatus_t status, const std::string& text) {
+  if (!holds) Refuse(status, text);
+}
 
 struct CudnnDescriptor;
 using DescriptorPtr = std::shared_ptr<CudnnDescriptor>;

@@ -72,6 +72,11 @@ struct CudnnPlan {
 // Throws CudnnError when two operations write one tensor; what else is wrong becomes the graph's refusal.
 std::shared_ptr<const CudnnGraph> BuildGraph(const CudnnDescriptor& descriptor);
 
+// ---- cudnn_operation.cpp: all throw CudnnError
+CudnnTensor ReadTensor(const CudnnDescriptor& descriptor);
+CudnnOperation ReadOperation(const CudnnDescriptor& descriptor);
+void CheckConvolution(const CudnnDescriptor& descriptor);
+
 // ---- cudnn_engine.cpp
 struct CudnnChoice {
   int64_t engine = 0, split = 1;
