@@ -118,7 +118,7 @@ done <"$work/objects"
 cat >"$top/libexec/environment" <<'ENVIRONMENT'
 # Read by bin/mpirun and bin/orted: Open MPI finds its plugins and texts below this folder. $here is the bundle's.
 export OPAL_PREFIX="$here" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/lib/x86_64-linux-gnu/openmpi/lib/openmpi3" OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/share/openmpi"
-export PMIX_INSTALL_PREFIX="$here/lib/pmix2"
+export PMIX_PREFIX="$here/lib/pmix2" PMIX_LIBDIR="$here/lib/pmix2/lib" PMIX_PKGLIBDIR="$here/lib/pmix2/lib/pmix" PMIX_PKGDATADIR="$here/lib/pmix2/share/pmix"
 # Without ssh or rsh there is this machine alone.
 if ! command -v ssh >/dev/null && ! command -v rsh >/dev/null && [ -z "${OMPI_MCA_plm_rsh_agent:-}" ]; then
   export OMPI_MCA_plm="${OMPI_MCA_plm:-isolated}"
