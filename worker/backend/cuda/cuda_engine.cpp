@@ -16,7 +16,7 @@ namespace plateau::cuda {
 namespace {
 
 // Left to the libraries' own needs when a batch is proposed: at most this, and a share of what is free.
-constexpr uint64_t kReserve = uint64_t{512} << 20, kReserveShare = 16;
+constexpr uint64_t kReserve = uint64_t{1} << 30, kReserveShare = 16;
 
 // What an engine without a caller's record times, it keeps for its own plans.
 class OwnChoices final : public AlgorithmChoices {
