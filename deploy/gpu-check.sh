@@ -8,6 +8,7 @@
 #   --python PYTHON     (default: python3)
 #   --networks LIST     (default: vgg-a,vgg-d,vgg-e)
 #   --precisions LIST   (default: bf16,tf32,fp32)
+#   (in a clone: $PLATEAU_BIN is the folder of the programs, when it is not build/release/bin)
 #   --batch N, --steps N, --rounds N   images a step, timed steps, turns of each (default: 256, 30, 2)
 # Exit codes: 0 all ran and passed, 1 something failed (the table says what), 2 usage, 3 no device answers.
 set -euo pipefail
@@ -46,7 +47,7 @@ done
 [[ $out == /* ]] || out=$PWD/$out
 
 bin=$folder/bin tests=$folder/tests
-if [[ ! -x $bin/plateau-worker ]]; then bin=$folder/build/release/bin tests=$folder/build/release/tests; fi
+if [[ ! -x $bin/plateau-worker ]]; then bin=${PLATEAU_BIN:-$folder/build/release/bin} tests=$bin/../tests; fi
 worker=$bin/plateau-worker
 [[ -x $worker ]] || {
   echo "gpu-check: $worker is missing; run it from the unpacked bundle, or after deploy/build.sh" >&2
@@ -96,7 +97,7 @@ done
 if ((ran == 0)); then row "gpu tests" "not run" "none in $tests: bundle.sh --with-tests, or deploy/build.sh release gpu_tests"; fi
 
 # ---- memory errors
-sanitizer=$(command -v compute-sanitizer || ls -d /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -1 || true)
+sanitizer=$(command -v compute-sanitizer || find /usr/local/cuda*/bin -name compute-sanitizer 2>/dev/null | tail -1 || true)
 small=(bench --network vgg-a --width 0.0625 --crop 32 --batch 8 --classes 10 --steps 1 --device cuda)
 if [[ -n $sanitizer ]]; then
   for precision in bf16 fp32; do

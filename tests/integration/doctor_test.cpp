@@ -48,6 +48,16 @@ TEST_F(Doctor, RanksOfMpirunSumAndReport) {
   }
 }
 
+TEST_F(Doctor, TheGpuCheckEndsWithThreeAndTheReasonWhereNoDeviceAnswers) {
+  ::setenv("PLATEAU_CUDA_LIBRARY", "/nowhere/lib.so", 1);
+  ::setenv("PLATEAU_BIN", PLATEAU_BIN_DIR, 1);
+  const std::string text = Run({PLATEAU_SOURCE_DIR "/deploy/gpu-check.sh", "--out", folder_.path() + "/check.md"}, 3);
+  ::unsetenv("PLATEAU_BIN");
+  ::unsetenv("PLATEAU_CUDA_LIBRARY");
+  EXPECT_THAT(text, HasSubstr("gpu-check: no device answers: PLATEAU_CUDA_LIBRARY: there is no file /nowhere/lib.so"));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/check.md"));
+}
+
 // A machine without CUDA's libraries must be able to start them.
 TEST_F(Doctor, TheProgramsNeedNoLibraryOfCuda) {
   for (const char* program : {"plateau", "plateau-coordinator", "plateau-worker"}) {
