@@ -53,7 +53,7 @@ class CudaTrainer final : public Trainer {
     int generation = -1;        // of the plan's memory when it was captured
     std::vector<int> samples;   // of each lane, before the padding, when it was captured
     PinnedBuffer figures{sizeof(StepFigures)};
-    Event done;
+    Event done{false, true};  // decoding threads want the core that waits
   };
   void CountSamples(std::span<const float> weights);
   void EnqueueStep(int slot);
@@ -200,8 +200,11 @@ Result<std::unique_ptr<Trainer>> CreateCudaTrainer(CudaPlan& training, const Tra
   try {
     return std::make_unique<CudaTrainer>(training, options, std::move(sum));
   } catch (const Failure& failure) {
-    return Fail(failure.code(), "{}: a trainer of {} lanes of {} rows: {}", training.network().name, options.shape.lanes,
-                options.shape.lane_rows, failure.what());
+    const bool memory = failure.code() == ErrorCode::kUnavailable;
+    return Fail(failure.code(), "{}: a trainer of {} lanes of {} rows, with {} MiB for sums over lanes: {}{}", training.network().name,
+                options.shape.lanes, options.shape.lane_rows,
+                DeviceReducer::ExtraBytes(training.parameters().total(), options.shape.lanes) >> 20, failure.what(),
+                memory ? "; use a smaller training.micro_batch, or more ranks" : "");
   }
 }
 

@@ -20,8 +20,9 @@ Stream::Stream() { Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocki
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 void Stream::Wait() const { Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
-Event::Event(bool timing) {
-  Check(cudaEventCreateWithFlags(&event_, timing ? cudaEventDefault : cudaEventDisableTiming), "cudaEventCreateWithFlags");
+Event::Event(bool timing, bool sleeps) {
+  const unsigned flags = (timing ? cudaEventDefault : cudaEventDisableTiming) | (sleeps ? cudaEventBlockingSync : cudaEventDefault);
+  Check(cudaEventCreateWithFlags(&event_, flags), "cudaEventCreateWithFlags");
 }
 Event::~Event() { cudaEventDestroy(event_); }
 void Event::Record(cudaStream_t stream) { Check(cudaEventRecord(event_, stream), "cudaEventRecord"); }

@@ -28,7 +28,8 @@ class Stream {
 
 class Event {
  public:
-  explicit Event(bool timing = false);
+  // `sleeps`: Wait gives up the core instead of spinning on it, for waits that are long.
+  explicit Event(bool timing = false, bool sleeps = false);
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
