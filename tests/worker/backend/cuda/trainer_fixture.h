@@ -20,6 +20,7 @@ struct Recipe {
   int channels = 3, crop = 16;
   double dropout = 0.5;
   int classes = 4, global_batch = 6;
+  int steps = 20;
 };
 
 // Convolutions, pools, dropout: timing its algorithms takes moments.
