@@ -6,18 +6,26 @@ file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/worker/backen
 file(GLOB emulation_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/*_test.cpp)
 set(PLATEAU_REGISTERED_TESTS ${PLATEAU_REGISTERED_TESTS} ${cuda_tests} ${emulation_tests})
 
-# plateau_cuda_tests(PREFIX LABELS SOURCES LIBRARY...): each test of the list SOURCES as a program PREFIX_<name>.
+# plateau_cuda_tests(PREFIX LABELS SOURCES LIBRARY...): each test of the list SOURCES as a program PREFIX_<name>. A source is compiled
+# once, whatever it is linked with.
 function(plateau_cuda_tests prefix labels sources)
   foreach(source ${${sources}})
     get_filename_component(stem ${source} NAME_WE)
     set(name ${prefix}_${stem})
-    add_executable(${name} ${source})
+    if(NOT TARGET cuda_object_${stem})
+      add_library(cuda_object_${stem} OBJECT ${source})
+      target_link_libraries(cuda_object_${stem} PUBLIC plateau_cuda_host plateau_backend_cpu GTest::gmock)
+      if(stem MATCHES "trainer")
+        target_link_libraries(cuda_object_${stem} PUBLIC plateau_train)
+      endif()
+      target_compile_definitions(cuda_object_${stem} PRIVATE PLATEAU_SOURCE_DIR="${CMAKE_SOURCE_DIR}" PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+    endif()
+    add_executable(${name} $<TARGET_OBJECTS:cuda_object_${stem}>)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     target_link_libraries(${name} PRIVATE ${ARGN} plateau_backend_cpu GTest::gmock GTest::gtest_main)
     if(stem MATCHES "trainer")
       target_link_libraries(${name} PRIVATE plateau_train)  # what steps on a device are held against
     endif()
-    target_compile_definitions(${name} PRIVATE PLATEAU_SOURCE_DIR="${CMAKE_SOURCE_DIR}" PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
     gtest_discover_tests(${name} TEST_PREFIX ${prefix}. DISCOVERY_TIMEOUT 60
                          PROPERTIES TIMEOUT 300 LABELS "${labels}" ENVIRONMENT "OMP_WAIT_POLICY=passive")
   endforeach()
@@ -27,11 +35,9 @@ file(GLOB emulation_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/suppor
 list(FILTER emulation_sources EXCLUDE REGEX "_test\\.cpp$")
 if(PLATEAU_CUDA_HEADERS AND PLATEAU_CUDNN_HEADERS AND PLATEAU_NCCL_HEADERS AND emulation_sources)
   set(cuda_folder ${CMAKE_SOURCE_DIR}/worker/backend/cuda)
-  file(GLOB cuda_sources CONFIGURE_DEPENDS ${cuda_folder}/*.cpp)
-  list(FILTER cuda_sources EXCLUDE REGEX "/plugin\\.cpp$|_absent\\.cpp$")
   file(GLOB cuda_kernels CONFIGURE_DEPENDS ${cuda_folder}/kernels/*.cu)
   set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-O2")
-  add_library(plateau_cuda_emulated STATIC ${cuda_sources} ${cuda_kernels} ${emulation_sources})
+  add_library(plateau_cuda_emulated STATIC $<TARGET_OBJECTS:plateau_cuda_host> ${cuda_kernels} ${emulation_sources})
   target_compile_options(plateau_cuda_emulated PRIVATE $<$<CONFIG:Release>:-O2>)
   # The stand-ins' arithmetic, whose loops want vectors.
   set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/cudnn_execute.cpp ${CMAKE_CURRENT_SOURCE_DIR}/support/cuda/cublaslt_execute.cpp
