@@ -25,6 +25,8 @@ namespace {
 constexpr int64_t kCleanUpLimitMs = 30'000;
 constexpr int64_t kAdoptRetryMs = 100;  // a supervisor holds its lock but has not written its pid yet
 constexpr int kAdoptTriesTold = 100;    // after so many it is said, once
+// A supervisor that a dying coordinator started in its last moment may take this long to come to its lock.
+constexpr int64_t kSupervisorStartMs = 5'000;
 
 int OpenPidfd(int64_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)); }
 
@@ -62,6 +64,7 @@ class LocalLauncher::Watch {
     int attempt;
     std::string folder;
     int tries = 0;
+    int64_t began_ms = 0;  // of the first try
   };
   struct KillOne {
     std::string job;
@@ -170,10 +173,18 @@ void LocalLauncher::Watch::Serve(const Track& order) {
 void LocalLauncher::Watch::Serve(const AdoptOne& order) {
   const Key key{order.job, order.attempt};
   if (auto exit = ReadExitFile(files_, order.folder)) return notice_(*exit);
+  const int64_t now_ms = clock_.MonotonicMs(), began_ms = order.tries == 0 ? now_ms : order.began_ms;
+  const AdoptOne again{order.job, order.attempt, order.folder, order.tries + 1, began_ms};
+  // Taking the lock now would send it away.
+  const bool may_begin = ReadLaunchFile(files_, order.folder).has_value() && !ReadSupervisorFile(files_, order.folder);
+  if (may_begin && now_ms - began_ms < kSupervisorStartMs) {
+    adopting_[key] = again;
+    return;
+  }
   auto lock = AttemptLock::Try(order.folder);
   if (!lock && lock.error().code != ErrorCode::kNotFound) {  // it may live: asked again
     if (order.tries == 0) LogError("job {}: {}; tried again", order.job, lock.error().message);
-    adopting_[key] = {order.job, order.attempt, order.folder, order.tries + 1};
+    adopting_[key] = again;
     return;
   }
   if (!lock) {
@@ -189,7 +200,7 @@ void LocalLauncher::Watch::Serve(const AdoptOne& order) {
     return Serve(Track{order.job, order.attempt, order.folder, pid, pidfd, launch ? launch->grace_ms : 5'000});
   }
   if (order.tries == kAdoptTriesTold) LogError("{}/lock is held, but its holder cannot be found; waiting for it", order.folder);
-  adopting_[key] = {order.job, order.attempt, order.folder, order.tries + 1};
+  adopting_[key] = again;
 }
 
 void LocalLauncher::Watch::Serve(const KillOne& order) {

@@ -26,9 +26,9 @@ class SupervisorTest : public ::testing::Test {
  protected:
   SupervisorTest() { NewLauncher(); }
 
-  void NewLauncher() {
+  void NewLauncher(const std::string& supervisor = std::string(PLATEAU_BIN_DIR) + "/plateau-coordinator") {
     launcher_ = std::make_unique<LocalLauncher>(
-        LocalLauncherOptions{.supervisor_program = std::string(PLATEAU_BIN_DIR) + "/plateau-coordinator"}, files_, clock_,
+        LocalLauncherOptions{.supervisor_program = supervisor}, files_, clock_,
         [this](const ExitNotice& notice) {
           const std::lock_guard lock(mutex_);
           notices_.push_back(notice);
@@ -207,6 +207,22 @@ TEST_F(SupervisorTest, ARunningAttemptIsFoundAgainByAnotherLauncher) {
   EXPECT_TRUE(NoNotice());
   std::ofstream(folder_.path() + "/go") << "go";
   EXPECT_EQ(Notice().exit_code, 5);
+}
+
+// The coordinator dies right after it started the supervisor, and the next one is there before the supervisor has come to its lock.
+TEST_F(SupervisorTest, ASupervisorThatIsStillStartingIsWaitedFor) {
+  const std::string slow = folder_.path() + "/slow";
+  std::ofstream(slow) << "#!/bin/bash\nwhile [ ! -e " << folder_.path() << "/go ]; do sleep 0.05; done\nexec " PLATEAU_BIN_DIR
+                      << "/plateau-coordinator \"$@\"\n";
+  std::filesystem::permissions(slow, std::filesystem::perms::owner_all);
+  NewLauncher(slow);
+  Start(Request("exit 6"));
+  NewLauncher();
+  launcher_->Adopt("small-1", 1, Folder());
+  std::ofstream(folder_.path() + "/go") << "go";
+  const ExitNotice notice = Notice();
+  EXPECT_TRUE(notice.launched) << notice.message;
+  EXPECT_EQ(notice.exit_code, 6);
 }
 
 TEST_F(SupervisorTest, AnAdoptedAttemptCanBeKilled) {
