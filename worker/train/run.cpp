@@ -175,7 +175,10 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
                   zero.parts ? &*zero.parts : nullptr, trace.get()},
                  std::move(state));
   auto end = loop.Run();
-  if (!end) return tl::unexpected(end.error());
+  if (!end) {
+    collective.Barrier();  // a rank that is still summing needs the others' trainers
+    return tl::unexpected(end.error());
+  }
   if (!rank.zero()) return {};
   zero.reporter->Finish(rank.pulse.step);
   LogInfo("ended at step {}: {}", rank.pulse.step.load(), *end);

@@ -72,8 +72,9 @@ Result<ConvPass::Algorithm> ConvPass::Build(const OperationGraph& graph, Way way
   return Algorithm{way, engine, std::move(plan), extra == 0 ? bytes : AlignedBytes(bytes) + extra};
 }
 
-// The heuristics of mode A, then of B, then the list of engines that run anything, until there are enough.
-void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refusal) const {
+// The heuristics of mode A, then of B, then the list of engines that run anything, until there are enough. A way that the library
+// refuses outright leaves the others.
+void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refusal) const try {
   const OperationGraph graph = Graph(way);
   std::vector<EngineChoice> seen;
   const size_t enough = found.size() + kMaxCandidates;
@@ -91,6 +92,9 @@ void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refu
         refusal = built.error().message;
     }
   }
+} catch (const Failure& failure) {
+  if (failure.code() == ErrorCode::kUnavailable) throw;
+  refusal = failure.what();
 }
 
 std::vector<std::string> ConvPass::Offers() const {

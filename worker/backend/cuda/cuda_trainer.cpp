@@ -96,8 +96,10 @@ CudaTrainer::CudaTrainer(CudaPlan& plan, const TrainerOptions& options, std::uni
   stream().Wait();
 }
 
-// Memory goes only when the device no longer uses it. A sum over ranks that will not end is aborted first.
+// Memory goes only when the device no longer uses it. A sum over ranks that will not end is aborted first, and before that the graphs
+// that captured it: NCCL's abort waits for them.
 CudaTrainer::~CudaTrainer() {
+  for (Slot& slot : slots_) slot.graph.Clear();
   sum_.reset();
   if (!underway_.empty()) cudaStreamSynchronize(stream().get());
 }
@@ -192,12 +194,12 @@ std::vector<std::string> CudaTrainer::algorithms() const {
 
 Result<std::unique_ptr<Trainer>> CreateCudaTrainer(CudaPlan& training, const TrainerOptions& options, Collective& collective) {
   const EngineOptions& engine = training.engine_options();
-  PLATEAU_ASSIGN(auto sum, MakeRankSum({.wanted = engine.collective,
-                                        .device = engine.device,
-                                        .deterministic = engine.deterministic,
-                                        .most_floats = training.parameters().total() + kTotals},
-                                       collective, training.libraries().stream()));
   try {
+    PLATEAU_ASSIGN(auto sum, MakeRankSum({.wanted = engine.collective,
+                                          .device = engine.device,
+                                          .deterministic = engine.deterministic,
+                                          .most_floats = training.parameters().total() + kTotals},
+                                         collective, training.libraries().stream()));
     return std::make_unique<CudaTrainer>(training, options, std::move(sum));
   } catch (const Failure& failure) {
     const bool memory = failure.code() == ErrorCode::kUnavailable;

@@ -22,9 +22,10 @@ class StepGraph {
   // capture. Throws Failure; what `enqueue` throws passes through, and the stream is as it was.
   void Capture(const Stream& stream, const std::function<void()>& enqueue);
   void Launch(const Stream& stream);
+  // Empty again; a launch that is under way runs to its end (cudaGraphExecDestroy).
+  void Clear();
 
  private:
-  void Clear();
   cudaGraphExec_t exec_ = nullptr;
 };
 
