@@ -212,14 +212,15 @@ TEST_F(SupervisorTest, ARunningAttemptIsFoundAgainByAnotherLauncher) {
 // The coordinator dies right after it started the supervisor, and the next one is there before the supervisor has come to its lock.
 TEST_F(SupervisorTest, ASupervisorThatIsStillStartingIsWaitedFor) {
   const std::string slow = folder_.path() + "/slow";
-  std::ofstream(slow) << "#!/bin/bash\nwhile [ ! -e " << folder_.path() << "/go ]; do sleep 0.05; done\nexec " PLATEAU_BIN_DIR
-                      << "/plateau-coordinator \"$@\"\n";
+  const std::string go = folder_.path() + "/go";
+  ASSERT_EQ(::mkfifo(go.c_str(), 0600), 0);
+  std::ofstream(slow) << "#!/bin/bash\nread -r < " << go << "\nexec " PLATEAU_BIN_DIR "/plateau-coordinator \"$@\"\n";
   std::filesystem::permissions(slow, std::filesystem::perms::owner_all);
   NewLauncher(slow);
   Start(Request("exit 6"));
   NewLauncher();
   launcher_->Adopt("small-1", 1, Folder());
-  std::ofstream(folder_.path() + "/go") << "go";
+  std::ofstream(go) << "go\n";  // opens when the script reads
   const ExitNotice notice = Notice();
   EXPECT_TRUE(notice.launched) << notice.message;
   EXPECT_EQ(notice.exit_code, 6);

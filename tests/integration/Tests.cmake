@@ -11,9 +11,9 @@ foreach(name integration_batch_norm_test integration_doctor_test integration_end
 endforeach()
 
 add_dependencies(integration_train_test plateau-worker)
-add_dependencies(integration_device_train_test plateau-worker)
 if(TARGET plateau_cuda_pretended)
-  add_dependencies(integration_device_train_test plateau_cuda_pretended)
+  add_dependencies(integration_device_train_test plateau-worker plateau_cuda_pretended)
+  add_dependencies(integration_pretended_device_test plateau-worker plateau_cuda_pretended)
 endif()
 add_dependencies(integration_gray_store_test plateau-worker)
 add_dependencies(integration_warm_start_test plateau-worker)
@@ -46,8 +46,3 @@ target_link_libraries(integration_without_cuda PRIVATE plateau_worker_run GTest:
 target_compile_definitions(integration_without_cuda PRIVATE PLATEAU_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
 add_dependencies(integration_without_cuda plateau-worker)
 gtest_discover_tests(integration_without_cuda DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 RUN_SERIAL TRUE LABELS "integration;privileged")
-
-add_dependencies(integration_pretended_device_test plateau-worker)
-if(TARGET plateau_cuda_pretended)
-  add_dependencies(integration_pretended_device_test plateau_cuda_pretended)
-endif()
