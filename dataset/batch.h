@@ -6,13 +6,22 @@
 
 namespace plateau {
 
+// How the bytes of one image become the network's input: value = byte * gain[c] + offset[c], colour shift included, and then
+// mirrored left to right or not. Trivial, so that a device reads it as it is.
+struct PixelScale {
+  float gain[3] = {1, 1, 1}, offset[3] = {0, 0, 0};
+  uint32_t flip = 0;
+};
+
 // `rows` samples, row-major. Owned by the pipeline that filled it and recycled through it; nothing is allocated after the first
 // ones.
 struct Batch {
   int64_t number = 0;  // step for training (0-based), batch number for validation
   int rows = 0;
   int side = 0;                        // crop, pixels
-  std::vector<float> images;           // [rows, channels, side, side], RGB or gray, normalised; padding 0
+  std::vector<float> images;           // [rows, channels, side, side], RGB or gray, normalised; padding 0; empty when bytes are wanted
+  std::vector<uint8_t> pixels;         // [rows, channels, side, side], not yet mirrored, when bytes are wanted; padding 0
+  std::vector<PixelScale> scales;      // [rows], of `pixels`; padding: gain and offset 0
   std::vector<int32_t> labels;         // [rows]; padding 0
   std::vector<float> weights;          // [rows]; 1, padding 0
   std::vector<uint64_t> sample_index;  // [rows]; source ordinal in the split; padding: all ones

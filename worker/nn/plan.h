@@ -10,6 +10,7 @@
 
 #include "common/compute.h"
 #include "common/error.h"
+#include "dataset/batch.h"
 #include "worker/model/network.h"
 #include "worker/nn/parameter.h"
 
@@ -28,6 +29,9 @@ struct LaneBatch {
   // come last, and are left out of the batch's statistics.
   std::span<const float> weights;
   std::span<const uint64_t> sample_index;  // [batch]; source ordinals: key of the dropout masks
+  // In place of `images`, which are then empty, for engines that take pixels: [batch, C, H, W], and [batch].
+  std::span<const uint8_t> pixels = {};
+  std::span<const PixelScale> scales = {};
 };
 
 // Sums over the lane's rows of weight 1, of the main head: auxiliary heads add to gradients, not to figures.
@@ -97,6 +101,8 @@ struct EngineOptions {
   int device = 0;             // number among the devices that this process sees
   CollectiveKind collective = CollectiveKind::kAuto;
   AlgorithmChoices* choices = nullptr;  // borrowed; nullptr: the engine times and keeps its own
+  int ranks = 1;                        // of the job: their sums need memory of the device too
+  int device_sharers = 1;               // ranks of the job on this device, this one included: each may use its part of what is free
 };
 
 // A network on a device: owns its parameters, compiles plans (a bounded LRU of them, sharing one arena).
@@ -110,6 +116,8 @@ class Engine {
   // Rows of the largest lanes that fit the free memory for a rank of like.batch rows, or the largest batch; 0: unknown (the CPU).
   virtual int LargestBatch(const PlanOptions& /*like*/) const { return 0; }
   virtual std::string description() const = 0;  // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
+  // Whether lanes may bring bytes in place of normalised floats.
+  virtual bool takes_pixels() const { return false; }
   // A trainer that runs whole steps of `training`, a training plan of this engine, on the engine's device; nullptr where the host
   // drives plans layer by layer (the CPU). Collective: every rank calls it. Borrows all three.
   virtual Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective);
