@@ -18,6 +18,7 @@ namespace plateau {
 
 class AlgorithmChoices;
 class Collective;
+class StartWatch;
 class Trainer;
 struct TrainerOptions;
 
@@ -103,6 +104,7 @@ struct EngineOptions {
   AlgorithmChoices* choices = nullptr;  // borrowed; nullptr: the engine times and keeps its own
   int ranks = 1;                        // of the job: their sums need memory of the device too
   int device_sharers = 1;               // ranks of the job on this device, this one included: each may use its part of what is free
+  StartWatch* watch = nullptr;          // borrowed, hears of compiling plans and joining ranks, and may end it
 };
 
 // A network on a device: owns its parameters, compiles plans (a bounded LRU of them, sharing one arena).
