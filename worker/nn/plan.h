@@ -103,7 +103,8 @@ struct EngineOptions {
   CollectiveKind collective = CollectiveKind::kAuto;
   AlgorithmChoices* choices = nullptr;  // borrowed; nullptr: the engine times and keeps its own
   int ranks = 1;                        // of the job: their sums need memory of the device too
-  int device_sharers = 1;               // ranks of the job on this device, this one included: each may use its part of what is free
+  int device_sharers = 1;               // ranks of the job on this device, this one included: each may use an equal part of it
+  uint64_t device_free_bytes = 0;       // of a shared device, before any of them took some; 0: what the engine finds when it is made
   StartWatch* watch = nullptr;          // borrowed, hears of compiling plans and joining ranks, and may end it
 };
 
@@ -116,7 +117,8 @@ class Engine {
   // The plan stays valid until the engine dies or more than kMaxPlans others were asked for since.
   virtual Result<Plan*> Compile(const PlanOptions& options) = 0;
   // Rows of the largest lanes that fit the free memory for a rank of like.batch rows, or the largest batch; 0: unknown (the CPU).
-  virtual int LargestBatch(const PlanOptions& /*like*/) const { return 0; }
+  // kUnavailable where no cut into lanes fits: says what was tried, and how many rows a rank may have.
+  virtual Result<int> LargestBatch(const PlanOptions& /*like*/) const { return 0; }
   virtual std::string description() const = 0;  // "cpu (oneDNN 2.6.3, AVX-512, 2 threads)"
   // Whether lanes may bring bytes in place of normalised floats.
   virtual bool takes_pixels() const { return false; }

@@ -116,7 +116,7 @@ int MicroBatch(const PreparedRun& run, int most_rows, Collective& collective) {
   if (spec.training.micro_batch > 0 || !run.device.cuda) return spec.training.micro_batch;
   std::vector<int64_t> fits(static_cast<size_t>(collective.world_size()));
   fits[static_cast<size_t>(collective.rank())] =
-      run.engine->LargestBatch({.batch = most_rows, .height = spec.data.crop, .width = spec.data.crop});
+      *run.engine->LargestBatch({.batch = most_rows, .height = spec.data.crop, .width = spec.data.crop});
   collective.AllReduceSum(std::span<int64_t>(fits));
   const int64_t smallest = *std::min_element(fits.begin(), fits.end());
   if (smallest < 1 || smallest >= most_rows) return 0;  // all at once; where nothing fits, compiling says so

@@ -57,7 +57,7 @@ TEST_F(EngineFaults, MemoryThatEndsWhileAPlanIsBuiltIsNamedWithWhatFitsAndEndsNo
 TEST_F(EngineFaults, ABatchThatWasSaidToFitDoes) {
   auto engine = MakeCudaEngine(Small(), {.threads = 1, .seed = 5, .crop = kCrop});
   emulated::SetMemoryBytes(Used() + (size_t{96} << 20));
-  const int largest = engine->LargestBatch(Options(1));
+  const int largest = *engine->LargestBatch(Options(1));
   ASSERT_GT(largest, 0);
   ASSERT_LT(largest, 4096);
   EXPECT_TRUE(engine->Compile(Options(largest)).has_value());

@@ -42,7 +42,7 @@ class CudaEngine final : public Engine {
   const Network& network() const override { return context_.network; }
   ParameterStore& parameters() override { return *context_.parameters; }
   Result<Plan*> Compile(const PlanOptions& options) override;
-  int LargestBatch(const PlanOptions& like) const override;
+  Result<int> LargestBatch(const PlanOptions& like) const override;
   std::string description() const override;
   Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) override;
 
@@ -125,7 +125,7 @@ Status CudaEngine::RequireRoom(const PlanOptions& options) const {
               context_.options.device, WhatFits(options));
 }
 
-int CudaEngine::LargestBatch(const PlanOptions& like) const {
+Result<int> CudaEngine::LargestBatch(const PlanOptions& like) const {
   const CudaParameterStore& store = *context_.parameters;
   const uint64_t flat = static_cast<uint64_t>(store.total()) * sizeof(float);
   const uint64_t held = flat + (store.momenta() != nullptr ? 2 * flat : 0) + (store.copy() != nullptr ? flat / 2 : 0);
@@ -135,10 +135,10 @@ int CudaEngine::LargestBatch(const PlanOptions& like) const {
 }
 
 std::string CudaEngine::WhatFits(const PlanOptions& options) const {
-  const int in_lanes = LargestBatch(options);
+  const int in_lanes = *LargestBatch(options);
   PlanOptions alone = options;
   alone.batch = 1;
-  const int largest = in_lanes > 0 ? in_lanes : LargestBatch(alone);
+  const int largest = in_lanes > 0 ? in_lanes : *LargestBatch(alone);
   if (largest == 0) return "not even a batch of 1 fits: use smaller images, a narrower network, or a device with more memory";
   return fmt::format("the largest batch that fits is {}: set training.micro_batch to it, or to auto", largest);
 }

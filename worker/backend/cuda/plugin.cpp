@@ -7,6 +7,7 @@
 #include "worker/backend/cuda/cuda_engine.h"
 #include "worker/backend/cuda/device_rates.h"
 #include "worker/backend/cuda/libraries.h"
+#include "worker/backend/cuda/runtime.h"
 #include "worker/backend/cuda/self_test.h"
 
 namespace plateau::cuda {
@@ -32,6 +33,13 @@ std::string WhyNoDevice(cudaError_t code) {
   return fmt::format("the CUDA driver says: {} ({})", cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
+// Parts of a card that is cut up (MIG) have memory, and a UUID, of their own.
+std::string UuidText(const cudaUUID_t& uuid) {
+  std::string text = "GPU-";
+  for (const char byte : uuid.bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return text;
+}
+
 std::vector<PluginDevice> Devices(std::string& reason, std::string& versions) {
   versions = Versions();
   std::vector<PluginDevice> devices;
@@ -41,10 +49,24 @@ std::vector<PluginDevice> Devices(std::string& reason, std::string& versions) {
   for (int device = 0; code == cudaSuccess && device < count; ++device) {
     cudaDeviceProp properties{};
     if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) continue;
-    devices.push_back({properties.name, properties.totalGlobalMem, properties.major * 10 + properties.minor});
+    devices.push_back({.name = properties.name,
+                       .memory_bytes = properties.totalGlobalMem,
+                       .capability = properties.major * 10 + properties.minor,
+                       .identity = UuidText(properties.uuid)});
   }
   reason = devices.empty() ? WhyNoDevice(code) : "";
   return devices;
+}
+
+Result<uint64_t> FreeBytes(int device) {
+  size_t free = 0, total = 0;
+  try {
+    Check(cudaSetDevice(device), "cudaSetDevice");
+    Check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  } catch (const Failure& failure) {
+    return Fail(failure.code(), "{}", failure.what());
+  }
+  return free;
 }
 
 }  // namespace
@@ -56,6 +78,7 @@ extern "C" const plateau::cuda::PluginTable* PlateauCudaPlugin() {
                                      .devices = Devices,
                                      .create_engine = CreateCudaEngine,
                                      .self_test = SelfTest,
-                                     .measure_rates = MeasureDeviceRates};
+                                     .measure_rates = MeasureDeviceRates,
+                                     .free_bytes = FreeBytes};
   return &table;
 }

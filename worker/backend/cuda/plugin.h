@@ -14,6 +14,7 @@ struct PluginDevice {
   std::string name;
   uint64_t memory_bytes = 0;
   int capability = 0;
+  std::string identity = {};  // the same for all processes of a machine, and for none of its other devices
 };
 
 // What a device reaches at best, in figures that benchmarks are held against.
@@ -30,9 +31,10 @@ struct PluginTable {
   // Runs a convolution and, where there are several devices, an all-reduce over all; lines for people, or what failed.
   Result<std::vector<std::string>> (*self_test)(int device);  // self_test.h
   Result<DeviceRates> (*measure_rates)(int device, Precision precision);  // device_rates.h
+  Result<uint64_t> (*free_bytes)(int device);  // opens the device for this process
 };
 
-inline constexpr int kPluginAbi = 1;
+inline constexpr int kPluginAbi = 2;
 inline constexpr const char* kPluginSymbol = "PlateauCudaPlugin";  // extern "C" const PluginTable* PlateauCudaPlugin();
 
 }  // namespace plateau::cuda

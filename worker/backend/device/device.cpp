@@ -44,7 +44,7 @@ CudaAnswer AskCuda() {
   answer.table = library->table;
   try {
     for (const auto& device : answer.table->devices(answer.reason, answer.versions))
-      answer.devices.push_back({device.name, device.memory_bytes, device.capability});
+      answer.devices.push_back({device.name, device.memory_bytes, device.capability, device.identity});
   } catch (const std::exception& fault) {
     answer.devices.clear();
     answer.reason = fault.what();

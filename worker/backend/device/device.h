@@ -20,6 +20,7 @@ struct DeviceInfo {
   std::string name;          // "NVIDIA H200"
   uint64_t memory_bytes = 0;
   int capability = 0;        // 90 for sm_90
+  std::string identity = {};  // of this device among those of its machine, the same for all processes
 };
 
 struct CudaAnswer {

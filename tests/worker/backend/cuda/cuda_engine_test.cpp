@@ -207,9 +207,9 @@ TEST_F(CudaEngineTest, ABatchThatDoesNotFitIsRefusedNamingTheLargestThatDoes) {
     const auto refused = engine->Compile(huge);
     ASSERT_FALSE(refused.has_value());
     EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
-    int largest = engine->LargestBatch(huge);  // as lanes of a rank with so many rows, whose batches may take too much already
+    int largest = *engine->LargestBatch(huge);  // as lanes of a rank with so many rows, whose batches may take too much already
     huge.batch = 1;
-    if (largest == 0) largest = engine->LargestBatch(huge);
+    if (largest == 0) largest = *engine->LargestBatch(huge);
     EXPECT_GT(largest, 8);
     EXPECT_LT(largest, batch);
     EXPECT_NE(refused.error().message.find(fmt::format("largest batch that fits is {}:", largest)), std::string::npos)
