@@ -4,14 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace plateau {
+#include "common/pixel_scale.h"
 
-// How the bytes of one image become the network's input: value = byte * gain[c] + offset[c], colour shift included, and then
-// mirrored left to right or not. Trivial, so that a device reads it as it is.
-struct PixelScale {
-  float gain[3] = {1, 1, 1}, offset[3] = {0, 0, 0};
-  uint32_t flip = 0;
-};
+namespace plateau {
 
 // `rows` samples, row-major. Owned by the pipeline that filled it and recycled through it; nothing is allocated after the first
 // ones.

@@ -10,7 +10,7 @@
 
 #include "common/compute.h"
 #include "common/error.h"
-#include "dataset/batch.h"
+#include "common/pixel_scale.h"
 #include "worker/model/network.h"
 #include "worker/nn/parameter.h"
 
@@ -18,6 +18,7 @@ namespace plateau {
 
 class AlgorithmChoices;
 class Collective;
+class Scorer;
 class StartWatch;
 class Trainer;
 struct TrainerOptions;
@@ -125,6 +126,8 @@ class Engine {
   // A trainer that runs whole steps of `training`, a training plan of this engine, on the engine's device; nullptr where the host
   // drives plans layer by layer (the CPU). Collective: every rank calls it. Borrows all three.
   virtual Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective);
+  // Takes whole batches through `evaluation`, a plan of this engine that does not train; borrows it. `pixels`: they bring bytes.
+  virtual Result<std::unique_ptr<Scorer>> CreateScorer(Plan& evaluation, bool pixels);
   static constexpr int kMaxPlans = 8;
 };
 

@@ -35,6 +35,7 @@ struct TrainerOptions {
   double momentum = 0.9;
   double weight_decay = 5e-4;
   bool decay_biases = true;
+  bool pixels = false;  // rows bring bytes, which the engine takes
 };
 
 struct StepInput {
