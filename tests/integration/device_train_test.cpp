@@ -7,6 +7,7 @@
 
 #include "common/safetensors.h"
 #include "tests/support/worker_run.h"
+#include "worker/nn/device_plan.h"
 
 namespace plateau {
 namespace {
@@ -25,7 +26,7 @@ class DeviceTrainRun : public test::WorkerRun {
     setenv("XDG_CACHE_HOME", (out_ + "/cache").c_str(), 1);  // empty: what is not on record is timed
   }
   void TearDown() override {
-    for (const char* name : {"PLATEAU_CUDA_LIBRARY", "PLATEAU_PRETENDED_DEVICES", "XDG_CACHE_HOME"}) unsetenv(name);
+    for (const char* name : {"PLATEAU_CUDA_LIBRARY", "PLATEAU_PRETENDED_DEVICES", "PLATEAU_PRETENDED_MEMORY", "XDG_CACHE_HOME"}) unsetenv(name);
   }
   std::vector<std::string> Steps(int steps, const std::string& device) const {
     return {"--set", fmt::format("training.max_steps={}", steps), "--set", "resources.device=" + device, "--set",
@@ -54,6 +55,36 @@ TEST_F(DeviceTrainRun, AResumeReplaysTheAlgorithmsAndGivesTheSameBits) {
   EXPECT_FALSE(std::filesystem::exists(Cache())) << "everything was on record: nothing was timed";
   for (const char* file : {"model.safetensors", "momentum.safetensors"})
     EXPECT_TRUE(Published(resumed, file) == Published(straight, file)) << file;
+}
+
+// A device whose ranks plan with `planned` bytes each, when `sharers` of them share it.
+void PretendMemory(uint64_t planned, uint64_t sharers) { setenv("PLATEAU_PRETENDED_MEMORY", std::to_string(sharers * (planned * 16 / 15 + 1)).c_str(), 1); }
+
+// Had each rank counted all of the device, its images would fit at once.
+TEST_F(DeviceTrainRun, AutoCutsARankIntoLanesThatFitItsPartOfTheDevice) {
+  const Network network = *MakeNetwork("lenet", {.classes = 4});
+  const auto bytes = [&](int lane_rows) {
+    return PredictMemory(network, 28, {.batch = lane_rows, .height = 28, .width = 28}, Precision::kFp32, 12)->total();
+  };
+  ASSERT_LT(bytes(6), bytes(12));
+  PretendMemory((bytes(6) + bytes(12)) / 2, 2);
+  ASSERT_EQ(Run(2, out_ + "/shared", Steps(2, "cuda")), 0) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr("2 ranks share Emulated device (host) (device 0 of 1): each may use an equal part of the "));
+  EXPECT_THAT(last_output_, HasSubstr("training.micro_batch: auto takes 6: the 12 images of a rank do not fit into the device's memory at once"));
+  EXPECT_THAT(last_output_, HasSubstr("(2 lanes of 6 on rank 0)"));
+}
+
+TEST_F(DeviceTrainRun, MemoryThatDoesNotDoIsRefusedWithWhatWouldHelp) {
+  setenv("PLATEAU_PRETENDED_MEMORY", std::to_string(1 << 20).c_str(), 1);
+  EXPECT_EQ(Run(0, out_ + "/auto", Steps(2, "cuda")), 1);
+  EXPECT_THAT(last_output_, HasSubstr("training.micro_batch: auto: lenet: the 24 images of a rank at 28x28 do not fit into "));
+  EXPECT_THAT(last_output_, HasSubstr("not even a batch of 1 fits"));
+  EXPECT_THAT(last_output_, Not(HasSubstr("to auto")));
+  auto fixed = Steps(2, "cuda");
+  fixed.insert(fixed.end(), {"--set", "training.micro_batch=24"});
+  EXPECT_EQ(Run(0, out_ + "/fixed", fixed), 1);
+  EXPECT_THAT(last_output_, HasSubstr("lenet: a plan of batch 24 at 28x28 takes "));
+  EXPECT_THAT(last_output_, HasSubstr("no training.micro_batch does: lenet: the 24 images of a rank"));
 }
 
 TEST_F(DeviceTrainRun, ACheckpointGoesFromTheDeviceToTheHostAndBack) {

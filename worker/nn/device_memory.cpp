@@ -10,6 +10,9 @@ namespace {
 
 constexpr uint64_t kSmallAlign = 256;
 constexpr uint64_t kLeastWorkspace = uint64_t{64} << 20, kMostWorkspace = uint64_t{1} << 30;
+// Left to the libraries' own needs: at most this, and a share of what is there.
+constexpr uint64_t kReserve = uint64_t{1} << 30, kReserveShare = 16;
+constexpr uint64_t kNcclReserve = uint64_t{2} << 30, kNcclReserveShare = 8;
 constexpr int kMostBatch = 1 << 24;
 constexpr int64_t kMostValues = int64_t{1} << 34;  // of a map: kernels count vectors of eight in 31 bits
 
@@ -34,6 +37,18 @@ Status RequireCountable(const Network& network, const DevicePlan& plan) {
 }
 
 int Lanes(int rows, int lane_rows) { return (rows + lane_rows - 1) / lane_rows; }
+
+// The cuts of a rank of `rows` rows among which the least one is: into powers of two of lanes. Between two of them the open sums are as
+// many, so that more lanes take less.
+template <typename Visit>
+void EachCut(const Network& network, int crop, const PlanOptions& like, Precision precision, int rows, const Visit& visit) {
+  for (int most = 1; most / 2 < rows; most *= 2) {
+    PlanOptions lane = like;
+    lane.batch = Lanes(rows, most);
+    const auto memory = PredictMemory(network, crop, lane, precision, rows);
+    if (memory) visit(LeastCut{Lanes(rows, lane.batch), lane.batch, *memory});
+  }
+}
 
 }  // namespace
 
@@ -107,6 +122,36 @@ int LargestBatch(const Network& network, int crop, const PlanOptions& like, Prec
     return Lanes(rows, good);
   }
   return 0;
+}
+
+int MostRows(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes) {
+  const auto fits = [&](int rows) {
+    bool any = false;
+    EachCut(network, crop, like, precision, rows, [&](const LeastCut& cut) { any = any || cut.memory.total() <= bytes; });
+    return any;
+  };
+  int good = 0, bad = like.batch + 1;
+  while (bad - good > 1) {
+    const int middle = good + (bad - good) / 2;
+    (fits(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+Result<LeastCut> LeastMemory(const Network& network, int crop, const PlanOptions& like, Precision precision) {
+  PlanOptions row = like;
+  row.batch = 1;
+  LeastCut least{.lanes = like.batch};
+  PLATEAU_ASSIGN(least.memory, PredictMemory(network, crop, row, precision, like.batch));
+  EachCut(network, crop, like, precision, like.batch, [&](const LeastCut& cut) {
+    if (cut.memory.total() < least.memory.total()) least = cut;
+  });
+  return least;
+}
+
+uint64_t PlanningBytes(uint64_t rank_bytes, bool nccl) {
+  const uint64_t reserve = nccl ? std::min(kNcclReserve, rank_bytes / kNcclReserveShare) : std::min(kReserve, rank_bytes / kReserveShare);
+  return rank_bytes - reserve;
 }
 
 }  // namespace plateau

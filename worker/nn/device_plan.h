@@ -128,5 +128,16 @@ DeviceRowsLayout LayOutRows(int batch, int classes);
 // Into how many rows the lanes of a rank of like.batch rows may be cut so that all fits `bytes` as PredictMemory counts: the most, in as
 // few lanes as do. Where all rows fit at once, the largest batch that does. 0 when nothing fits.
 int LargestBatch(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes);
+// Images of the largest rank that fits `bytes` in some cut into lanes, like.batch at most; 0 when not even one does.
+int MostRows(const Network& network, int crop, const PlanOptions& like, Precision precision, uint64_t bytes);
+// The cut of a rank of like.batch rows that takes the least memory; errors as PredictMemory.
+struct LeastCut {
+  int lanes = 1, lane_rows = 1;
+  DeviceMemory memory{};
+};
+Result<LeastCut> LeastMemory(const Network& network, int crop, const PlanOptions& like, Precision precision);
+// Of the bytes that a rank may use of a device, those that batches are planned with: the rest is left to CUDA's libraries, more where
+// NCCL keeps buffers.
+uint64_t PlanningBytes(uint64_t rank_bytes, bool nccl);
 
 }  // namespace plateau

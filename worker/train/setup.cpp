@@ -11,7 +11,10 @@
 #include "common/log.h"
 #include "dataset/sampler.h"
 #include "worker/backend/device/device.h"
+#include "worker/collective/peers.h"
 #include "worker/train/agreement.h"
+#include "worker/train/device_share.h"
+#include "worker/train/host_lanes.h"
 #include "worker/train/host_trainer.h"
 
 namespace plateau {
@@ -63,17 +66,24 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
   return identity;
 }
 
-// What this rank can find out alone: everything but the plans.
-Result<PreparedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, Pulse& pulse, const ChoiceTable& recorded) {
+// What this rank can find out alone: everything but engine and plans.
+struct OpenedRun {
+  PreparedRun run;
+  Network network;
+  Precision precision = Precision::kFp32;
+};
+
+Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, const ChoiceTable& recorded) {
   if (spec.kind != "train")
     return Fail(ErrorCode::kInvalidInput, "kind: {} is not trained; give the specification to `plateau-worker {}`", spec.kind,
                 spec.kind);
   if (world_size > spec.training.global_batch)
     return Fail(ErrorCode::kInvalidInput, "training.global_batch: {} images cannot be split over {} ranks; start at most {} ranks",
                 spec.training.global_batch, world_size, spec.training.global_batch);
-  PreparedRun run;
+  OpenedRun opened;
+  PreparedRun& run = opened.run;
   PLATEAU_ASSIGN(run.device, ChooseDevice(spec.resources.device, LocalRank()));
-  PLATEAU_ASSIGN(const Precision precision, ChoosePrecision(run.device, spec.training.precision, "training.precision"));
+  PLATEAU_ASSIGN(opened.precision, ChoosePrecision(run.device, spec.training.precision, "training.precision"));
   PLATEAU_TRY(CheckCollective(run.device, spec.resources.collective, "resources.collective"));
   if (rank == 0 && spec.resources.device != DeviceKind::kCpu)
     LogInfo("resources.device: {} takes {}", DeviceKindName(spec.resources.device), run.device.reason);
@@ -81,24 +91,33 @@ Result<PreparedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, in
   PLATEAU_ASSIGN(run.store, StoreReader::Open(files, spec.data.store));
   const Manifest& manifest = run.store->manifest();
   PLATEAU_TRY(CheckSplits(manifest, spec.data.store));
-  PLATEAU_ASSIGN(Network network, MakeNetwork(spec.model.network, {.width = spec.model.width,
-                                                                   .classes = static_cast<int>(manifest.classes.size()),
-                                                                   .channels = manifest.channels,
-                                                                   .dropout = spec.training.dropout}));
-  const int crop = spec.data.crop;
-  PLATEAU_ASSIGN(run.shapes, InferShapes(network, crop, crop));
+  PLATEAU_ASSIGN(opened.network, MakeNetwork(spec.model.network, {.width = spec.model.width,
+                                                                  .classes = static_cast<int>(manifest.classes.size()),
+                                                                  .channels = manifest.channels,
+                                                                  .dropout = spec.training.dropout}));
+  PLATEAU_ASSIGN(run.shapes, InferShapes(opened.network, spec.data.crop, spec.data.crop));
   if (run.device.cuda)
     run.choices = std::make_unique<RecordedChoices>(recorded, rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
-  PLATEAU_ASSIGN(run.engine, CreateEngine(run.device, std::move(network),
-                                          {.threads = spec.resources.threads_per_worker,
-                                           .seed = spec.reproducibility.seed,
-                                           .crop = crop,
-                                           .progress = &pulse.progress,
-                                           .precision = precision,
-                                           .collective = spec.resources.collective,
-                                           .choices = run.choices.get()}));
   run.loop.spec = spec;
-  return run;
+  return opened;
+}
+
+// Collective.
+Status MakeEngine(OpenedRun& opened, Collective& collective, Pulse& pulse) {
+  PreparedRun& run = opened.run;
+  const JobSpec& spec = run.loop.spec;
+  EngineOptions options{.threads = spec.resources.threads_per_worker,
+                        .seed = spec.reproducibility.seed,
+                        .crop = spec.data.crop,
+                        .progress = &pulse.progress,
+                        .precision = opened.precision,
+                        .collective = spec.resources.collective,
+                        .choices = run.choices.get()};
+  PLATEAU_TRY(ShareDevices(run.device, collective, options));
+  auto engine = CreateEngine(run.device, std::move(opened.network), options);
+  PLATEAU_TRY(Agree(collective, engine ? Status() : Fail(engine.error())));
+  run.engine = std::move(*engine);
+  return {};
 }
 
 // Sums over ranks of different kinds would never meet.
@@ -110,26 +129,57 @@ Status RequireOneKind(const DeviceChoice& device, Collective& collective) {
               "all have devices (plateau doctor says why one has none)", with_cuda, collective.world_size());
 }
 
-// The largest part of a rank's batch that is computed at once. On a device `auto` takes what fits into the smallest one.
-int MicroBatch(const PreparedRun& run, int most_rows, Collective& collective) {
+// Collective. On the CPU a rank plans with half of its part of the machine: what it takes is estimated, and images want room too.
+Result<int> LargestLanes(const PreparedRun& run, int most_rows, Collective& collective) {
+  const int crop = run.loop.spec.data.crop;
+  if (run.device.cuda) return run.engine->LargestBatch({.batch = most_rows, .height = crop, .width = crop});
+  const std::vector<int64_t> machines = GatherNames(collective, "memory");
+  const auto neighbours = std::ranges::count(machines, machines[static_cast<size_t>(collective.rank())]);
+  return HostLaneRows(run.engine->network(), crop, most_rows, MachineMemoryBytes() / static_cast<uint64_t>(2 * neighbours));
+}
+
+// The largest part of a rank's batch that is computed at once, 0 for all of it. `auto` takes what fits on every rank; on a device it is
+// refused where no cut does. Collective.
+Result<int> MicroBatch(const PreparedRun& run, int most_rows, Collective& collective) {
   const JobSpec& spec = run.loop.spec;
-  if (spec.training.micro_batch > 0 || !run.device.cuda) return spec.training.micro_batch;
-  std::vector<int64_t> fits(static_cast<size_t>(collective.world_size()));
-  fits[static_cast<size_t>(collective.rank())] =
-      *run.engine->LargestBatch({.batch = most_rows, .height = spec.data.crop, .width = spec.data.crop});
-  collective.AllReduceSum(std::span<int64_t>(fits));
+  if (spec.training.micro_batch > 0) return spec.training.micro_batch;
+  const auto mine = LargestLanes(run, most_rows, collective);
+  PLATEAU_TRY(Agree(collective, mine ? Status() : Fail(mine.error().code, "training.micro_batch: auto: {}", mine.error().message)));
+  const std::vector<int64_t> fits = Gather(collective, *mine);
   const int64_t smallest = *std::min_element(fits.begin(), fits.end());
-  if (smallest < 1 || smallest >= most_rows) return 0;  // all at once; where nothing fits, compiling says so
+  if (smallest == 0 || smallest >= most_rows) return 0;  // all at once
   if (collective.rank() == 0)
-    LogInfo("training.micro_batch: auto takes {}: the {} images of a rank do not fit into the device's memory at once", smallest, most_rows);
+    LogInfo("training.micro_batch: auto takes {}: the {} images of a rank do not fit into {} at once", smallest, most_rows,
+            run.device.cuda ? "the device's memory" : "half of its part of the machine's memory");
   return static_cast<int>(smallest);
+}
+
+// What to change in the specification when this rank's memory does not do.
+std::string MemoryAdvice(const PreparedRun& run, int rank_rows) {
+  const JobSpec& spec = run.loop.spec;
+  if (!run.device.cuda) return fmt::format("set training.micro_batch below {}", run.loop.shape.lane_rows);
+  if (spec.training.micro_batch == 0) return "training.micro_batch: auto found that it fits: another process has taken memory since (nvidia-smi)";
+  const auto fits = run.engine->LargestBatch({.batch = rank_rows, .height = spec.data.crop, .width = spec.data.crop});
+  if (!fits) return fmt::format("no training.micro_batch does: {}", fits.error().message);
+  return fmt::format("training.micro_batch: {} is too large for a rank of {} rows: {} fits, which auto takes", spec.training.micro_batch, rank_rows,
+                     std::min(*fits, rank_rows));
+}
+
+// An error of memory with what to change.
+tl::unexpected<Error> Advised(const Error& error, const PreparedRun& run, int rank_rows) {
+  if (error.code != ErrorCode::kUnavailable) return Fail(error);
+  return Fail(error.code, "{}; {}", error.message, MemoryAdvice(run, rank_rows));
 }
 
 Status CompilePlans(PreparedRun& run, int validation_rows) {
   const int crop = run.loop.spec.data.crop;
-  PLATEAU_ASSIGN(run.training,
-                 run.engine->Compile({.batch = run.loop.shape.lane_rows, .height = crop, .width = crop, .training = true}));
-  PLATEAU_ASSIGN(run.validation, run.engine->Compile({.batch = validation_rows, .height = crop, .width = crop, .training = false}));
+  const auto compile = [&](int rows, bool training) -> Result<Plan*> {
+    auto plan = run.engine->Compile({.batch = rows, .height = crop, .width = crop, .training = training});
+    if (!plan) return Advised(plan.error(), run, run.loop.shape.rows());
+    return plan;
+  };
+  PLATEAU_ASSIGN(run.training, compile(run.loop.shape.lane_rows, true));
+  PLATEAU_ASSIGN(run.validation, compile(validation_rows, false));
   return {};
 }
 
@@ -156,13 +206,14 @@ Status CompileAlike(FileSystem& files, PreparedRun& run, int validation_rows, Co
 
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded) {
   const int rank = collective.rank(), world_size = collective.world_size();
-  auto opened = OpenRun(files, spec, rank, world_size, pulse, recorded);
+  auto opened = OpenRun(files, spec, rank, world_size, recorded);
   PLATEAU_TRY(Agree(collective, opened ? Status() : Fail(opened.error())));
-  PreparedRun run = std::move(*opened);
-  PLATEAU_TRY(RequireOneKind(run.device, collective));
+  PLATEAU_TRY(RequireOneKind(opened->run.device, collective));
+  PLATEAU_TRY(MakeEngine(*opened, collective, pulse));
+  PreparedRun run = std::move(opened->run);
   // The same on every rank, also when ranks train on different numbers of rows: it is the stride by which they share the set.
   const int most_rows = (spec.training.global_batch + world_size - 1) / world_size;
-  const int micro_batch = MicroBatch(run, most_rows, collective);
+  PLATEAU_ASSIGN(const int micro_batch, MicroBatch(run, most_rows, collective));
   run.loop.shape = CutIntoLanes(RankRows(spec.training.global_batch, rank, world_size).size(), micro_batch);
   PLATEAU_TRY(CompileAlike(files, run, CutIntoLanes(most_rows, micro_batch).lane_rows, collective));
   run.loop.identity = MakeIdentity(spec, run.store->manifest(), run, world_size);

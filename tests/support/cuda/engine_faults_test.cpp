@@ -1,9 +1,15 @@
 // The CUDA engine where only the emulation can bring it: at the end of memory, on a device that fails, and counted by its waits.
+#include <gmock/gmock.h>
+
 #include "tests/support/cuda/emulation.h"
 #include "tests/worker/backend/cuda/cuda_fixture.h"
 
 namespace plateau::cuda {
 namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr int kCrop = 32, kClasses = 7;
 
@@ -64,6 +70,63 @@ TEST_F(EngineFaults, ABatchThatWasSaidToFitDoes) {
   const auto refused = engine->Compile(Options(64 * largest));
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+}
+
+// The images of a rank on their way to the device, and the open sums of lanes, do not shrink with the lanes.
+TEST_F(EngineFaults, ARankThatNoCutFitsIsToldWhatWasTriedAndHowManyImagesARankMayHave) {
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .seed = 5, .crop = kCrop});
+  emulated::SetMemoryBytes(Used() + (size_t{96} << 20));
+  const auto fits = [&](int rows) { return engine->LargestBatch(Options(rows)).has_value(); };
+  const int most = 1 << 14;
+  ASSERT_FALSE(fits(most));
+  const auto refused = engine->LargestBatch(Options(most));
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr(fmt::format("the {} images of a rank at 32x32 do not fit into ", most)),
+                                             HasSubstr(" of device 0 at once ("), HasSubstr("nor in lanes: "), HasSubstr("open sums"),
+                                             HasSubstr("use more ranks"), Not(HasSubstr("auto"))));
+  int named = 0;
+  const size_t at = refused.error().message.find("a rank of ");
+  ASSERT_NE(at, std::string::npos) << refused.error().message;
+  named = std::stoi(refused.error().message.substr(at + 10));
+  EXPECT_TRUE(fits(named)) << refused.error().message;
+  EXPECT_FALSE(fits(named + 1)) << refused.error().message;
+}
+
+TEST_F(EngineFaults, WhereNotEvenOneImageFitsThatIsSaid) {
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .seed = 5, .crop = kCrop});
+  emulated::SetMemoryBytes(Used() + (size_t{1} << 20));
+  const auto refused = engine->LargestBatch(Options(8));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message, HasSubstr("not even a batch of 1 fits"));
+}
+
+// Each plans with an equal part of what was free before any of them took memory.
+TEST_F(EngineFaults, RanksThatShareADevicePlanWithTheirParts) {
+  emulated::SetMemoryBytes(Used() + (size_t{192} << 20));
+  const auto rows = [](const EngineOptions& options) {
+    return *MakeCudaEngine(Small(), options)->LargestBatch(Options(1));
+  };
+  const int alone = rows({.threads = 1, .crop = kCrop});
+  const EngineOptions shared{.threads = 1, .crop = kCrop, .ranks = 2, .device_sharers = 2, .device_free_bytes = uint64_t{192} << 20};
+  auto first = MakeCudaEngine(Small(), shared), second = MakeCudaEngine(Small(), shared);
+  const int of_first = *first->LargestBatch(Options(1)), of_second = *second->LargestBatch(Options(1));
+  EXPECT_EQ(of_first, of_second) << "what the first one holds is not the second one's loss";
+  EXPECT_LT(of_first, alone / 2 + 1);
+  EXPECT_TRUE(first->Compile(Options(of_first)).has_value());
+  EXPECT_TRUE(second->Compile(Options(of_second)).has_value()) << "both fit at the same time";
+  const auto refused = second->Compile(Options(alone));
+  ASSERT_FALSE(refused.has_value()) << "the device would have had room for it";
+  EXPECT_THAT(refused.error().message, HasSubstr("this rank's part of device 0, which 2 ranks share"));
+}
+
+TEST_F(EngineFaults, ARankThatMayTakeNcclLeavesItMoreMemory) {
+  const auto rows = [](const EngineOptions& options) { return *MakeCudaEngine(Small(), options)->LargestBatch(Options(1)); };
+  const EngineOptions alone{.threads = 1, .crop = kCrop};
+  EngineOptions ranks = alone, through_the_host = alone;
+  ranks.ranks = through_the_host.ranks = 2;
+  through_the_host.collective = CollectiveKind::kMpi;
+  EXPECT_LT(rows(ranks), rows(alone));
+  EXPECT_EQ(rows(through_the_host), rows(alone));
 }
 
 TEST_F(EngineFaults, AStepThatIsEnqueuedWaitsForNothingAndAllocatesNothing) {

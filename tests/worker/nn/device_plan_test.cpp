@@ -166,6 +166,44 @@ TEST(DeviceMemory, ARankThatDoesNotFitAtOnceIsCutIntoAsFewLanesAsDo) {
   }
 }
 
+TEST(DeviceMemory, TheLargestRankFitsInSomeCutAndTheNextInNone) {
+  const Network network = Known("vgg-d");
+  const PlanOptions rank{.batch = 100'000, .height = 224, .width = 224, .training = true};
+  for (const uint64_t bytes : {uint64_t{5} << 30, uint64_t{7} << 30}) {
+    const int most = MostRows(network, 224, rank, Precision::kBf16, bytes);
+    ASSERT_GT(most, 256);
+    ASSERT_LT(most, rank.batch);
+    PlanOptions largest = rank, larger = rank;
+    largest.batch = most;
+    larger.batch = most + 1;
+    EXPECT_GT(LargestBatch(network, 224, largest, Precision::kBf16, bytes), 0);
+    EXPECT_EQ(LargestBatch(network, 224, larger, Precision::kBf16, bytes), 0);
+    EXPECT_LE(LeastMemory(network, 224, largest, Precision::kBf16)->memory.total(), bytes);
+    EXPECT_GT(LeastMemory(network, 224, larger, Precision::kBf16)->memory.total(), bytes);
+  }
+  EXPECT_EQ(MostRows(network, 224, rank, Precision::kBf16, 1000), 0);
+}
+
+TEST(DeviceMemory, ALeastCutTakesNoMoreThanAnyOther) {
+  const Network network = Known("vgg-a");
+  PlanOptions rank{.batch = 48, .height = 224, .width = 224, .training = true};
+  const auto least = LeastMemory(network, 224, rank, Precision::kBf16);
+  ASSERT_TRUE(least.has_value());
+  EXPECT_GE(least->lanes * least->lane_rows, 48);
+  for (int rows = 1; rows <= 48; ++rows) {
+    PlanOptions lane = rank;
+    lane.batch = rows;
+    EXPECT_GE(PredictMemory(network, 224, lane, Precision::kBf16, 48)->total(), least->memory.total()) << rows;
+  }
+}
+
+TEST(DeviceMemory, LibrariesAreLeftMoreWhereNcclMayBeOneOfThem) {
+  EXPECT_EQ(PlanningBytes(uint64_t{80} << 30, false), uint64_t{79} << 30);
+  EXPECT_EQ(PlanningBytes(uint64_t{80} << 30, true), uint64_t{78} << 30);
+  EXPECT_EQ(PlanningBytes(uint64_t{8} << 30, false), (uint64_t{15} << 30) / 2);
+  EXPECT_EQ(PlanningBytes(uint64_t{8} << 30, true), uint64_t{7} << 30);
+}
+
 TEST(DeviceMemory, RefusesWhatAnEngineWould) {
   const Network network = Known("vgg-a");
   EXPECT_FALSE(PredictMemory(network, 31, {.height = 31, .width = 31}, Precision::kFp32, 1).has_value());

@@ -79,7 +79,7 @@ Result<Plan*> CpuEngine::Compile(const PlanOptions& options) {
     return plans_.front().get();
   } catch (const std::bad_alloc&) {
     return Fail(ErrorCode::kUnavailable,
-                "{}: out of memory for a plan of batch {} at {}x{}; use a smaller batch (training.micro_batch)",
+                "{}: out of memory for a plan of batch {} at {}x{}; use a smaller batch",
                 context_.network.name, options.batch, options.height, options.width);
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_out_of_memory) {

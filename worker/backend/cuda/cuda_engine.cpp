@@ -15,9 +15,6 @@
 namespace plateau::cuda {
 namespace {
 
-// Left to the libraries' own needs when a batch is proposed: at most this, and a share of what is free.
-constexpr uint64_t kReserve = uint64_t{1} << 30, kReserveShare = 16;
-
 // What an engine without a caller's record times, it keeps for its own plans.
 class OwnChoices final : public AlgorithmChoices {
  public:
@@ -30,6 +27,28 @@ class OwnChoices final : public AlgorithmChoices {
  private:
   std::map<std::string, std::string> choices_;
 };
+
+// Ranks that share a device sum through the host.
+bool MayTakeNccl(const EngineOptions& options) {
+  return options.ranks > 1 && options.device_sharers == 1 && options.collective != CollectiveKind::kMpi;
+}
+
+// "14286 (14280 as a multiple of 8)": products of even sizes are the fast ones.
+std::string BatchText(int batch) {
+  const int unit = batch >= 16 ? 8 : 2;
+  if (batch < 2 || batch % unit == 0) return std::to_string(batch);
+  return fmt::format("{} ({} as a multiple of {})", batch, batch / unit * unit, unit);
+}
+
+constexpr const char* kNothingFits =
+    "not even a batch of 1 fits: use smaller images, a narrower network, or a device with more memory";
+
+// Of the current device, for all its users.
+uint64_t FreeNow() {
+  size_t free = 0, total = 0;
+  Check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
+}
 
 bool SameOptions(const PlanOptions& a, const PlanOptions& b) {
   return a.batch == b.batch && a.height == b.height && a.width == b.width && a.training == b.training;
@@ -47,11 +66,16 @@ class CudaEngine final : public Engine {
   Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) override;
 
  private:
+  uint64_t ParameterBytes() const;
   uint64_t FreeBytes() const;
+  uint64_t Planning() const { return PlanningBytes(FreeBytes() + ParameterBytes(), MayTakeNccl(context_.options)); }
   Status RequireRoom(const PlanOptions& options) const;
   std::string WhatFits(const PlanOptions& options) const;
+  std::string NoCutFits(const PlanOptions& rank, uint64_t bytes) const;
+  std::string DeviceText() const;
 
   CudaContext context_;
+  uint64_t part_ = UINT64_MAX;  // of the device's memory, that this rank may use
   std::vector<LayerShape> crop_shapes_;
   std::list<std::unique_ptr<CudaPlan>> plans_;  // the most recently asked for first
 };
@@ -63,6 +87,8 @@ CudaEngine::CudaEngine(Network network, const EngineOptions& options, std::vecto
   if (options.choices == nullptr) context_.own_choices = std::make_unique<OwnChoices>();
   AlgorithmChoices& choices = options.choices == nullptr ? *context_.own_choices : *options.choices;
   context_.libraries = std::make_unique<Libraries>(options.device, options.precision, options.deterministic, choices);
+  if (options.device_sharers > 1)
+    part_ = (options.device_free_bytes > 0 ? options.device_free_bytes : FreeNow()) / static_cast<uint64_t>(options.device_sharers);
   auto infos = ListParameters(context_.network, crop_shapes_);
   context_.first_parameter.assign(context_.network.layers.size(), -1);
   for (int i = static_cast<int>(infos.size()) - 1; i >= 0; --i)
@@ -104,11 +130,23 @@ Result<Plan*> CudaEngine::Compile(const PlanOptions& options) {
   }
 }
 
-// What this engine may use of the device: free memory, and what its plans hold already.
+uint64_t CudaEngine::ParameterBytes() const {
+  const CudaParameterStore& store = *context_.parameters;
+  const uint64_t flat = static_cast<uint64_t>(store.total()) * sizeof(float);
+  return flat + (store.momenta() != nullptr ? 2 * flat : 0) + (store.copy() != nullptr ? flat / 2 : 0);
+}
+
+// What plans may take: free memory and what they hold already, in this rank's part of the device.
 uint64_t CudaEngine::FreeBytes() const {
-  size_t free = 0, total = 0;
-  Check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return free + context_.arena.buffer.bytes() + context_.arena.workspace.bytes();
+  const uint64_t parameters = ParameterBytes();
+  return std::min(FreeNow() + context_.arena.buffer.bytes() + context_.arena.workspace.bytes(),
+                  part_ - std::min(part_, parameters));
+}
+
+std::string CudaEngine::DeviceText() const {
+  const int sharers = context_.options.device_sharers;
+  if (sharers == 1) return fmt::format("device {}", context_.options.device);
+  return fmt::format("this rank's part of device {}, which {} ranks share", context_.options.device, sharers);
 }
 
 // Refuses a plan whose buffers alone do not fit before minutes go into timing its operators.
@@ -120,27 +158,46 @@ Status CudaEngine::RequireRoom(const PlanOptions& options) const {
   const uint64_t wanted = memory->arena + memory->rows + (has_momenta ? 0 : memory->momenta + memory->gradients);
   const uint64_t free = FreeBytes();
   if (wanted <= free) return {};
-  return Fail(ErrorCode::kUnavailable, "{}: a plan of batch {} at {}x{} takes {}, and {} are free on device {}; {}",
-              context_.network.name, options.batch, options.height, options.width, HumanBytes(wanted), HumanBytes(free),
-              context_.options.device, WhatFits(options));
+  return Fail(ErrorCode::kUnavailable, "{}: a plan of batch {} at {}x{} takes {}, and {} are free on {}; {}", context_.network.name,
+              options.batch, options.height, options.width, HumanBytes(wanted), HumanBytes(free), DeviceText(), WhatFits(options));
 }
 
 Result<int> CudaEngine::LargestBatch(const PlanOptions& like) const {
-  const CudaParameterStore& store = *context_.parameters;
-  const uint64_t flat = static_cast<uint64_t>(store.total()) * sizeof(float);
-  const uint64_t held = flat + (store.momenta() != nullptr ? 2 * flat : 0) + (store.copy() != nullptr ? flat / 2 : 0);
-  const uint64_t free = FreeBytes();
-  return plateau::LargestBatch(context_.network, context_.options.crop, like, context_.options.precision,
-                               free - std::min(kReserve, free / kReserveShare) + held);
+  const uint64_t bytes = Planning();
+  const int lane_rows = plateau::LargestBatch(context_.network, context_.options.crop, like, context_.options.precision, bytes);
+  if (lane_rows > 0) return lane_rows;
+  return Fail(ErrorCode::kUnavailable, "{}", NoCutFits(like, bytes));
 }
 
+// Of a plan alone: the caller may have more on its mind, such as sums over lanes.
 std::string CudaEngine::WhatFits(const PlanOptions& options) const {
-  const int in_lanes = *LargestBatch(options);
   PlanOptions alone = options;
   alone.batch = 1;
-  const int largest = in_lanes > 0 ? in_lanes : *LargestBatch(alone);
-  if (largest == 0) return "not even a batch of 1 fits: use smaller images, a narrower network, or a device with more memory";
-  return fmt::format("the largest batch that fits is {}: set training.micro_batch to it, or to auto", largest);
+  const int largest = plateau::LargestBatch(context_.network, context_.options.crop, alone, context_.options.precision, Planning());
+  return largest > 0 ? "the largest batch that fits is " + BatchText(largest) : kNothingFits;
+}
+
+// `bytes` are what parameters and plans may take.
+std::string CudaEngine::NoCutFits(const PlanOptions& rank, uint64_t bytes) const {
+  const Network& network = context_.network;
+  const auto [precision, crop] = std::pair(context_.options.precision, context_.options.crop);
+  const std::string begin = fmt::format("{}: the {} images of a rank at {}x{} do not fit into {} of {}", network.name, rank.batch, rank.height,
+                                        rank.width, HumanBytes(bytes), DeviceText());
+  const auto least = LeastMemory(network, crop, rank, precision);
+  if (!least) return fmt::format("{}: {}", begin, least.error().message);
+  const DeviceMemory& memory = least->memory;
+  const auto at_once = PredictMemory(network, crop, rank, precision, rank.batch);
+  std::string tried = at_once ? fmt::format(" at once ({})", HumanBytes(at_once->total())) : " at once";
+  if (least->lanes > 1)
+    tried += fmt::format(" nor in lanes: {} of {} take the least, {}, of which {} are their open sums and {} two batches on their way",
+                         least->lanes, least->lane_rows, HumanBytes(memory.total()), HumanBytes(memory.branches),
+                         HumanBytes(memory.batches));
+  else if (rank.batch > 1)
+    tried += ", and lanes take more, for their open sums";
+  const int most = MostRows(network, crop, rank, precision, bytes);
+  if (most == 0) return fmt::format("{}{}; {}", begin, tried, kNothingFits);
+  return fmt::format("{}{}; a rank of {} images fits: use more ranks, each with a device of its own, or a smaller global batch", begin,
+                     tried, most);
 }
 
 std::string CudaEngine::description() const {

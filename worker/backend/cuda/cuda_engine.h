@@ -8,7 +8,7 @@
 namespace plateau::cuda {
 
 // On options.device. Errors: those of CreateCpuEngine; kUnavailable where the device does not answer or has no room for the weights.
-// Compile answers kUnavailable, naming the largest batch that fits, when a plan has no room.
+// Compile answers kUnavailable, naming the largest batch that fits, when a plan has no room; what to do about it the caller knows.
 Result<std::unique_ptr<Engine>> CreateCudaEngine(Network network, const EngineOptions& options);
 
 }  // namespace plateau::cuda

@@ -202,11 +202,12 @@ Result<std::unique_ptr<Trainer>> CreateCudaTrainer(CudaPlan& training, const Tra
                                          collective, training.libraries().stream()));
     return std::make_unique<CudaTrainer>(training, options, std::move(sum));
   } catch (const Failure& failure) {
-    const bool memory = failure.code() == ErrorCode::kUnavailable;
+    const char* advice = options.shape.lanes == 1 ? "; use a smaller batch"
+                                                  : "; use fewer images a rank, or training.micro_batch: auto, which counts these sums";
     return Fail(failure.code(), "{}: a trainer of {} lanes of {} rows, with {} MiB for sums over lanes: {}{}", training.network().name,
                 options.shape.lanes, options.shape.lane_rows,
                 DeviceReducer::ExtraBytes(training.parameters().total(), options.shape.lanes) >> 20, failure.what(),
-                memory ? "; use a smaller training.micro_batch, or more ranks" : "");
+                failure.code() == ErrorCode::kUnavailable ? advice : "");
   }
 }
 

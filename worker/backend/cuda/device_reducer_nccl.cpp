@@ -1,12 +1,11 @@
 // Sums over ranks by NCCL on a stream of its own, and the choice between NCCL and MPI.
-#include <algorithm>
-#include <unistd.h>
+#include <optional>
 #include <vector>
 
-#include "common/checksum.h"
 #include "common/log.h"
 #include "worker/backend/cuda/device_reducer_sum.h"
 #include "worker/backend/cuda/nccl_group.h"
+#include "worker/collective/peers.h"
 
 namespace plateau::cuda {
 namespace {
@@ -35,19 +34,12 @@ class NcclSum final : public RankSum {
   std::unique_ptr<NcclGroup> group_;  // last: it lets go of the stream before the stream goes
 };
 
-// Of a device among all devices of all hosts.
-int64_t Identity(int device) {
-  char host[256] = {}, bus[64] = {};
-  gethostname(host, sizeof(host) - 1);
-  Check(cudaDeviceGetPCIBusId(bus, sizeof(bus), device), "cudaDeviceGetPCIBusId");
-  return static_cast<int64_t>(Checksum(fmt::format("{}/{}", host, bus)) >> 1);
-}
-
-// Two ranks of the same device; nothing when every rank has its own. Collective.
+// Two ranks of the same card, as NCCL sees it: by the bus, so that parts of one (MIG) are the same. Nothing when every rank has its
+// own. Collective.
 std::optional<std::pair<int, int>> SharedDevice(Collective& collective, int device) {
-  std::vector<int64_t> devices(static_cast<size_t>(collective.world_size()));
-  devices[static_cast<size_t>(collective.rank())] = Identity(device);
-  collective.AllReduceSum(std::span<int64_t>(devices));
+  char bus[64] = {};
+  Check(cudaDeviceGetPCIBusId(bus, sizeof(bus), device), "cudaDeviceGetPCIBusId");
+  const std::vector<int64_t> devices = GatherNames(collective, bus);
   for (size_t b = 1; b < devices.size(); ++b)
     for (size_t a = 0; a < b; ++a)
       if (devices[a] == devices[b]) return std::pair(static_cast<int>(a), static_cast<int>(b));

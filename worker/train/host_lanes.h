@@ -1,0 +1,18 @@
+// Into which lanes a rank on the CPU cuts its rows when the specification leaves it to us.
+#pragma once
+
+#include <cstdint>
+
+#include "common/error.h"
+#include "worker/model/network.h"
+
+namespace plateau {
+
+// What the processes of this machine may take together: its memory, or the limit of their control group where that is less.
+uint64_t MachineMemoryBytes();
+
+// Rows of the lanes of a rank of `rows` rows of side `crop`: all at once where training, by EstimateTrainingMemory and with the open
+// sums of lanes, takes `bytes` at most; else as few lanes as do, or those that take the least. Errors as InferShapes.
+Result<int> HostLaneRows(const Network& network, int crop, int rows, uint64_t bytes);
+
+}  // namespace plateau
