@@ -2,6 +2,7 @@
 #include "common/text.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <numeric>
 
@@ -25,13 +26,20 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+std::string Lower(std::string_view text) {
+  std::string lower(text);
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower;
+}
+
 }  // namespace
 
 std::string NearestName(std::string_view name, std::span<const std::string> known) {
   std::string nearest;
   size_t best = std::max<size_t>(2, name.size() / 3) + 1;
+  const std::string lower = Lower(name);
   for (const std::string& candidate : known) {
-    const size_t distance = EditDistance(name, candidate);
+    const size_t distance = EditDistance(lower, Lower(candidate));
     if (distance < best) {
       best = distance;
       nearest = candidate;

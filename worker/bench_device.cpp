@@ -78,13 +78,16 @@ Result<DeviceBench> RunDeviceBench(const BenchOptions& options, const Compute& c
                                                  {.threads = options.threads, .crop = options.crop, .precision = compute.precision}));
   InitParameters(engine->parameters(), InitScheme{}, 1);
   const PlanOptions plan_options{.batch = options.batch, .height = options.crop, .width = options.crop, .training = true};
-  PLATEAU_ASSIGN(Plan * plan, engine->Compile(plan_options));
+  const auto compiled = engine->Compile(plan_options);
+  if (!compiled) return Fail(BatchError(options, compiled.error()));
+  Plan* plan = *compiled;
   const BenchInput input = MakeBenchInput(options.batch, network.channels, options.crop, options.classes);
   DeviceBench bench{.device = engine->description(), .precision = compute.precision, .train_flops = TrainFlops(network, costs)};
   bench.passes = TimePasses(*engine, *plan, input, options);
   SingleCollective alone;
-  PLATEAU_ASSIGN(const auto trainer, engine->CreateTrainer(
-                                         *plan, {.shape = {1, options.batch}, .global_batch = options.batch}, alone));
+  const auto made = engine->CreateTrainer(*plan, {.shape = {1, options.batch}, .global_batch = options.batch}, alone);
+  if (!made) return Fail(BatchError(options, made.error()));
+  const std::unique_ptr<Trainer>& trainer = *made;
   if (trainer == nullptr) return Fail(ErrorCode::kInternal, "{} has no trainer of whole steps", bench.device);
   PLATEAU_TRY(TimeSteps(*trainer, input, options, bench));
   bench.floors = FloorsOf(network, shapes, LayOutPlan(network, shapes, plan_options, compute.precision));

@@ -68,6 +68,11 @@ BenchResult Summarise(const Engine& engine, const Plan& plan, Samples samples) {
 
 }  // namespace
 
+Error BatchError(const BenchOptions& options, Error error) {
+  if (error.code != ErrorCode::kUnavailable) return error;
+  return {ErrorCode::kInvalidInput, fmt::format("--batch {}: {}", options.batch, error.message)};
+}
+
 Result<BenchResult> RunBench(const BenchOptions& options) {
   if (options.steps < 1 || options.batch < 1 || options.threads < 1) {
     return Fail(ErrorCode::kInvalidInput, "--steps {}, --batch {} and --threads {} must be at least 1", options.steps,
@@ -82,7 +87,7 @@ Result<BenchResult> RunBench(const BenchOptions& options) {
   if (!engine) return Fail(engine.error());
   InitParameters((*engine)->parameters(), InitScheme{}, 1);
   const auto plan = (*engine)->Compile({.batch = options.batch, .height = options.crop, .width = options.crop, .training = true});
-  if (!plan) return Fail(plan.error());
+  if (!plan) return Fail(BatchError(options, plan.error()));
 
   const BenchInput input = MakeBenchInput(options.batch, network->channels, options.crop, options.classes);
   const std::vector<std::vector<double>> none(network->layers.size());

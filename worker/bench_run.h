@@ -40,6 +40,9 @@ struct BenchResult {
   double MedianStep() const { return step_s[step_s.size() / 2]; }
 };
 
+// An error of memory is the batch's: says so naming --batch, as kInvalidInput.
+Error BatchError(const BenchOptions& options, Error error);
+
 // Two steps warm up, then options.steps are timed. kNumeric when the loss does not stay finite: a speed of wrong results is none.
 Result<BenchResult> RunBench(const BenchOptions& options);
 

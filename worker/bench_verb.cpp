@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <new>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,7 @@
 #include "worker/bench_device.h"
 #include "worker/bench_run.h"
 #include "worker/compute_flags.h"
+#include "worker/flag_ranges.h"
 
 namespace plateau {
 namespace {
@@ -108,6 +110,9 @@ void PrintTable(const BenchFlags& flags, const BenchResult& result) {
 Status RunOnDevice(const BenchFlags& flags, const Compute& compute) {
   if (!flags.options.checkpoint.empty())
     return Fail(ErrorCode::kInvalidInput, "--checkpoint is timed on the CPU alone; leave it out, or give --device cpu");
+  if (flags.algorithm != "auto")
+    return Fail(ErrorCode::kInvalidInput, "--algorithm {}: belongs to the CPU, and this runs on {}, whose algorithms are timed; leave it out, or "
+                "give --device cpu", flags.algorithm, compute.device.reason);
   PLATEAU_ASSIGN(const DeviceBench bench, RunDeviceBench(flags.options, compute));
   fmt::print("{}", flags.json ? DeviceBenchToJson(flags.options, bench).dump(2) + "\n" : DeviceBenchText(flags.options, bench));
   return {};
@@ -134,6 +139,8 @@ Status RunBenchVerb(BenchFlags flags) {
     }
   } catch (const Failure& failure) {
     return Fail(Error{failure.code(), failure.what()});
+  } catch (const std::bad_alloc&) {
+    return Fail(ErrorCode::kInvalidInput, "--batch {}: out of memory; give a smaller one", flags.options.batch);
   }
   return {};
 }
@@ -152,16 +159,16 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
       "  plateau-worker bench --network vgg-d --batch 256 --device cuda --precision bf16 --steps 20\n"
       "  plateau-worker bench vgg-a --width 0.5 --crop 56 --batch 32 --classes 20 --threads 1 --json");
   verb->add_option("network,--network", o.network, "vgg-a, vgg-d")->capture_default_str();
-  verb->add_option("--batch", o.batch, "images a step")->capture_default_str();
-  verb->add_option("--crop", o.crop, "side of the input")->capture_default_str();
+  verb->add_option("--batch", o.batch, "images a step")->check(within::kBatch)->capture_default_str();
+  verb->add_option("--crop", o.crop, "side of the input")->check(within::kSide)->capture_default_str();
   verb->add_option("--width", o.width, "multiplies channels and fully connected units; 1 is the paper's")->capture_default_str();
-  verb->add_option("--classes", o.classes, "number of classes")->capture_default_str();
-  verb->add_option("--threads", o.threads, "default: all cores");
-  verb->add_option("--steps", o.steps, "timed steps, after two that warm up")->capture_default_str();
+  verb->add_option("--classes", o.classes, "number of classes")->check(within::kClasses)->capture_default_str();
+  verb->add_option("--threads", o.threads, "default: all cores")->check(within::kThreads);
+  verb->add_option("--steps", o.steps, "timed steps, after two that warm up")->check(within::kCount)->capture_default_str();
   verb->add_option("--algorithm", flags->algorithm, "of the CPU: auto, direct, winograd")->capture_default_str();
   AddComputeFlags(*verb, flags->compute);
   verb->add_option("--checkpoint", o.checkpoint, "also write checkpoints into this new folder, and time the steps beside them");
-  verb->add_option("--rounds", o.rounds, "checkpoints to write")->capture_default_str();
+  verb->add_option("--rounds", o.rounds, "checkpoints to write")->check(within::kCount)->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {
     const auto status = RunBenchVerb(*flags);

@@ -5,6 +5,7 @@
 
 #include "worker/compute_flags.h"
 #include "worker/evaluate_run.h"
+#include "worker/flag_ranges.h"
 
 namespace plateau {
 namespace {
@@ -64,10 +65,10 @@ void AddEvaluateVerb(CLI::App& app, int& exit_code) {
   verb->add_flag("--per-class", options.per_class, "Accuracy of each class and the confusion matrix");
   verb->add_flag("--json", options.json, "The result as JSON");
   verb->add_flag("--quiet", options.quiet, "No progress bar");
-  verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")->capture_default_str();
-  verb->add_option("--threads", options.threads, "Of each rank; default: the cores it may use");
+  verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")->check(within::kBatch)->capture_default_str();
+  verb->add_option("--threads", options.threads, "Of each rank; default: the cores it may use")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
-  verb->add_option("--limit", options.limit, "Only the first N images in source order")->check(CLI::PositiveNumber);
+  verb->add_option("--limit", options.limit, "Only the first N images in source order")->check(within::kCount);
   CLI::Option* spec =
       verb->add_option("--spec", options.spec_path, "Specification of an evaluation (kind: evaluate) instead of the above");
   CLI::Option* coordinator = verb->add_option("--coordinator", options.coordinator, "Worker link (given by the coordinator)");

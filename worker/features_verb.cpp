@@ -12,6 +12,7 @@
 
 #include "dataset/pipeline.h"
 #include "worker/compute_flags.h"
+#include "worker/flag_ranges.h"
 #include "worker/inference.h"
 #include "worker/weights_file.h"
 
@@ -110,9 +111,9 @@ void AddFeaturesVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--store", flags->store, "Store with the images")->required();
   verb->add_option("--split", flags->split, "Which of its splits")->capture_default_str();
   verb->add_option("--out", flags->out, "File to write")->required();
-  verb->add_option("--limit", flags->limit, "Only the first N images in source order");
-  verb->add_option("--batch", flags->batch, "Images of one pass")->capture_default_str();
-  verb->add_option("--threads", flags->threads, "Default: all cores");
+  verb->add_option("--limit", flags->limit, "Only the first N images in source order")->check(within::kCount);
+  verb->add_option("--batch", flags->batch, "Images of one pass")->check(within::kBatch)->capture_default_str();
+  verb->add_option("--threads", flags->threads, "Default: all cores")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
   verb->callback([flags, &exit_code] {
     Status status;

@@ -17,6 +17,7 @@
 #include "dataset/ingest_image.h"
 #include "worker/class_words.h"
 #include "worker/compute_flags.h"
+#include "worker/flag_ranges.h"
 #include "worker/inference.h"
 
 namespace plateau {
@@ -185,9 +186,9 @@ void AddPredictVerb(CLI::App& app, int& exit_code) {
       "Exit codes: 0 all images, 2 some could not be used (the others are printed) or bad input, 1 anything else.");
   verb->add_option("checkpoint", flags->checkpoint, "Folder of a checkpoint or of a run")->required();
   verb->add_option("images", flags->images, "JPEG and PNG files; - reads paths from stdin, one a line")->required();
-  verb->add_option("--top", flags->top, "Classes printed")->capture_default_str();
+  verb->add_option("--top", flags->top, "Classes printed")->check(within::kCount)->capture_default_str();
   verb->add_option("--synsets", flags->synsets, "Words of the classes, lines as \"n01440764 tench\"; default: the checkpoint's own");
-  verb->add_option("--threads", flags->threads, "Default: all cores");
+  verb->add_option("--threads", flags->threads, "Default: all cores")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
   verb->add_flag("--json", flags->json, "Print JSON");
   verb->callback([flags, &exit_code] {

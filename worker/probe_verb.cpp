@@ -11,6 +11,7 @@
 
 #include "common/random.h"
 #include "worker/compute_flags.h"
+#include "worker/flag_ranges.h"
 #include "worker/nn/plan.h"
 #include "worker/weights_file.h"
 
@@ -171,12 +172,12 @@ void AddProbeVerb(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   verb->add_option("--names", flags->names, "canonical or torchvision: names in --weights and of the gradients")
       ->capture_default_str();
-  verb->add_option("--threads", flags->threads, "default: all cores");
+  verb->add_option("--threads", flags->threads, "default: all cores")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
-  verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out");
-  verb->add_option("--classes", flags->classes, "of --make-input")->capture_default_str();
-  verb->add_option("--crop", flags->crop, "of --make-input")->capture_default_str();
-  verb->add_option("--channels", flags->channels, "of --make-input")->capture_default_str();
+  verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out")->check(within::kBatch);
+  verb->add_option("--classes", flags->classes, "of --make-input")->check(within::kClasses)->capture_default_str();
+  verb->add_option("--crop", flags->crop, "of --make-input")->check(within::kSide)->capture_default_str();
+  verb->add_option("--channels", flags->channels, "of --make-input")->check(within::kChannels)->capture_default_str();
   verb->callback([flags, &exit_code] {
     Status status;
     try {

@@ -70,20 +70,40 @@ Json DeviceJson(const DevicePrediction& device) {
                 {"rows_bytes", m.rows},
                 {"batches_bytes", m.batches},
                 {"bytes", m.total()}};
-  if (device.device_gib > 0) document.update({{"device_gib", device.device_gib}, {"largest_batch", device.largest_batch}});
+  if (device.device_bytes > 0)
+    document.update({{"ranks", device.ranks},
+                     {"sharers", device.sharers},
+                     {"device_bytes", device.device_bytes},
+                     {"planning_bytes", device.planning_bytes},
+                     {"largest_batch", device.largest_batch},
+                     {"lane_rows", device.lane_rows}});
   return document;
+}
+
+// What the memory that was asked about holds.
+std::string FitText(const DevicePrediction& device, int batch) {
+  const std::string who = device.sharers > 1  ? fmt::format("one of {} ranks that share the device", device.sharers)
+                          : device.ranks > 1 ? fmt::format("one of {} ranks, each alone on its device", device.ranks)
+                                             : "a rank alone";
+  std::string text = fmt::format("  of {} free on the device {} plans with {}; the rest is left to CUDA's libraries{}\n",
+                                 HumanBytes(device.device_bytes), who, HumanBytes(device.planning_bytes),
+                                 device.sharers > 1 ? " and the other ranks" : "");
+  text += fmt::format("  largest batch at once: {}\n", device.largest_batch > 0 ? std::to_string(device.largest_batch) : "none, not even one image");
+  if (device.lane_rows >= batch) return text;
+  if (device.lane_rows > 0)
+    return text + fmt::format("  training.micro_batch: auto computes a rank's {} images in {} lanes of {}\n", batch,
+                              (batch + device.lane_rows - 1) / device.lane_rows, device.lane_rows);
+  return text + fmt::format("  a rank's {} images do not fit in any number of lanes; {} would\n", batch, device.most_rows);
 }
 
 std::string DeviceText(const NetworkSummary& summary) {
   const DevicePrediction& device = *summary.device;
-  std::string text = fmt::format("\ntraining on a CUDA device, batch {}, {} (predicted; the workspace is the most that it may be)\n",
+  std::string text = fmt::format("\ntraining on a CUDA device, batch {}, {} (of one rank, all at once; predicted; the workspace is the most that it may be)\n",
                                  summary.batch, PrecisionName(device.precision));
   for (const auto& [name, bytes] : PartsOf(device.memory))
     if (bytes > 0) text += fmt::format("  {:<22}{:>12}\n", name, HumanBytes(bytes));
   text += fmt::format("  {:<22}{:>12}\n", "total", HumanBytes(device.memory.total()));
-  if (device.device_gib > 0)
-    text += fmt::format("  largest batch in {:g} GiB: {}\n", device.device_gib,
-                        device.largest_batch > 0 ? std::to_string(device.largest_batch) : "none, not even one image");
+  if (device.device_bytes > 0) text += FitText(device, summary.batch);
   return text;
 }
 

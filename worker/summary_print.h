@@ -15,9 +15,14 @@ namespace plateau {
 // What training takes on a CUDA device, predicted from the plan that its engine makes.
 struct DevicePrediction {
   Precision precision = Precision::kBf16;
-  DeviceMemory memory;
-  double device_gib = 0;  // the question: which batch fits this much; 0: not asked
-  int largest_batch = 0;
+  DeviceMemory memory;       // of the batch at once
+  int ranks = 1, sharers = 1;  // of the job, and on this device
+  // The question which batch fits `device_bytes`; 0: not asked.
+  uint64_t device_bytes = 0;
+  uint64_t planning_bytes = 0;  // of it, for this rank's batches: its part without what CUDA's libraries are left
+  int largest_batch = 0;        // at once; 0: none
+  int lane_rows = 0;            // of the lanes that training.micro_batch: auto would take for the batch; 0: no cut fits
+  int most_rows = 0;            // where no cut fits: images of the largest rank that does
 };
 
 // A network at one input size, counted.

@@ -1,6 +1,7 @@
 // The summary verb.
 #include "worker/summary_verb.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <memory>
@@ -9,7 +10,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "common/byte_size.h"
 #include "common/text.h"
+#include "worker/flag_ranges.h"
 #include "worker/summary_print.h"
 
 namespace plateau {
@@ -23,7 +26,8 @@ struct SummaryFlags {
   double width = 1;
   int classes = 0, batch = 1;
   std::string device = "cpu", precision = "auto";
-  double memory_gib = 0;
+  std::string memory;
+  int ranks = 1, sharers = 1;
   bool json = false;
 };
 
@@ -44,19 +48,35 @@ Result<InputSize> ParseInput(const std::string& text) {
   return size;
 }
 
+// Which batches fit `device_bytes`, by the engine's own rule.
+void PredictBatches(const NetworkSummary& summary, PlanOptions plan, DevicePrediction& device) {
+  const auto largest = [&](int rows) {
+    plan.batch = rows;
+    return LargestBatch(summary.network, summary.height, plan, device.precision, device.planning_bytes);
+  };
+  const bool nccl = device.ranks > 1 && device.sharers == 1;
+  device.planning_bytes = PlanningBytes(device.device_bytes / static_cast<uint64_t>(device.sharers), nccl);
+  device.largest_batch = largest(1);
+  device.lane_rows = largest(summary.batch);
+  if (device.lane_rows > 0) return;
+  device.most_rows = MostRows(summary.network, summary.height, plan, device.precision, device.planning_bytes);
+}
+
 // What the CUDA engine would take on a device; needs none.
 Result<DevicePrediction> Predict(const NetworkSummary& summary, const SummaryFlags& flags) {
   if (summary.height != summary.width)
     return Fail(ErrorCode::kInvalidInput, "--input {}: training crops are square; give equal height and width for --device cuda", flags.input);
-  DevicePrediction device{.device_gib = flags.memory_gib};
+  DevicePrediction device{.ranks = std::max(flags.ranks, flags.sharers), .sharers = flags.sharers};
   PLATEAU_ASSIGN(const auto precision, ParsePrecision(flags.precision, "--precision"));
   device.precision = precision.value_or(Precision::kBf16);
-  PlanOptions plan{.batch = flags.batch, .height = summary.height, .width = summary.width, .training = true};
-  PLATEAU_ASSIGN(device.memory, PredictMemory(summary.network, summary.height, plan, device.precision, flags.batch));
-  plan.batch = 1;  // whatever the batch asked for
-  if (flags.memory_gib > 0)
-    device.largest_batch = LargestBatch(summary.network, summary.height, plan, device.precision,
-                                        static_cast<uint64_t>(flags.memory_gib * (uint64_t{1} << 30)));
+  const PlanOptions plan{.batch = flags.batch, .height = summary.height, .width = summary.width, .training = true};
+  const auto memory = PredictMemory(summary.network, summary.height, plan, device.precision, flags.batch);
+  if (!memory && memory.error().code == ErrorCode::kUnavailable)
+    return Fail(ErrorCode::kInvalidInput, "--batch {}: {}", flags.batch, memory.error().message);
+  PLATEAU_ASSIGN(device.memory, memory);
+  if (flags.memory.empty()) return device;
+  PLATEAU_ASSIGN(device.device_bytes, ParseByteSize(flags.memory, "GiB", "--memory"));
+  PredictBatches(summary, plan, device);
   return device;
 }
 
@@ -85,13 +105,15 @@ Status CheckDevice(const SummaryFlags& flags) {
     return Fail(ErrorCode::kInvalidInput, "--device {}: not cpu or cuda; for cuda the memory of training is predicted", flags.device);
   if (flags.device == "cuda" && !flags.compare.empty())
     return Fail(ErrorCode::kInvalidInput, "--device cuda predicts the memory of one network; leave --compare out");
-  if (flags.device == "cpu" && (flags.precision != "auto" || flags.memory_gib > 0))
-    return Fail(ErrorCode::kInvalidInput, "--precision and --memory belong to --device cuda");
+  const bool shared = flags.ranks > 1 || flags.sharers > 1;
+  if (flags.device == "cpu" && (flags.precision != "auto" || !flags.memory.empty() || shared))
+    return Fail(ErrorCode::kInvalidInput, "--precision, --memory, --ranks and --sharers belong to --device cuda");
+  if (shared && flags.memory.empty())
+    return Fail(ErrorCode::kInvalidInput, "--ranks and --sharers say who shares a memory: give its size with --memory, such as --memory 80GiB");
   return {};
 }
 
 Status RunSummary(const SummaryFlags& flags) {
-  if (flags.batch < 1) return Fail(ErrorCode::kInvalidInput, "--batch {}: at least 1 is needed", flags.batch);
   PLATEAU_TRY(CheckDevice(flags));
   if (flags.network.empty() && flags.compare.empty())
     return Fail(ErrorCode::kInvalidInput, "name a network, or several with --compare; known are {}", JoinNames(NetworkNames()));
@@ -121,20 +143,27 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
       "  plateau summary vgg-d\n"
       "  plateau summary alexnet --input 3x224x224 --json\n"
       "  plateau summary vgg-a --width 0.5 --input 3x56x56 --classes 20 --batch 64\n"
-      "  plateau summary vgg-d --device cuda --batch 256 --precision bf16 --memory 80\n"
+      "  plateau summary vgg-d --device cuda --batch 256 --precision bf16 --memory 80GiB\n"
+      "  plateau summary vgg-d --device cuda --batch 128 --memory 141GB --ranks 2 --sharers 2\n"
       "  plateau summary --compare vgg-d alexnet\n"
       "Networks: " +
       JoinNames(NetworkNames()));
   verb->add_option("network,--network", flags->network, "such as vgg-d; all are listed below");
   verb->add_option("--compare", flags->compare, "networks to put beside each other")->expected(1, 20);
   verb->add_option("--input", flags->input, "channels x height x width; default: the network's own, such as 3x224x224");
-  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)");
+  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)")->check(within::kClasses);
   verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
       ->capture_default_str();
-  verb->add_option("--batch", flags->batch, "images that the memory figures count")->capture_default_str();
+  verb->add_option("--batch", flags->batch, "images that the memory figures count; with --device cuda, those of one rank")
+      ->check(within::kBatch)
+      ->capture_default_str();
   verb->add_option("--device", flags->device, "cuda: also predict the memory of training on a CUDA device")->capture_default_str();
   verb->add_option("--precision", flags->precision, "of --device cuda: fp32, tf32, bf16; auto is bf16")->capture_default_str();
-  verb->add_option("--memory", flags->memory_gib, "GiB of the device: also say which batch fits")->check(CLI::PositiveNumber);
+  verb->add_option("--memory", flags->memory, "what is free on the device, in GiB or as 80GiB, 80GB: also say which batch fits");
+  verb->add_option("--ranks", flags->ranks, "of the job: where there are several, NCCL is left memory for its buffers")
+      ->check(within::kRanks)
+      ->capture_default_str();
+  verb->add_option("--sharers", flags->sharers, "ranks on the device: each may use an equal part")->check(within::kRanks)->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {
     const auto status = RunSummary(*flags);

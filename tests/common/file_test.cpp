@@ -82,6 +82,7 @@ TEST(Checksum, StreamEqualsWhole) {
 TEST(Text, NearestNameAndFigures) {
   const std::vector<std::string> known{"momentum", "weight_decay"};
   EXPECT_EQ(NearestName("momentun", known), "momentum");
+  EXPECT_EQ(NearestName("MOMENTUM", known), "momentum");
   EXPECT_EQ(NearestName("zzz", known), "");
   EXPECT_EQ(HumanDuration(187), "3m 07s");
   EXPECT_EQ(HumanDuration(8040), "2h 14m");

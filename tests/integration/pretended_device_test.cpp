@@ -92,5 +92,19 @@ TEST_F(PretendedDevice, WhatItCannotDoIsRefusedOnTheCpu) {
   EXPECT_THAT(Run({"bench", "vgg-a", "--device", "tpu"}, 2), HasSubstr("--device: \"tpu\" is not one of auto, cpu, cuda"));
 }
 
+TEST_F(PretendedDevice, TheBenchmarkRefusesWhatADeviceCannotNamingTheFlag) {
+  const std::vector<std::string> small{"bench", "vgg-a", "--width", "0.0625", "--crop", "32", "--classes", "10", "--steps", "1", "--device", "cuda"};
+  const auto with = [&](const std::string& flag, const std::string& value) {
+    auto arguments = small;
+    arguments.insert(arguments.end(), {flag, value});
+    return Run(arguments, 2);
+  };
+  EXPECT_THAT(with("--algorithm", "direct"), HasSubstr("--algorithm direct: belongs to the CPU"));
+  const std::string full = with("--batch", "400000");
+  EXPECT_THAT(full, HasSubstr("--batch 400000: vgg-a: "));
+  EXPECT_THAT(full, HasSubstr("the largest batch that fits is "));
+  EXPECT_THAT(full, ::testing::Not(HasSubstr("micro_batch")));
+}
+
 }  // namespace
 }  // namespace plateau

@@ -34,8 +34,9 @@ Ran RunVerb(const std::string& line) {
   testing::internal::CaptureStderr();
   try {
     app.parse(line);
-  } catch (const CLI::ParseError&) {
+  } catch (const CLI::ParseError& refused) {  // as the program's main prints it
     ran.exit_code = 2;
+    std::fprintf(stderr, "%s\n", refused.what());
   }
   std::fflush(nullptr);
   ran.out = testing::internal::GetCapturedStdout();
@@ -93,12 +94,35 @@ TEST_F(EngineVerbs, SummaryPredictsTheMemoryOfACudaDeviceWithoutOne) {
   EXPECT_GT(largest, 8);
   const auto fits = RunVerb(fmt::format("summary vgg-a --batch {} --device cuda --precision bf16 --json", largest));
   const auto more = RunVerb(fmt::format("summary vgg-a --batch {} --device cuda --precision bf16 --json", largest + 1));
-  EXPECT_LE(nlohmann::json::parse(fits.out)["device_memory"]["bytes"], int64_t{16} << 30);
-  EXPECT_GT(nlohmann::json::parse(more.out)["device_memory"]["bytes"], int64_t{16} << 30);
+  EXPECT_EQ(memory["device_bytes"], int64_t{16} << 30);
+  EXPECT_EQ(memory["planning_bytes"], int64_t{15} << 30) << "the rest is the libraries'";
+  EXPECT_LE(nlohmann::json::parse(fits.out)["device_memory"]["bytes"], memory["planning_bytes"]);
+  EXPECT_GT(nlohmann::json::parse(more.out)["device_memory"]["bytes"], memory["planning_bytes"]);
   const auto text = RunVerb("summary vgg-a --batch 8 --device cuda");
   EXPECT_NE(text.out.find("training on a CUDA device, batch 8, bf16"), std::string::npos) << text.out;
   EXPECT_EQ(RunVerb("summary vgg-a --device tpu").exit_code, 2);
   EXPECT_EQ(RunVerb("summary vgg-a --precision bf16").exit_code, 2);
+}
+
+TEST_F(EngineVerbs, SummaryPlansForRanksThatShareADeviceOrTakeNccl) {
+  const auto planned = [](const std::string& more) {
+    const auto ran = RunVerb("summary vgg-d --batch 1024 --device cuda --memory 24GiB --json" + more);
+    EXPECT_EQ(ran.exit_code, 0) << ran.err;
+    return nlohmann::json::parse(ran.out)["device_memory"];
+  };
+  const auto alone = planned(""), nccl = planned(" --ranks 4"), shared = planned(" --sharers 2");
+  EXPECT_EQ(alone["planning_bytes"], int64_t{23} << 30);
+  EXPECT_EQ(nccl["planning_bytes"], int64_t{22} << 30);
+  EXPECT_EQ(shared["planning_bytes"], (int64_t{12} << 30) - (int64_t{12} << 30) / 16);
+  EXPECT_EQ(shared["ranks"], 2);
+  EXPECT_GT(alone["lane_rows"], 0);
+  EXPECT_LT(alone["lane_rows"], 1024);
+  EXPECT_LT(shared["largest_batch"], nccl["largest_batch"]);
+  const std::string cut = RunVerb("summary vgg-d --batch 1024 --device cuda --memory 24GiB").out;
+  EXPECT_NE(cut.find("of 24.0 GiB free on the device a rank alone plans with 23.0 GiB"), std::string::npos) << cut;
+  EXPECT_NE(cut.find("auto computes a rank's 1024 images in "), std::string::npos) << cut;
+  const std::string none = RunVerb("summary vgg-d --batch 4000 --device cuda --memory 4GiB --precision bf16").out;
+  EXPECT_NE(none.find("a rank's 4000 images do not fit in any number of lanes; "), std::string::npos) << none;
 }
 
 TEST_F(EngineVerbs, ProbeWritesTheLogitsLossAndGradientsOfTheNaiveLoops) {
@@ -175,7 +199,20 @@ TEST_F(EngineVerbs, BadInputIsRefusedWithTheReason) {
       {"probe --network vgg-a --weights " + Path("in") + " --input " + Path("w") + " --out " + Path("out"), "images"},
       {"summary vgg-a --input 3x31x224", "pool5"},
       {"summary vgg-a --input 224", "--input"},
-      {"bench vgg-a --steps 0", "--steps"}};
+      {"summary VGG-D", "did you mean vgg-d"},
+      {"summary vgg-d --classes 0", "--classes: Value 0 not in range 1 to 1000000"},
+      {"summary vgg-d --batch 0", "--batch: Value 0 not in range"},
+      {"summary vgg-d --device cuda --batch 1000000", "--batch 1000000: vgg-d: a batch of 1000000 has maps"},
+      {"summary vgg-d --device cuda --memory nan", "--memory nan: not a size"},
+      {"summary vgg-d --device cuda --memory 0", "--memory 0: not a size"},
+      {"summary vgg-d --device cuda --memory=-4", "80GiB"},
+      {"summary vgg-d --device cuda --sharers 2", "--memory 80GiB"},
+      {"summary vgg-d --memory 80GiB", "belong to --device cuda"},
+      {"init vgg-a --classes 0 --out " + Path("x"), "--classes: Value 0 not in range"},
+      {Probe(" --threads -3"), "--threads: Value -3 not in range 1 to 1024"},
+      {"bench vgg-a --batch 2000000000", "--batch: Value 2000000000 not in range 1 to 1048576"},
+      {"bench vgg-a --threads 0", "--threads: Value 0 not in range 1 to 1024"},
+      {"bench vgg-a --steps 0", "--steps: Value 0 not in range"}};
   for (const auto& [line, reason] : cases) {
     const auto ran = RunVerb(line);
     EXPECT_NE(ran.exit_code, 0) << line;
