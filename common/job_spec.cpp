@@ -99,9 +99,12 @@ Status ReadValidation(SpecReader reader, JobSpec& spec) {
 Status ReadResources(SpecReader reader, JobSpec& spec) {
   auto& resources = spec.resources;
   reader.Integer("workers", 1, 65536, resources.workers);
-  std::string device = "auto", collective = "auto";
-  reader.Choice("device", {"auto", "cpu", "cuda"}, device);
-  resources.device = *ParseDeviceKind(device, "device");
+  if (const auto* device = reader.Value("device")) {
+    const auto kind = ParseDeviceKind(device->is_string() ? device->get<std::string>() : device->dump(), "device");
+    if (kind) resources.device = *kind;
+    else reader.Refuse("device", kind.error().message.substr(8));
+  }
+  std::string collective = "auto";
   reader.Choice("collective", {"auto", "mpi", "nccl"}, collective);
   resources.collective = *ParseCollectiveKind(collective, "collective");
   if (resources.collective == CollectiveKind::kNccl && resources.device == DeviceKind::kCpu)

@@ -12,7 +12,7 @@ Result<Compute> ChooseCompute(const ComputeFlags& flags) {
   PLATEAU_ASSIGN(const DeviceKind wanted, ParseDeviceKind(flags.device, "--device"));
   PLATEAU_ASSIGN(const auto precision, ParsePrecision(flags.precision, "--precision"));
   Compute compute;
-  PLATEAU_ASSIGN(compute.device, ChooseDevice(wanted, LocalRank()));
+  PLATEAU_ASSIGN(compute.device, ChooseDevice(wanted, LocalRank(), "--device"));
   PLATEAU_ASSIGN(compute.precision, ChoosePrecision(compute.device, precision, "--precision"));
   return compute;
 }

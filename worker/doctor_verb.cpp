@@ -53,7 +53,7 @@ Examination Examine(Collective& collective) {
   add(DescribeMachine());
   add(DescribeMpi());
   add(DescribeCuda(cuda));
-  const auto choice = ChooseDevice(DeviceKind::kAuto, LocalRank());
+  const auto choice = ChooseDevice(DeviceKind::kAuto, LocalRank(), "device");
   add({{"Checks", "device", Health::kInfo, "device: auto takes " + (choice ? choice->reason : choice.error().message)}});
   add(CheckCpu(Threads(collective.world_size())));
   if (LocalRank() == 0) add(CheckCuda(cuda));

@@ -147,8 +147,9 @@ Result<Test> Open(Rank& rank) {
   const EvaluateOptions& options = rank.options;
   Test test{.settings = options.settings, .threads = options.threads > 0 ? options.threads : UsableThreads()};
   PLATEAU_TRY(Agree(collective, OpenStore(rank, test)));
-  PLATEAU_ASSIGN(const Compute compute, ChooseTogether(collective, options.device, options.precision,
-                                                       options.spec_path.empty() ? "--precision" : "evaluate.precision"));
+  const bool of_spec = !options.spec_path.empty();
+  PLATEAU_ASSIGN(const Compute compute, ChooseTogether(collective, options.device, options.precision, of_spec ? options.spec_path + ": resources.device" : "--device",
+                                                       of_spec ? options.spec_path + ": evaluate.precision" : "--precision"));
   if (rank.zero() && !options.spec_path.empty() && options.device == DeviceKind::kAuto) LogInfo("device: auto takes {}", compute.device.reason);
   PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings,
                                              test.threads, compute, &rank.pulse.progress));

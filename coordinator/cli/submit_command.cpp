@@ -11,6 +11,7 @@
 
 #include "common/file.h"
 #include "common/job_spec.h"
+#include "common/spec_source.h"
 #include "coordinator/cli/follow.h"
 #include "coordinator/cli/job_view.h"
 #include "coordinator/cli/pipeline_follow.h"
@@ -58,13 +59,25 @@ void MakePathsAbsolute(Json& document) {
   for (auto& [name, job] : document["jobs"].items()) MakePathsAbsolute(job);  // of a pipeline
 }
 
+// What the coordinator calls the request's body is a file here, and what --set changed in it.
+SpecSource SourceOf(const SubmitOptions& options) {
+  SpecSource source{options.path == "-" ? "standard input" : options.path, {}};
+  for (const auto& setting : options.settings) {
+    const size_t equals = setting.find('=');
+    source.settings.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));  // PrepareSpec has looked
+  }
+  return source;
+}
+
 Result<Json> Submit(const CliContext& context, const SubmitOptions& options) {
   PLATEAU_ASSIGN(const Json spec, PrepareSpec(options.path, options.settings));
   PLATEAU_ASSIGN(const ApiClient client, context.Client());
   std::map<std::string, std::string> headers{{"Content-Type", "application/json"}};
   if (!options.key.empty()) headers["Idempotency-Key"] = options.key;
   const bool many = spec.is_object() && spec.value("kind", Json()) == "pipeline";
-  return client.Post(std::string(many ? "/v1/pipelines" : "/v1/jobs") + (options.force ? "?force=true" : ""), spec.dump(), headers);
+  auto answer = client.Post(std::string(many ? "/v1/pipelines" : "/v1/jobs") + (options.force ? "?force=true" : ""), spec.dump(), headers);
+  if (!answer) return Fail(Located(answer.error(), SourceOf(options), "request body"));
+  return answer;
 }
 
 void ShowSubmittedPipeline(CliContext& context, const Json& answer, bool follow) {

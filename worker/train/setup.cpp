@@ -82,7 +82,7 @@ Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int 
                 spec.training.global_batch, world_size, spec.training.global_batch);
   OpenedRun opened;
   PreparedRun& run = opened.run;
-  PLATEAU_ASSIGN(run.device, ChooseDevice(spec.resources.device, LocalRank()));
+  PLATEAU_ASSIGN(run.device, ChooseDevice(spec.resources.device, LocalRank(), "resources.device"));
   PLATEAU_ASSIGN(opened.precision, ChoosePrecision(run.device, spec.training.precision, "training.precision"));
   PLATEAU_TRY(CheckCollective(run.device, spec.resources.collective, "resources.collective"));
   if (rank == 0 && spec.resources.device != DeviceKind::kCpu)

@@ -14,6 +14,7 @@ namespace plateau {
 namespace {
 
 constexpr const char* kLibraryName = "libplateau_cuda.so";
+constexpr const char* kVariable = "PLATEAU_CUDA_LIBRARY";
 constexpr const char* kDriver = "libcuda.so.1";
 
 std::string LoaderError() {
@@ -32,17 +33,47 @@ std::string FileOf(void* handle) {
   return ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr ? map->l_name : "";
 }
 
-Result<std::string> FindSharedObject(const CudaSurroundings& surroundings) {
-  std::vector<std::string> places{surroundings.program_folder + "/" + kLibraryName,
-                                  (std::filesystem::path(surroundings.program_folder) / "../lib/plateau" / kLibraryName).lexically_normal()};
-  const std::string named = surroundings.variable("PLATEAU_CUDA_LIBRARY");
-  if (!named.empty()) places = {named};
+// The shared object, and how an error about it begins and ends.
+struct SharedObject {
+  std::string path;
+  bool named = false;  // by $PLATEAU_CUDA_LIBRARY
+  // `what` is wrong with it.
+  tl::unexpected<Error> Refuse(const std::string& what) const {
+    if (named)
+      return Fail(ErrorCode::kInvalidInput, "{}={}: {}; unset it, or name the libplateau_cuda.so that came with this program", kVariable, path, what);
+    return Fail(ErrorCode::kCorrupt, "{}: {}; install Plateau again, all of one version", path, what);
+  }
+};
+
+// A relative path would mean another file in the folder of each rank, and to the loader a name to be searched for.
+Result<SharedObject> CheckNamed(const std::string& path) {
+  const SharedObject object{path, true};
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (path[0] != '/') return object.Refuse("is not a whole path, which begins with /");
+  if (std::filesystem::is_directory(status)) return object.Refuse("is a folder");
+  if (!std::filesystem::exists(status)) return object.Refuse("there is no such file");
+  if (!std::filesystem::is_regular_file(status)) return object.Refuse("is no plain file");
+  return object;
+}
+
+Result<SharedObject> FindSharedObject(const CudaSurroundings& surroundings) {
+  if (const std::string named = surroundings.variable(kVariable); !named.empty()) return CheckNamed(named);
+  const std::vector<std::string> places{surroundings.program_folder + "/" + kLibraryName,
+                                        (std::filesystem::path(surroundings.program_folder) / "../lib/plateau" / kLibraryName).lexically_normal()};
   std::error_code error;
   for (const std::string& place : places)
-    if (std::filesystem::is_regular_file(place, error)) return place;
-  if (!named.empty()) return Fail(ErrorCode::kNotFound, "PLATEAU_CUDA_LIBRARY: there is no file {}", named);
+    if (std::filesystem::is_regular_file(place, error)) return SharedObject{place};
   return Fail(ErrorCode::kNotFound, "{} is missing; it belongs at {}; build Plateau where nvcc is, or take it from a bundle", kLibraryName,
               JoinNames(places));
+}
+
+// The libraries of CUDA that it asks for.
+Result<std::vector<std::string>> NeededOfCuda(const SharedObject& object) {
+  auto needed = NeededLibraries(object.path);
+  if (!needed) return object.Refuse(needed.error().code == ErrorCode::kIo ? "cannot be read" : "is no 64-bit shared object, or cut short");
+  std::erase_if(*needed, [](const std::string& name) { return !IsOfCuda(name); });
+  return needed;
 }
 
 class Loader {
@@ -53,13 +84,21 @@ class Loader {
   }
 
   // The file that `name` was loaded from, empty when it is found nowhere; what is found and cannot be loaded is an error.
-  Result<std::string> Load(const std::string& name) const {
+  Result<std::string> Load(const std::string& name) {
     for (const std::string& folder : first_)
       if (Exists(folder + "/" + name)) return LoadFile(folder + "/" + name);
-    if (void* handle = ::dlopen(name.c_str(), RTLD_LAZY | RTLD_GLOBAL)) return FileOf(handle);
+    if (void* handle = ::dlopen(name.c_str(), RTLD_LAZY | RTLD_GLOBAL)) {
+      handles_.push_back(handle);
+      return FileOf(handle);
+    }
     for (const std::string& folder : others_)
       if (Exists(folder + "/" + name)) return LoadFile(folder + "/" + name);
     return std::string();
+  }
+  // Lets go of what was loaded, which others may still hold.
+  void Unload() {
+    for (auto handle = handles_.rbegin(); handle != handles_.rend(); ++handle) ::dlclose(*handle);
+    handles_.clear();
   }
   std::string Searched() const {
     std::vector<std::string> all{"the loader's path"};
@@ -73,13 +112,17 @@ class Loader {
     std::error_code error;
     return std::filesystem::exists(path, error);
   }
-  static Result<std::string> LoadFile(const std::string& path) {
-    if (::dlopen(path.c_str(), RTLD_LAZY | RTLD_GLOBAL) != nullptr) return path;
+  Result<std::string> LoadFile(const std::string& path) {
+    if (void* handle = ::dlopen(path.c_str(), RTLD_LAZY | RTLD_GLOBAL)) {
+      handles_.push_back(handle);
+      return path;
+    }
     return Fail(ErrorCode::kUnsupported, "{} cannot be loaded: {}; install it anew, or set PLATEAU_CUDA_PATH to another one's folder",
                 path, LoaderError());
   }
 
   std::vector<std::string> first_, others_;
+  std::vector<void*> handles_;
 };
 
 // cuDNN asks for these by name when it compiles kernels at run time.
@@ -97,7 +140,7 @@ Status LoadCuda(const CudaSurroundings& surroundings, const std::vector<std::str
     return Fail(ErrorCode::kUnsupported, "no CUDA driver on this machine ({} is not found); install NVIDIA's driver, or in a "
                                          "container start it with the GPUs (--gpus all)",
                 kDriver);
-  const Loader loader(surroundings);
+  Loader loader(surroundings);
   for (const std::string& name : needed) {
     PLATEAU_ASSIGN(const std::string file, loader.Load(name));
     if (file.empty())
@@ -118,25 +161,38 @@ Status LoadCuda(const CudaSurroundings& surroundings, const std::vector<std::str
 }  // namespace
 
 Result<CudaLibrary> OpenCudaLibrary(const CudaSurroundings& surroundings) {
-  CudaLibrary library;
-  PLATEAU_ASSIGN(library.path, FindSharedObject(surroundings));
-  PLATEAU_ASSIGN(auto needed, NeededLibraries(library.path));
-  std::erase_if(needed, [](const std::string& name) { return !IsOfCuda(name); });
+  PLATEAU_ASSIGN(const SharedObject object, FindSharedObject(surroundings));
+  CudaLibrary library{.path = object.path};
+  PLATEAU_ASSIGN(const auto needed, NeededOfCuda(object));
   if (!needed.empty()) PLATEAU_TRY(LoadCuda(surroundings, needed, library));
   void* handle = ::dlopen(library.path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr)
-    return Fail(ErrorCode::kUnsupported, "{} cannot be loaded: {}; install Plateau again, all of one version", library.path,
-                LoaderError());
+  if (handle == nullptr) return object.Refuse("cannot be loaded: " + LoaderError());
   using Entry = const cuda::PluginTable* (*)();
   const auto entry = reinterpret_cast<Entry>(::dlsym(handle, cuda::kPluginSymbol));
-  if (entry == nullptr)
-    return Fail(ErrorCode::kUnsupported, "{} is not Plateau's: it has no {}", library.path, cuda::kPluginSymbol);
+  if (entry == nullptr) return object.Refuse(fmt::format("is not Plateau's: it has no {}", cuda::kPluginSymbol));
   library.table = entry();
   if (library.table == nullptr || library.table->abi != cuda::kPluginAbi)
-    return Fail(ErrorCode::kUnsupported, "{} is of another version of Plateau (interface {}, this program has {}); install both "
-                                         "of one version",
-                library.path, library.table == nullptr ? 0 : library.table->abi, cuda::kPluginAbi);
+    return object.Refuse(fmt::format("is of another version of Plateau (interface {}, this program has {})",
+                                     library.table == nullptr ? 0 : library.table->abi, cuda::kPluginAbi));
   return library;
+}
+
+std::vector<FoundLibrary> FindCudaLibraries(const CudaSurroundings& surroundings) {
+  const auto object = FindSharedObject(surroundings);
+  const auto needed = object ? NeededOfCuda(*object) : Result<std::vector<std::string>>(Fail(object.error()));
+  if (!needed) return {};
+  std::vector<FoundLibrary> found;
+  for (const std::string& name : *needed) found.push_back({.name = name});
+  for (const std::string& name : OptionalBeside(*needed)) found.push_back({.name = name, .needed = false});
+  Loader loader(surroundings);
+  for (FoundLibrary& library : found) {
+    const auto file = loader.Load(library.name);
+    if (file) library.file = *file;
+    if (!file) library.fault = file.error().message;
+    if (file && file->empty()) library.fault = "not found; install it, or set PLATEAU_CUDA_PATH to the folder that holds it";
+  }
+  loader.Unload();
+  return found;
 }
 
 }  // namespace plateau

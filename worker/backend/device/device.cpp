@@ -34,7 +34,9 @@ CudaAnswer AskCuda() {
   const auto library = OpenedLibrary();
   answer.compiled_in = kBuiltWithCuda || library.has_value();
   if (!library) {
-    const bool absent = !kBuiltWithCuda && library.error().code == ErrorCode::kNotFound;
+    const ErrorCode code = library.error().code;
+    const bool absent = !kBuiltWithCuda && code == ErrorCode::kNotFound;
+    answer.unusable = code == ErrorCode::kInvalidInput || code == ErrorCode::kCorrupt;
     answer.reason = absent ? "this build has no CUDA (nvcc was not found when it was configured)" : library.error().message;
     return answer;
   }
@@ -53,12 +55,12 @@ CudaAnswer AskCuda() {
   return answer;
 }
 
-Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank) {
+Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank, const std::string& field) {
   if (wanted == DeviceKind::kCpu) return DeviceChoice{.reason = "the CPU"};
   const CudaAnswer answer = AskCuda();
   if (answer.devices.empty()) {
     if (wanted == DeviceKind::kCuda)
-      return Fail(ErrorCode::kUnsupported, "device: cuda cannot be had: {}; use device: auto or cpu", answer.reason);
+      return Fail(ErrorCode::kUnsupported, "{}: cuda cannot be had: {}; use auto or cpu", field, answer.reason);
     return DeviceChoice{.reason = "the CPU: " + answer.reason};
   }
   const auto count = static_cast<int>(answer.devices.size());
@@ -87,8 +89,8 @@ Result<Precision> ChoosePrecision(const DeviceChoice& device, const std::optiona
 }
 
 Result<Compute> ChooseTogether(Collective& collective, DeviceKind wanted, const std::optional<Precision>& precision,
-                               const std::string& field) {
-  auto mine = ChooseDevice(wanted, LocalRank());
+                               const std::string& device_field, const std::string& precision_field) {
+  auto mine = ChooseDevice(wanted, LocalRank(), device_field);
   const bool without = !mine || (!mine->cuda && wanted != DeviceKind::kCpu);
   // The lowest rank without a device speaks for all.
   const int ranks = collective.world_size();
@@ -107,7 +109,7 @@ Result<Compute> ChooseTogether(Collective& collective, DeviceKind wanted, const 
   } else {
     compute.device = std::move(*mine);
   }
-  PLATEAU_ASSIGN(compute.precision, ChoosePrecision(compute.device, precision, field));
+  PLATEAU_ASSIGN(compute.precision, ChoosePrecision(compute.device, precision, precision_field));
   return compute;
 }
 

@@ -29,6 +29,8 @@ struct CudaAnswer {
   std::string versions;  // "driver 13.0, CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1, NCCL 2.28.9"
   std::vector<DeviceInfo> devices;
   std::string reason;    // why there is no device, for people, with the remedy; empty when there is one
+  // The shared object that the user named, or the one that lies where it belongs, is none of this program's: no machine would do.
+  bool unusable = false;
   std::vector<std::pair<std::string, std::string>> libraries;  // of CUDA: name, and the file it was loaded from
   std::vector<std::string> missing;  // optional ones that were not found
   // What the opened shared object offers, valid until the process ends; nullptr when none was opened.
@@ -40,14 +42,15 @@ CudaAnswer AskCuda();
 
 // The device for `wanted` by the rule of resources.device: cuda is refused where none answers (kUnsupported, with the reason), auto
 // takes CUDA when a device answers, else the CPU and says why in `reason`. `local_rank` (of this rank among those on its host) picks
-// the device: ranks are spread over the devices in turn.
+// the device: ranks are spread over the devices in turn. `field`, where the wish was said ("resources.device", "--device"), stands at the
+// front of the message.
 struct DeviceChoice {
   bool cuda = false;
   int device = 0;
   int devices = 0;     // that this process sees
   std::string reason;  // "the CPU: no CUDA driver ...", "NVIDIA H200 (device 0 of 1)"
 };
-Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank);
+Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank, const std::string& field);
 
 // This process's number among those of its job on its host, as mpirun or srun tell it; 0 without them.
 int LocalRank();
@@ -64,7 +67,7 @@ struct Compute {
 // Collective: ChooseDevice and ChoosePrecision for ranks that must compute alike. With auto, a rank without a device takes all to the
 // CPU; the reason is that rank's. Errors are the same on every rank.
 Result<Compute> ChooseTogether(Collective& collective, DeviceKind wanted, const std::optional<Precision>& precision,
-                               const std::string& field);
+                               const std::string& device_field, const std::string& precision_field);
 
 // Refuses NCCL on the CPU, likewise.
 Status CheckCollective(const DeviceChoice& device, CollectiveKind wanted, const std::string& field);

@@ -60,7 +60,31 @@ TEST_F(CudaLibraryTest, AMissingSharedObjectSaysWhereItBelongs) {
   EXPECT_EQ(opened.error().code, ErrorCode::kNotFound);
   EXPECT_THAT(opened.error().message, HasSubstr(folder_.path() + "/bin/libplateau_cuda.so"));
   EXPECT_THAT(opened.error().message, HasSubstr(folder_.path() + "/lib/plateau/libplateau_cuda.so"));
-  EXPECT_THAT(ErrorWith("/nowhere/lib.so"), HasSubstr("PLATEAU_CUDA_LIBRARY: there is no file /nowhere/lib.so"));
+}
+
+TEST_F(CudaLibraryTest, WhatTheUserNamedAndIsNoneIsRefusedWithVariableValueAndRemedy) {
+  const std::string text = folder_.path() + "/passwd";
+  std::ofstream(text) << "root:x:0:0\n";
+  for (const auto& [value, fault] : std::map<std::string, std::string>{{"/nowhere/lib.so", "there is no such file"},
+                                                                       {folder_.path(), "is a folder"},
+                                                                       {"/dev/null", "is no plain file"},
+                                                                       {text, "is no 64-bit shared object, or cut short"},
+                                                                       {"libplateau_cuda.so", "is not a whole path, which begins with /"},
+                                                                       {"build/lib.so", "is not a whole path, which begins with /"},
+                                                                       {PLATEAU_EMPTY_PLUGIN, "is not Plateau's: it has no PlateauCudaPlugin"}}) {
+    EXPECT_EQ(ErrorWith(value), "PLATEAU_CUDA_LIBRARY=" + value + ": " + fault +
+                                    "; unset it, or name the libplateau_cuda.so that came with this program");
+    EXPECT_EQ(OpenCudaLibrary(Surroundings()).error().code, ErrorCode::kInvalidInput) << value;
+    EXPECT_TRUE(FindCudaLibraries(Surroundings()).empty());
+  }
+}
+
+TEST_F(CudaLibraryTest, ADamagedOneWhereItBelongsIsToldFromNone) {
+  std::ofstream(Make("/bin") + "/libplateau_cuda.so") << "half a file";
+  const auto opened = OpenCudaLibrary(Surroundings());
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
+  EXPECT_THAT(opened.error().message, HasSubstr("libplateau_cuda.so: is no 64-bit shared object, or cut short; install Plateau again"));
 }
 
 TEST_F(CudaLibraryTest, TheOneBesideTheProgramIsFoundAndThatOfThePackageToo) {
@@ -79,9 +103,6 @@ TEST_F(CudaLibraryTest, TheOneBesideTheProgramIsFoundAndThatOfThePackageToo) {
 TEST_F(CudaLibraryTest, WhatIsNotOfThisProgramIsRefusedByName) {
   EXPECT_THAT(ErrorWith(PLATEAU_OTHER_PLUGIN), HasSubstr("is of another version of Plateau (interface 4711"));
   EXPECT_THAT(ErrorWith(PLATEAU_EMPTY_PLUGIN), HasSubstr("is not Plateau's: it has no PlateauCudaPlugin"));
-  const std::string text = folder_.path() + "/text.so";
-  std::ofstream(text) << "not a library";
-  EXPECT_THAT(ErrorWith(text), HasSubstr("text.so: is no 64-bit shared object"));
   EXPECT_EQ(ErrorWith(PLATEAU_STUB_PLUGIN), "opened");
 }
 
@@ -92,6 +113,28 @@ TEST_F(CudaLibraryTest, ALibraryThatIsNotFoundIsNamedWithThePlacesAndTheRemedy) 
   const std::string message = ErrorWith(PLATEAU_NEEDY_PLUGIN);
   EXPECT_THAT(message, HasSubstr("libcudnn_stub.so.9 not found in the loader's path, " + toolkit));
   EXPECT_THAT(message, HasSubstr("install it, or set PLATEAU_CUDA_PATH"));
+}
+
+// With the driver or without: nothing here opens the shared object itself.
+TEST_F(CudaLibraryTest, WhatItNeedsIsListedWithWhereItIsAndWhatIsMissingWithTheRemedy) {
+  variables_["PLATEAU_CUDA_LIBRARY"] = PLATEAU_NEEDY_PLUGIN;
+  auto found = FindCudaLibraries(Surroundings());
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].name, "libcudnn_stub.so.9");
+  EXPECT_EQ(found[0].file, "");
+  EXPECT_EQ(found[0].fault, "not found; install it, or set PLATEAU_CUDA_PATH to the folder that holds it");
+  const std::string toolkit = Make("/usr/local/cuda/lib64");
+  std::filesystem::copy_file(PLATEAU_STUB_CUDNN, toolkit + "/libcudnn_stub.so.9");
+  found = FindCudaLibraries(Surroundings());
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].file, toolkit + "/libcudnn_stub.so.9");
+  EXPECT_EQ(found[0].fault, "");
+  const std::string damaged = Make("/damaged");
+  std::ofstream(damaged + "/libcudnn_stub.so.9") << "half a file";
+  variables_["PLATEAU_CUDA_PATH"] = damaged;
+  found = FindCudaLibraries(Surroundings());
+  EXPECT_EQ(found[0].file, "");
+  EXPECT_THAT(found[0].fault, HasSubstr(damaged + "/libcudnn_stub.so.9 cannot be loaded"));
 }
 
 TEST_F(CudaLibraryTest, ALibraryIsLoadedFromTheFolderThatWasNamedFirst) {

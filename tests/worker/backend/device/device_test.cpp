@@ -12,7 +12,9 @@
 namespace plateau {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class Device : public ::testing::Test {
  protected:
@@ -23,7 +25,7 @@ class Device : public ::testing::Test {
 
 TEST_F(Device, AutoTakesCudaWhereADeviceAnswersAndSpreadsRanks) {
   for (const DeviceKind wanted : {DeviceKind::kAuto, DeviceKind::kCuda}) {
-    const auto first = ChooseDevice(wanted, 0), fourth = ChooseDevice(wanted, 3);
+    const auto first = ChooseDevice(wanted, 0, "--device"), fourth = ChooseDevice(wanted, 3, "--device");
     ASSERT_TRUE(first && fourth);
     EXPECT_TRUE(first->cuda);
     EXPECT_EQ(first->reason, "Stub A (device 0 of 2)");
@@ -33,21 +35,23 @@ TEST_F(Device, AutoTakesCudaWhereADeviceAnswersAndSpreadsRanks) {
 }
 
 TEST_F(Device, CpuIsTakenWhenAskedFor) {
-  const auto choice = ChooseDevice(DeviceKind::kCpu, 0);
+  const auto choice = ChooseDevice(DeviceKind::kCpu, 0, "--device");
   ASSERT_TRUE(choice);
   EXPECT_FALSE(choice->cuda);
 }
 
 TEST_F(Device, WithoutADeviceAutoTakesTheCpuAndSaysWhyAndCudaIsRefused) {
   HideDevices();
-  const auto choice = ChooseDevice(DeviceKind::kAuto, 0);
+  const auto choice = ChooseDevice(DeviceKind::kAuto, 0, "--device");
   ASSERT_TRUE(choice);
   EXPECT_FALSE(choice->cuda);
   EXPECT_THAT(choice->reason, HasSubstr("the CPU: "));
-  const auto refused = ChooseDevice(DeviceKind::kCuda, 0);
+  const auto refused = ChooseDevice(DeviceKind::kCuda, 0, "--device");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
-  EXPECT_THAT(refused.error().message, HasSubstr("use device: auto or cpu"));
+  EXPECT_THAT(refused.error().message, StartsWith("--device: cuda cannot be had: PLATEAU_CUDA_LIBRARY=/nowhere/lib.so: there is no such file"));
+  EXPECT_THAT(refused.error().message, EndsWith("; use auto or cpu"));
+  EXPECT_TRUE(AskCuda().unusable) << "the user named it";
 }
 
 TEST_F(Device, PrecisionFollowsTheDeviceUnlessGiven) {
@@ -65,18 +69,18 @@ TEST_F(Device, PrecisionFollowsTheDeviceUnlessGiven) {
 }
 
 TEST_F(Device, TheEngineIsMadeOnTheChosenDevice) {
-  const auto engine = CreateEngine(*ChooseDevice(DeviceKind::kCuda, 1), Lenet(), {.crop = 28, .precision = Precision::kBf16});
+  const auto engine = CreateEngine(*ChooseDevice(DeviceKind::kCuda, 1, "--device"), Lenet(), {.crop = 28, .precision = Precision::kBf16});
   ASSERT_TRUE(engine) << engine.error().message;
   EXPECT_EQ((*engine)->description(), "stub 1");
-  const auto cpu = CreateEngine(*ChooseDevice(DeviceKind::kCpu, 0), Lenet(), {.crop = 28});
+  const auto cpu = CreateEngine(*ChooseDevice(DeviceKind::kCpu, 0, "--device"), Lenet(), {.crop = 28});
   ASSERT_TRUE(cpu) << cpu.error().message;
   EXPECT_THAT((*cpu)->description(), HasSubstr("oneDNN"));
-  EXPECT_FALSE(CreateEngine(*ChooseDevice(DeviceKind::kCpu, 0), Lenet(), {.crop = 28, .precision = Precision::kBf16}));
+  EXPECT_FALSE(CreateEngine(*ChooseDevice(DeviceKind::kCpu, 0, "--device"), Lenet(), {.crop = 28, .precision = Precision::kBf16}));
 }
 
 // The type of an exception must be the same on both sides of dlopen.
 TEST_F(Device, AFailureThrownInTheSharedObjectIsCaughtAsOne) {
-  const auto choice = ChooseDevice(DeviceKind::kCuda, 0);
+  const auto choice = ChooseDevice(DeviceKind::kCuda, 0, "--device");
   const auto full = CreateEngine(*choice, Network{}, {});
   ASSERT_FALSE(full);
   EXPECT_EQ(full.error().code, ErrorCode::kUnavailable);
@@ -99,16 +103,16 @@ int ChooseOnTwoRanks() {
     if (!holds) world->Abort(number);
   };
   ::setenv("PLATEAU_CUDA_LIBRARY", PLATEAU_STUB_PLUGIN, 1);
-  const auto both = ChooseTogether(*world, DeviceKind::kAuto, {}, "f");
+  const auto both = ChooseTogether(*world, DeviceKind::kAuto, {}, "d", "f");
   require(both && both->device.cuda && both->device.device == world->rank() && both->precision == Precision::kBf16, 11);
   if (world->rank() == 1) ::setenv("PLATEAU_CUDA_LIBRARY", "/nowhere/lib.so", 1);
-  const auto one = ChooseTogether(*world, DeviceKind::kAuto, {}, "f");
+  const auto one = ChooseTogether(*world, DeviceKind::kAuto, {}, "d", "f");
   require(one && !one->device.cuda && one->precision == Precision::kFp32, 12);
-  require(one->device.reason.find("/nowhere/lib.so (rank 1)") != std::string::npos, 13);
-  const auto refused = ChooseTogether(*world, DeviceKind::kCuda, {}, "f");
+  require(one->device.reason.find("/nowhere/lib.so") != std::string::npos && one->device.reason.ends_with(" (rank 1)"), 13);
+  const auto refused = ChooseTogether(*world, DeviceKind::kCuda, {}, "d", "f");
   require(!refused && refused.error().message.find("(rank 1)") != std::string::npos, 14);
-  require(!ChooseTogether(*world, DeviceKind::kAuto, Precision::kBf16, "f"), 15);
-  const auto cpu = ChooseTogether(*world, DeviceKind::kCpu, {}, "f");
+  require(!ChooseTogether(*world, DeviceKind::kAuto, Precision::kBf16, "d", "f"), 15);
+  const auto cpu = ChooseTogether(*world, DeviceKind::kCpu, {}, "d", "f");
   require(cpu && !cpu->device.cuda, 16);
   world->Finish();
   return 0;
