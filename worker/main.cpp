@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/messages.h"
 #include "worker/bench_verb.h"
+#include "worker/collective/nccl_environment.h"
 #include "worker/doctor_verb.h"
 #include "worker/evaluate_verb.h"
 #include "worker/export_verb.h"
@@ -47,14 +48,21 @@ void RedirectOutput() {
   ::close(file);
 }
 
+// What usage lines call this program: `plateau VERB` becomes it.
+std::string CalledAs(const std::string& program) {
+  const std::string name = program.substr(program.rfind('/') + 1);
+  return name == "plateau" ? name : "plateau-worker";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  plateau::FixNcclAlgorithm();  // while there is one thread
   RedirectOutput();
   const plateau::StackTraces traces(STDERR_FILENO);
   plateau::InitLog("");
   plateau::DieWithLauncher();
-  CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.", "plateau-worker");
+  CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.", CalledAs(argc > 0 ? argv[0] : ""));
   app.require_subcommand(1);
   int exit_code = 0;
   plateau::AddTrainVerb(app, exit_code);

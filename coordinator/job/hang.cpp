@@ -29,7 +29,7 @@ std::optional<int64_t> StalledAtMs(const Job& job, const MachineLimits& limits) 
   for (const WorkerView& worker : job.workers) {
     if (!worker.seen || WaitsForCoordinator(worker)) return std::nullopt;
     moved_ms = std::max(moved_ms, worker.moved_ms);
-    starting = starting || worker.phase == "start";
+    starting = starting || worker.phase.starts_with("start");  // "start: joining NCCL"
   }
   return moved_ms + (starting ? std::max(HangMs(job), limits.start_stall_ms) : HangMs(job));
 }

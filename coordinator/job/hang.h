@@ -28,7 +28,7 @@ struct HangVerdict {
 // reconnect_allowance_ms after a restart of the coordinator). When all are heard and
 // none has made progress for that long, the odd one out is to blame: the rank that is not in the collective call in which the
 // others wait, or is in an earlier one, or is behind. Two waits are no hang: for the coordinator's decision or acknowledgement.
-// Ranks that still load and prepare (phase "start") have start_stall_ms.
+// Ranks that still load and prepare (phase "start", "start: joining NCCL") have start_stall_ms.
 std::optional<HangVerdict> JudgeHang(const Job& job, int64_t now_ms, const MachineLimits& limits);
 
 // Monotonic time at which the verdict is due if nothing is heard until then; nothing while there is nothing to judge.

@@ -153,6 +153,12 @@ static std::string ExitReason(const AttemptExited& event) {
   return event.exit_code < 0 ? "LOST" : fmt::format("EXIT_{}", event.exit_code);
 }
 
+// An attempt that is stopped behind a step writes a checkpoint; one that had done none, while it chose algorithms say, has nothing to write.
+static std::string StoppedHow(const Job& job, int attempt) {
+  const bool wrote = !job.checkpoints.empty() && job.checkpoints.back().path.starts_with(fmt::format("attempt-{}/", attempt));
+  return wrote ? "a checkpoint was written" : "the attempt had not begun its first step";
+}
+
 void Turn::On(const AttemptExited& event) {
   if (!IsCurrent(event.attempt)) return;
   Attempt& attempt = *job().Current();
@@ -170,7 +176,7 @@ void Turn::On(const AttemptExited& event) {
   if (job().stop != StopTarget::kNone) {
     if (!job().Trains()) return EndStopped("it begins anew when it is resumed");
     return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint"
-                                       : "a checkpoint was written");
+                                       : StoppedHow(job(), ended.number));
   }
   if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);

@@ -126,6 +126,13 @@ TEST_F(HangTest, RanksThatLoadAndPrepareHaveALimitOfTheirOwn) {
   EXPECT_THAT(t_.job.message, HasSubstr("rank 0 on node at step 0 in phase start keeps 2 other ranks waiting"));
 }
 
+TEST_F(HangTest, ChoosingAlgorithmsAndJoiningNcclArePartsOfTheStart) {
+  const std::vector<Heartbeat> starting{{0, "start: choosing algorithms", 3, 0}, {0, "start: joining NCCL", 1, 2}, {0, "start: joining NCCL", 1, 2}};
+  EXPECT_EQ(FindAction<KillAttempt>(Repeat(starting, t_.limits.start_stall_ms - 1'000)), nullptr);
+  EXPECT_NE(FindAction<KillAttempt>(Repeat(starting, 1'000)), nullptr);
+  EXPECT_THAT(t_.job.message, HasSubstr("rank 0 on node at step 0 in phase start: choosing algorithms keeps 2 other ranks waiting"));
+}
+
 TEST_F(HangTest, ASilentRankIsBlamedBeforeThoseItKeepsWaiting) {
   const std::vector<Heartbeat> stuck{{8, "reduce", 90, 31}, {8, "backward", 77, 0}, {8, "reduce", 90, 31}};
   Round(stuck);

@@ -109,6 +109,39 @@ TEST_F(DeviceTrainRun, ACheckpointGoesFromTheDeviceToTheHostAndBack) {
   }
 }
 
+// Ranks on devices of their own join NCCL, which the emulation only does for threads: the refusal must come at once and be clear.
+TEST_F(DeviceTrainRun, RanksThatCannotJoinNcclSaySoAndLeave) {
+  setenv("PLATEAU_PRETENDED_DEVICES", "2", 1);
+  EXPECT_EQ(Run(2, out_ + "/nccl", Steps(4, "cuda")), 1) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr("joining NCCL with 2 ranks"));
+  EXPECT_THAT(last_output_, HasSubstr("1 of 2 ranks could not join NCCL"));
+  EXPECT_THAT(last_output_, HasSubstr("resources.collective: mpi"));
+}
+
+// A network whose algorithms take long to choose: the log says how far it is, and SIGTERM is heard before the first step.
+TEST_F(DeviceTrainRun, AStopIsHeardWhileAlgorithmsAreChosen) {
+  const std::string output = out_ + "/stopped";
+  auto arguments = Steps(4, "cuda");
+  arguments.insert(arguments.end(), {"--set", "model.network=vgg-a", "--set", "model.width=0.5", "--set", "data.crop=96", "--set", "data.train_scale=96",
+                                     "--set", "validation.scale=96", "--set", "training.global_batch=16"});
+  test::Process process(Command(0, output, arguments), out_ + "/log");
+  ASSERT_TRUE(test::Eventually([&] { return process.Output().find("choosing algorithms: ") != std::string::npos; })) << process.Output();
+  const auto asked = std::chrono::steady_clock::now();
+  kill(process.pid(), SIGTERM);
+  EXPECT_EQ(process.Wait(), 0) << process.Output();
+  EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(30)) << process.Output();
+  EXPECT_THAT(process.Output(), HasSubstr("stopped on command in front of the first step: nothing was trained and nothing is lost"));
+  EXPECT_FALSE(std::filesystem::exists(output + "/tiny/attempt-1")) << "there is nothing to write";
+}
+
+TEST_F(DeviceTrainRun, WhereAFieldWasSaidIsNamed) {
+  setenv("PLATEAU_PRETENDED_DEVICES", "0", 1);
+  EXPECT_EQ(Run(0, out_ + "/none", Steps(4, "cuda")), 2);
+  EXPECT_THAT(last_output_, HasSubstr("--set resources.device=cuda: cuda cannot be had: "));
+  EXPECT_EQ(Run(0, out_ + "/none", Steps(4, "gpu")), 2);
+  EXPECT_THAT(last_output_, HasSubstr("--set resources.device=gpu: \"gpu\" is not one of auto, cpu, cuda; did you mean cuda?"));
+}
+
 TEST_F(DeviceTrainRun, ANonFiniteLossNamesItsStepAndLayerAndPublishesNothing) {
   const std::string output = out_ + "/nan";
   auto arguments = Steps(60, "cuda");

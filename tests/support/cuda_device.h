@@ -4,7 +4,12 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include "worker/collective/nccl_environment.h"
+
 namespace plateau {
+
+// As plateau-worker's main: before there are threads.
+inline const bool kNcclFixed = (FixNcclAlgorithm(), true);
 
 // To be called in SetUp, or as the last resort of a test body in front of everything else: the skip ends only the function it is in, so
 // a body says `SkipWithoutDevice(); if (testing::Test::IsSkipped()) return;`.

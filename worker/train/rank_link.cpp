@@ -8,11 +8,14 @@
 namespace plateau {
 
 Result<std::unique_ptr<CoordinatorLink>> OpenRankLink(const std::string& coordinator, const std::string& job, int attempt, int rank,
-                                                      const Pulse& pulse, StopFlag& stop) {
+                                                      const Pulse& pulse, StopFlag& stop, const std::string& token) {
   if (coordinator.empty()) return std::unique_ptr<CoordinatorLink>();
-  const char* token = std::getenv(kTokenVariable);
-  const LinkOptions link{
-      .address = coordinator, .job = job, .token = token == nullptr ? "" : token, .attempt = attempt, .rank = rank};
+  const char* inherited = std::getenv(kTokenVariable);
+  const LinkOptions link{.address = coordinator,
+                         .job = job,
+                         .token = token.empty() && inherited != nullptr ? inherited : token,
+                         .attempt = attempt,
+                         .rank = rank};
   return CoordinatorLink::Open(link, pulse, stop, [](const std::string& reason) {
     LogError("the coordinator refuses this attempt: {}; leaving at once, nothing more is written", reason);
     std::_Exit(1);

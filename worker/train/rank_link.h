@@ -12,10 +12,10 @@ namespace plateau {
 // How long a rank that has finished waits for a coordinator that is away: hours of work hang on its last message.
 inline constexpr int64_t kFarewellMs = 600'000;
 
-// The line of a launched rank; the token comes from the environment (kTokenVariable). nullptr when `coordinator` is empty. A rank
-// whose attempt is refused ends at once.
+// The line of a rank; `token` of its attempt, where it is empty that of the environment (kTokenVariable), as launched ranks have it. nullptr
+// when `coordinator` is empty. A rank whose attempt is refused ends at once.
 Result<std::unique_ptr<CoordinatorLink>> OpenRankLink(const std::string& coordinator, const std::string& job, int attempt, int rank,
-                                                      const Pulse& pulse, StopFlag& stop);
+                                                      const Pulse& pulse, StopFlag& stop, const std::string& token = "");
 
 // Failed.reason of an error: "BAD_INPUT", "NAN_LOSS", "IO" or "INTERNAL".
 std::string FailureReason(ErrorCode code);

@@ -3,18 +3,20 @@
 
 #include <unistd.h>
 
-#include <cstdlib>
 #include <optional>
 
 #include <nlohmann/json.hpp>
 
 #include "common/log.h"
+#include "common/spec_source.h"
 #include "worker/collective/mpi.h"
 #include "worker/train/agreement.h"
 #include "worker/train/join.h"
+#include "worker/train/rank_link.h"
 #include "worker/train/resume.h"
 #include "worker/train/run_folder.h"
 #include "worker/train/setup.h"
+#include "worker/train/start_progress.h"
 #include "worker/train/watched_collective.h"
 
 namespace plateau {
@@ -36,8 +38,9 @@ Result<std::string> ReadSpec(const TrainOptions& options, FileSystem& files) {
   PLATEAU_ASSIGN(const std::string text, files.Read(options.spec_path));
   PLATEAU_ASSIGN(auto document, YamlToJson(text, options.spec_path));
   for (const auto& [field, value] : options.settings) PLATEAU_TRY(SetField(document, field, value));
-  PLATEAU_ASSIGN(const JobSpec spec, ParseJobSpecJson(nlohmann::json(document), options.spec_path, options.force));
-  return JobSpecToJson(spec).dump();
+  const auto spec = ParseJobSpecJson(nlohmann::json(document), options.spec_path, options.force);
+  if (!spec) return Fail(Located(spec.error(), {options.spec_path, options.settings}, options.spec_path));
+  return JobSpecToJson(*spec).dump();
 }
 
 // Where this attempt writes. Without a coordinator rank 0 takes the folder's lock and the next free number.
@@ -123,25 +126,60 @@ RankZero MakeRankZero(Rank& rank, const PreparedRun& run, const AttemptFolder& f
   return zero;
 }
 
-std::string ReasonOf(ErrorCode code) {
-  if (ExitCode(code) == 2) return "BAD_INPUT";
-  return code == ErrorCode::kIo || code == ErrorCode::kCorrupt ? "IO" : "INTERNAL";
+// The algorithms are chosen and the ranks have joined, or a stop came first: there is nothing yet that a checkpoint could keep.
+struct Begun {
+  PreparedRun run;
+  std::unique_ptr<Trainer> trainer;
+  bool stopped = false;
+};
+
+Result<Begun> Begin(Rank& rank, const JobSpec& spec, StartProgress& progress) {
+  Begun begun;
+  ChoiceTable recorded;
+  if (rank.zero()) recorded = ReadRecordedChoices(rank.files, RunFolder(rank.options, spec), rank.options.resume);
+  const Status done = [&]() -> Status {
+    PLATEAU_ASSIGN(begun.run, PrepareRun(rank.files, spec, rank.collective, rank.pulse, recorded, &progress));
+    auto trainer = MakeTrainer(begun.run, rank.collective, rank.pulse);
+    PLATEAU_TRY(Agree(rank.collective, ToStatus(trainer)));
+    begun.trainer = std::move(*trainer);
+    return {};
+  }();
+  progress.Close();
+  if (done) return begun;
+  int64_t stopped = progress.stopped() ? 1 : 0;  // perhaps another rank's: all have the error
+  rank.collective.AllReduceSum(std::span(&stopped, 1));
+  begun.stopped = stopped > 0;
+  if (begun.stopped) return begun;
+  return Fail(Located(done.error(), {rank.options.spec_path, rank.options.settings}, ""));
+}
+
+// The coordinator hears of a stop as it would behind a step.
+void LeaveUnbegun(Rank& rank) {
+  rank.pulse.phase = "done";
+  if (!rank.zero()) return;
+  LogInfo("stopped on command in front of the first step: nothing was trained and nothing is lost; the same command begins again");
+  if (rank.link == nullptr) return;
+  if (const Status told = rank.link->Finish({.step = rank.pulse.step, .reason = "STOPPED"}, kFarewellMs); !told)
+    LogWarning("{}", told.error().message);
 }
 
 // The run itself; the answer is the same on every rank.
 tl::expected<void, TrainFault> Train(Rank& rank) {
-  const auto refuse = [](const Error& error) { return tl::unexpected(TrainFault{.error = error, .reason = ReasonOf(error.code)}); };
+  const auto refuse = [](const Error& error) { return tl::unexpected(TrainFault{.error = error, .reason = FailureReason(error.code)}); };
   Collective& collective = rank.collective;
   const auto text = ShareText(collective, rank.zero() ? ReadSpec(rank.options, rank.files) : Result<std::string>(std::string()));
   if (!text) return refuse(text.error());
   const auto spec = ParseJobSpecText(*text, rank.options.spec_path, true);  // rank 0 has judged it
   if (const Status agreed = Agree(collective, ToStatus(spec)); !agreed) return refuse(agreed.error());
-  ChoiceTable recorded;
-  if (rank.zero()) recorded = ReadRecordedChoices(rank.files, RunFolder(rank.options, *spec), rank.options.resume);
-  auto run = PrepareRun(rank.files, *spec, collective, rank.pulse, recorded);
-  if (!run) return refuse(run.error());
-  const auto trainer = MakeTrainer(*run, collective, rank.pulse);
-  if (const Status agreed = Agree(collective, ToStatus(trainer)); !agreed) return refuse(agreed.error());
+  StartProgress progress(rank.pulse, rank.stop, rank.clock, {.speaks = rank.zero(), .terminal = ::isatty(STDERR_FILENO) == 1});
+  auto begun = Begin(rank, *spec, progress);
+  if (!begun) return refuse(begun.error());
+  if (begun->stopped) {
+    LeaveUnbegun(rank);
+    return {};
+  }
+  PreparedRun* const run = &begun->run;
+  Trainer& trainer = *begun->trainer;
   auto folder = OpenAttempt(rank, *spec);
   if (!folder) return refuse(folder.error());
   RunIdentity& identity = run->loop.identity;
@@ -168,10 +206,10 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   rank.pulse.step = state.step;
   LogBeginning(rank, *run, *folder, state);
   RankZero zero = MakeRankZero(rank, *run, *folder, state);
-  WatchedTrainer watched(**trainer, rank.collective);
-  const bool behind = (*trainer)->depth() > 0;  // the host's own trainer is seen layer by layer
+  WatchedTrainer watched(trainer, rank.collective);
+  const bool behind = trainer.depth() > 0;  // the host's own trainer is seen layer by layer
   TrainLoop loop(run->loop,
-                 {*run->engine, behind ? static_cast<Trainer&>(watched) : **trainer, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
+                 {*run->engine, behind ? static_cast<Trainer&>(watched) : trainer, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
                   zero.parts ? &*zero.parts : nullptr, trace.get()},
                  std::move(state));
   auto end = loop.Run();
@@ -188,20 +226,6 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   if (const Status told = zero.authority->Finish({.step = rank.pulse.step, .reason = *end}); !told)
     LogWarning("{}", told.error().message);
   return {};
-}
-
-Result<std::unique_ptr<CoordinatorLink>> OpenLink(const TrainOptions& options, int rank, const Pulse& pulse, StopFlag& stop) {
-  if (options.coordinator.empty()) return std::unique_ptr<CoordinatorLink>();
-  const char* inherited = std::getenv(kTokenVariable);
-  const LinkOptions link{.address = options.coordinator,
-                         .job = options.job,
-                         .token = !options.token.empty() || inherited == nullptr ? options.token : inherited,
-                         .attempt = options.attempt,
-                         .rank = rank};
-  return CoordinatorLink::Open(link, pulse, stop, [](const std::string& reason) {
-    LogError("the coordinator refuses this attempt: {}; leaving at once, nothing more is written", reason);
-    std::_Exit(1);
-  });
 }
 
 // A run that the user's own mpirun started becomes a job before anything else. Collective.
@@ -228,19 +252,6 @@ Failed FailedOf(const TrainFault& fault) {
           .retry = fault.reason != "NAN_LOSS" && fault.reason != "BAD_INPUT"};
 }
 
-// A fault of this rank alone: the others cannot be asked, so the whole group is ended.
-void LeaveAlone(Collective& world, std::unique_ptr<CoordinatorLink> link, const Pulse& pulse, const Error& error) {
-  LogError("{}", error.message);
-  const std::string reason = ReasonOf(error.code);
-  if (link)
-    link->Fail({.reason = reason,
-                .message = fmt::format("rank {}: {}", world.rank(), error.message),
-                .step = pulse.step,
-                .retry = reason != "BAD_INPUT"});
-  link.reset();  // gives the message time to leave
-  world.Abort(ExitCode(error.code));
-}
-
 }  // namespace
 
 int RunTrain(const TrainOptions& given) {
@@ -262,7 +273,7 @@ int RunTrain(const TrainOptions& given) {
   const auto joined = Join(given, world);
   if (!joined) return leave(joined.error());
   const TrainOptions& options = *joined;
-  auto link = OpenLink(options, world.rank(), pulse, stop);
+  auto link = OpenRankLink(options.coordinator, options.job, options.attempt, world.rank(), pulse, stop, options.token);
   if (const Status agreed = Agree(world, ToStatus(link)); !agreed) return leave(agreed.error());
   try {
     Rank rank{options, world, pulse, stop, link->get()};
@@ -280,7 +291,6 @@ int RunTrain(const TrainOptions& given) {
   } catch (const std::exception& fault) {
     LeaveAlone(world, std::move(*link), pulse, {ErrorCode::kInternal, fault.what()});
   }
-  return ExitCode(ErrorCode::kInternal);  // not reached: LeaveAlone does not return
 }
 
 }  // namespace plateau

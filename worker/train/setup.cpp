@@ -103,7 +103,7 @@ Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int 
 }
 
 // Collective.
-Status MakeEngine(OpenedRun& opened, Collective& collective, Pulse& pulse) {
+Status MakeEngine(OpenedRun& opened, Collective& collective, Pulse& pulse, StartWatch* watch) {
   PreparedRun& run = opened.run;
   const JobSpec& spec = run.loop.spec;
   EngineOptions options{.threads = spec.resources.threads_per_worker,
@@ -112,7 +112,8 @@ Status MakeEngine(OpenedRun& opened, Collective& collective, Pulse& pulse) {
                         .progress = &pulse.progress,
                         .precision = opened.precision,
                         .collective = spec.resources.collective,
-                        .choices = run.choices.get()};
+                        .choices = run.choices.get(),
+                        .watch = watch};
   PLATEAU_TRY(ShareDevices(run.device, collective, options));
   auto engine = CreateEngine(run.device, std::move(opened.network), options);
   PLATEAU_TRY(Agree(collective, engine ? Status() : Fail(engine.error())));
@@ -204,12 +205,13 @@ Status CompileAlike(FileSystem& files, PreparedRun& run, int validation_rows, Co
 
 }  // namespace
 
-Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded) {
+Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded,
+                               StartWatch* watch) {
   const int rank = collective.rank(), world_size = collective.world_size();
   auto opened = OpenRun(files, spec, rank, world_size, recorded);
   PLATEAU_TRY(Agree(collective, opened ? Status() : Fail(opened.error())));
   PLATEAU_TRY(RequireOneKind(opened->run.device, collective));
-  PLATEAU_TRY(MakeEngine(*opened, collective, pulse));
+  PLATEAU_TRY(MakeEngine(*opened, collective, pulse, watch));
   PreparedRun run = std::move(opened->run);
   // The same on every rank, also when ranks train on different numbers of rows: it is the stride by which they share the set.
   const int most_rows = (spec.training.global_batch + world_size - 1) / world_size;

@@ -31,6 +31,9 @@ void FailDevice(int device, int status);
 // Communicators in which `rank` takes part report `status` (an ncclResult_t) from ncclCommGetAsyncError, and their operations never end.
 void FailRank(int rank, int status);
 
+// While held, communicators that do not block are under way and never made.
+void HoldJoins(bool held);
+
 // How often the host waited for a device since Reset: synchronising calls, blocking copies and copies to pageable memory.
 int64_t HostWaits();
 // Operations that devices ran since Reset (kernels, copies, library calls; a graph counts its nodes).

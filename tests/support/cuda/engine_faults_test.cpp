@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/support/cuda/emulation.h"
+#include "tests/support/watch_double.h"
 #include "tests/worker/backend/cuda/cuda_fixture.h"
 
 namespace plateau::cuda {
@@ -162,6 +163,33 @@ TEST_F(EngineFaults, ADeviceThatFailsUnderAStepIsAFailureInItsWords) {
     FAIL() << "the fault was not seen";
   } catch (const Failure& failure) {
     EXPECT_NE(std::string(failure.what()).find("illegal memory access"), std::string::npos) << failure.what();
+  }
+}
+
+// Between any two pieces of choosing algorithms a stop is heard; what was built until then is given back, and the engine lives on.
+TEST_F(EngineFaults, AStopWhileAlgorithmsAreChosenEndsThePlanAndNotTheEngine) {
+  RecordedChoices first;
+  test::WatchDouble whole;
+  {
+    auto engine = MakeCudaEngine(Small(), {.threads = 1, .crop = kCrop, .choices = &first, .watch = &whole});
+    Compile(*engine, Options(2));
+  }
+  EXPECT_THAT(whole.begun, testing::ElementsAre("choosing algorithms"));
+  EXPECT_EQ(whole.last_pieces, "layers");
+  EXPECT_EQ(whole.done, whole.last_all) << "all layers";
+  EXPECT_EQ(whole.ended, 1);
+  EXPECT_GT(whole.questions, 100) << "also between the candidates of a pass";
+  for (const int asked : {0, 7, whole.questions / 2, whole.questions - 1}) {
+    RecordedChoices choices;
+    test::WatchDouble watch(asked);
+    auto engine = MakeCudaEngine(Small(), {.threads = 1, .crop = kCrop, .choices = &choices, .watch = &watch});
+    const auto refused = engine->Compile(Options(2));
+    ASSERT_FALSE(refused.has_value()) << asked;
+    EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
+    EXPECT_THAT(refused.error().message, testing::HasSubstr("choosing algorithms was given up: this process was asked to stop"));
+    EXPECT_EQ(watch.questions, asked + 1) << "nothing goes on behind it";
+    EXPECT_EQ(watch.ended, 1);
+    Compile(*engine, Options(2));
   }
 }
 

@@ -1,6 +1,8 @@
 // NCCL on the host: the ranks are threads of one process, each with a device of its own; sums run in the order of ranks.
 #include <nccl.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -14,7 +16,12 @@
 namespace plateau::emulated {
 namespace {
 
-constexpr auto kJoinDeadline = std::chrono::seconds(60);  // ranks of other processes would never come
+constexpr auto kJoinDeadline = std::chrono::seconds(60);  // a thread that does not come
+
+// What a unique id holds. Real ones let processes find each other; here ranks are threads of the process that made it.
+struct Id {
+  int64_t process = 0, number = 0;
+};
 
 // Worlds that ranks are still joining, by unique id. Under the lock.
 std::map<std::string, std::shared_ptr<World>>& Joining() {
@@ -52,13 +59,18 @@ namespace {
 ncclResult_t AwaitRanks(Lock& lock, const std::shared_ptr<World>& world) {
   const bool complete = TheSystem().changed.wait_for(
       lock, kJoinDeadline, [&] { return world->joined == world->devices.size() || world->error != ncclSuccess; });
-  if (!complete) return Fail(ncclSystemError, "not all ranks came: the emulation joins threads of one process only");
+  if (!complete) return Fail(ncclSystemError, "not all ranks came");
   if (world->error != ncclSuccess) return Fail(world->error, "two ranks are on one device");
   return ncclSuccess;
 }
 
 ncclResult_t JoinWorld(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int rank, bool blocking) {
   if (comm == nullptr || ranks < 1 || rank < 0 || rank >= ranks) return Fail(ncclInvalidArgument, "no such rank");
+  Id made;
+  std::memcpy(&made, id.internal, sizeof(made));
+  if (made.process != ::getpid())
+    return Fail(ncclInvalidUsage, fmt::format("the emulation joins threads of one process, and this id was made in process {}, not in {}: use "
+                                              "resources.collective: mpi", made.process, ::getpid()));
   Lock lock(TheSystem().mutex);
   const std::string name(id.internal, sizeof(id.internal));
   auto& joining = Joining()[name];
@@ -127,8 +139,8 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   static int64_t made = 0;
   const Lock lock(TheSystem().mutex);
   std::memset(id, 0, sizeof(*id));
-  ++made;
-  std::memcpy(id->internal, &made, sizeof(made));
+  const Id own{::getpid(), ++made};
+  std::memcpy(id->internal, &own, sizeof(own));
   return ncclSuccess;
 }
 
@@ -149,7 +161,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   const Lock lock(TheSystem().mutex);
   const World& world = *comm->member->world;
   *error = ErrorOf(world);
-  if (*error == ncclSuccess && world.joined != world.devices.size()) *error = ncclInProgress;
+  if (*error == ncclSuccess && (world.joined != world.devices.size() || TheSystem().joins_held)) *error = ncclInProgress;
   return ncclSuccess;
 }
 

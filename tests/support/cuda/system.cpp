@@ -77,6 +77,7 @@ void Reset() {
   Defaults(system);
   system.call_faults.clear();
   system.rank_faults.clear();
+  system.joins_held = false;
   system.host_waits = system.operations_run = 0;
   ForgetLastError();
 }
@@ -105,6 +106,11 @@ void FailRank(int rank, int status) {
   const Lock lock(TheSystem().mutex);
   TheSystem().rank_faults[rank] = status;
   TheSystem().changed.notify_all();
+}
+
+void HoldJoins(bool held) {
+  const Lock lock(TheSystem().mutex);
+  TheSystem().joins_held = held;
 }
 
 int64_t HostWaits() {

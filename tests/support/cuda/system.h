@@ -62,6 +62,7 @@ struct System {
   std::set<Capture*> captures;
   std::map<std::string, CallFault> call_faults;
   std::map<int, int> rank_faults;
+  bool joins_held = false;
   uint64_t visits = 0;
   int64_t host_waits = 0, operations_run = 0;
 };

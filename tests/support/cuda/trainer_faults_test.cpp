@@ -1,9 +1,15 @@
 // Faults of ranks and of the device inside a step, as the emulation can make them: who is named, and that nobody hangs.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+
 #include <gmock/gmock.h>
 #include <nccl.h>
 
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/thread_collective.h"
+#include "tests/support/watch_double.h"
 #include "tests/worker/backend/cuda/trainer_fixture.h"
 #include "worker/backend/cuda/nccl_group.h"
 
@@ -11,6 +17,7 @@ namespace plateau::cuda {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 class TrainerFaults : public testing::Test {
@@ -58,6 +65,85 @@ TEST_F(TrainerFaults, ARankThatCannotJoinIsAnErrorOnEveryRank) {
     EXPECT_EQ(group.error().code, ErrorCode::kUnavailable);
     EXPECT_THAT(group.error().message, AllOf(HasSubstr(fmt::format("rank {} (host ", collective.rank())), HasSubstr("collective: mpi")));
   });
+}
+
+// With the default bound of two minutes: a rank's fault ends the wait of the others, who would not hear of it from NCCL.
+TEST_F(TrainerFaults, ARankThatCannotJoinEndsTheOthersWaitAtOnce) {
+  emulated::HoldJoins(true);
+  emulated::FailCall("ncclCommInitRankConfig", ncclSystemError);
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<std::string> messages(2);
+  test::RunThreadRanks(2, [&](Collective& collective) {
+    const auto group = NcclGroup::Join(collective, {.device = collective.rank()});
+    ASSERT_FALSE(group);
+    messages[static_cast<size_t>(collective.rank())] = group.error().message;
+  });
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_THAT(messages, testing::UnorderedElementsAre(HasSubstr("was still joining; 1 of 2 ranks could not join NCCL"),
+                                                      HasSubstr("ncclCommInitRankConfig: unhandled system error")));
+}
+
+TEST_F(TrainerFaults, ARankThatDoesNotComeIsNamedWithTheBound) {
+  emulated::HoldJoins(true);
+  test::RunThreadRanks(2, [&](Collective& collective) {
+    const auto group = NcclGroup::Join(collective, {.device = collective.rank(), .join_bound_ms = 1000});
+    ASSERT_FALSE(group);
+    EXPECT_EQ(group.error().code, ErrorCode::kUnavailable);
+    EXPECT_THAT(group.error().message, HasSubstr(fmt::format("rank {} (host ", collective.rank())));
+    EXPECT_THAT(group.error().message, AnyOf(HasSubstr("has not come to an end within 1 s"), HasSubstr("was still joining")));
+  });
+}
+
+TEST_F(TrainerFaults, AStopOnOneRankEndsTheJoinOfAll) {
+  emulated::HoldJoins(true);
+  const auto begin = std::chrono::steady_clock::now();
+  test::RunThreadRanks(2, [&](Collective& collective) {
+    test::WatchDouble watch(collective.rank() == 1 ? 2 : -1);
+    const auto group = NcclGroup::Join(collective, {.device = collective.rank(), .watch = &watch});
+    ASSERT_FALSE(group);
+    EXPECT_EQ(group.error().message, "joining NCCL was given up: this process was asked to stop");
+    EXPECT_THAT(watch.begun, testing::ElementsAre("joining NCCL"));
+    EXPECT_EQ(watch.ended, 1);
+  });
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  emulated::HoldJoins(false);
+  test::RunThreadRanks(2, [](Collective& collective) {
+    test::WatchDouble watch;
+    EXPECT_TRUE(NcclGroup::Join(collective, {.device = collective.rank(), .watch = &watch}));
+    collective.Barrier();
+  });
+}
+
+// An id that another process made, as ranks of mpirun would have it.
+TEST_F(TrainerFaults, TheEmulationRefusesRanksOfAnotherProcessAtOnce) {
+  ncclUniqueId id;
+  ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  const pid_t child = fork();
+  if (child == 0) {
+    ncclComm_t comm = nullptr;
+    const ncclResult_t code = ncclCommInitRank(&comm, 2, id, 1);
+    const bool said = std::string(ncclGetLastError(nullptr)).find("joins threads of one process") != std::string::npos;
+    _exit(code == ncclInvalidUsage && said && comm == nullptr ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+// What was queued for a step that could not be launched still reads the trainer's memory.
+TEST_F(TrainerFaults, ATrainerGoesOnlyWhenTheDeviceIsDoneWithItsMemory) {
+  const Recipe r;
+  SingleCollective alone;
+  SharedChoices choices;
+  DeviceRank device(r, {.lanes = 1, .lane_rows = 6}, alone, choices);
+  Train(*device.trainer, [&](uint64_t step) { return BatchOf(r, step); }, 0, 3);
+  emulated::FailCall("cudaGraphLaunch", cudaErrorLaunchFailure);
+  const Samples samples = BatchOf(r, 3);
+  EXPECT_THROW(device.trainer->Enqueue({.rows = samples.lane(), .step = 3, .lr = 0.01}), Failure);
+  const int64_t before = emulated::OperationsRun();
+  device.trainer.reset();
+  EXPECT_GT(emulated::OperationsRun(), before) << "the copy of the batch was still on its way";
+  EXPECT_EQ(cudaStreamQuery(device.plan->libraries().stream().get()), cudaSuccess);
 }
 
 TEST_F(TrainerFaults, AFaultOfTheDeviceIsAFailureOfTheStep) {

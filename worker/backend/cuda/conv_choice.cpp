@@ -85,6 +85,7 @@ void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refu
       if (std::find(seen.begin(), seen.end(), engine) != seen.end()) continue;
       seen.push_back(engine);
       if (graph.CompilesAtRunTime(engine) && ++compiled > kMaxCompiled) continue;
+      libraries_.GoOn();
       Result<Algorithm> built = Build(graph, way, engine);
       if (built)
         found.push_back(std::move(*built));
@@ -92,6 +93,8 @@ void ConvPass::Collect(Way way, std::vector<Algorithm>& found, std::string& refu
         refusal = built.error().message;
     }
   }
+} catch (const StartStopped&) {
+  throw;
 } catch (const Failure& failure) {
   if (failure.code() == ErrorCode::kUnavailable) throw;
   refusal = failure.what();
@@ -131,7 +134,7 @@ std::string ConvPass::Time(std::vector<Algorithm>& found) {
   for (Algorithm& algorithm : found)
     candidates.push_back({TextOf(algorithm), algorithm.way == Way::kRounded ? kRoundingCosts : 1,
                           [&, operands] { RunWith(algorithm, operands, at_workspace); }});
-  return Fastest(libraries_.stream(), label_, candidates);
+  return Fastest(libraries_, label_, candidates);
 }
 
 }  // namespace plateau::cuda

@@ -87,6 +87,7 @@ CudaEngine::CudaEngine(Network network, const EngineOptions& options, std::vecto
   if (options.choices == nullptr) context_.own_choices = std::make_unique<OwnChoices>();
   AlgorithmChoices& choices = options.choices == nullptr ? *context_.own_choices : *options.choices;
   context_.libraries = std::make_unique<Libraries>(options.device, options.precision, options.deterministic, choices);
+  context_.libraries->WatchBy(options.watch);
   if (options.device_sharers > 1)
     part_ = (options.device_free_bytes > 0 ? options.device_free_bytes : FreeNow()) / static_cast<uint64_t>(options.device_sharers);
   auto infos = ListParameters(context_.network, crop_shapes_);

@@ -26,11 +26,15 @@ void Arena::Reserve(size_t bytes, size_t workspace_bytes, const Stream& stream) 
 CudaPlan::CudaPlan(CudaContext& context, const PlanOptions& options, const std::vector<LayerShape>& shapes)
     : context_(context), layout_(LayOutPlan(context.network, shapes, options, context.options.precision)) {
   layers_.resize(layout_.layers.size());
+  const StartStretch stretch(context.options.watch, kChoosing, "layers", layer_count());
   for (int layer = 0; layer < layer_count(); ++layer) {
+    stretch.Done(layer);
+    stretch.GoOn();
     if (!At(layer).present) continue;
     layers_[static_cast<size_t>(layer)] = MakeLayer({context_, layout_, layer});
     workspace_bytes_ = std::max(workspace_bytes_, layers_[static_cast<size_t>(layer)]->workspace_bytes());
   }
+  stretch.Done(layer_count());
   context_.libraries->ReleaseScratch();
   small_ = std::make_unique<Small>(options.batch, classes());
   timing_ = std::make_unique<Timing>(layers_.size());

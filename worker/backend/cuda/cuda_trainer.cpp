@@ -96,12 +96,12 @@ CudaTrainer::CudaTrainer(CudaPlan& plan, const TrainerOptions& options, std::uni
   stream().Wait();
 }
 
-// Memory goes only when the device no longer uses it. A sum over ranks that will not end is aborted first, and before that the graphs
-// that captured it: NCCL's abort waits for them.
+// Memory goes only when the device no longer uses it, which it may also while no step is underway: copies of one that could not be
+// enqueued. A sum over ranks that will not end is aborted first, and before that the graphs that captured it: NCCL's abort waits for them.
 CudaTrainer::~CudaTrainer() {
   for (Slot& slot : slots_) slot.graph.Clear();
   sum_.reset();
-  if (!underway_.empty()) cudaStreamSynchronize(stream().get());
+  cudaStreamSynchronize(stream().get());
 }
 
 // Samples before the padding, which the last lanes have at their ends.
@@ -198,7 +198,8 @@ Result<std::unique_ptr<Trainer>> CreateCudaTrainer(CudaPlan& training, const Tra
     PLATEAU_ASSIGN(auto sum, MakeRankSum({.wanted = engine.collective,
                                           .device = engine.device,
                                           .deterministic = engine.deterministic,
-                                          .most_floats = training.parameters().total() + kTotals},
+                                          .most_floats = training.parameters().total() + kTotals,
+                                          .watch = engine.watch},
                                          collective, training.libraries().stream()));
     return std::make_unique<CudaTrainer>(training, options, std::move(sum));
   } catch (const Failure& failure) {

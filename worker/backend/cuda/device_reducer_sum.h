@@ -10,6 +10,10 @@
 #include "worker/backend/cuda/runtime.h"
 #include "worker/collective/collective.h"
 
+namespace plateau {
+class StartWatch;
+}
+
 namespace plateau::cuda {
 
 // Device memory.
@@ -43,11 +47,12 @@ struct RankSumOptions {
   CollectiveKind wanted = CollectiveKind::kAuto;
   int device = 0;
   bool deterministic = true;
-  int64_t most_floats = 0;  // of a step
+  int64_t most_floats = 0;      // of a step
+  StartWatch* watch = nullptr;  // borrowed, of joining NCCL
 };
 // Collective. kAuto takes NCCL where every rank has a device of its own, else MPI, which rank 0 says in the log. Errors, the same on
 // every rank: kInvalidInput where NCCL is asked for and two ranks share a device; kUnavailable when its communicator does not come to
-// be. Borrows collective and stream.
+// be; kConflict when `watch` wanted a stop meanwhile. Borrows collective and stream.
 Result<std::unique_ptr<RankSum>> MakeRankSum(const RankSumOptions& options, Collective& collective, const Stream& compute);
 
 }  // namespace plateau::cuda

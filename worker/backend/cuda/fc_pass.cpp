@@ -167,7 +167,7 @@ std::string FcPass::Time() {
   std::vector<Candidate> candidates;
   for (const Algorithm& algorithm : found)
     candidates.push_back({TextOf(algorithm), 1, [&, operands] { RunWith(algorithm, operands, at_workspace); }});
-  return Fastest(libraries_.stream(), label_, candidates);
+  return Fastest(libraries_, label_, candidates);
 }
 
 std::string FcPass::description() const {

@@ -81,6 +81,10 @@ void Libraries::Close() {
   if (cublas_ != nullptr) cublasLtDestroy(cublas_);
 }
 
+void Libraries::GoOn() const {
+  if (watch_ != nullptr && watch_->WantsStop()) throw StartStopped(kChoosing);
+}
+
 std::string Libraries::TimedOnce(const std::string& key, const std::function<std::string()>& time) {
   const auto known = timed_.find(key);
   if (known != timed_.end()) return known->second;

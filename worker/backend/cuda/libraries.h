@@ -12,6 +12,7 @@
 #include "worker/backend/cuda/runtime.h"
 #include "worker/nn/algorithm_choices.h"
 #include "worker/nn/plan.h"
+#include "worker/nn/start_watch.h"
 
 namespace plateau::cuda {
 
@@ -19,6 +20,8 @@ void Check(cudnnStatus_t code, const char* what);  // as for the runtime's: thro
 void Check(cublasStatus_t code, const char* what);
 std::string Describe(cudnnStatus_t code);  // cuDNN's own words, with what it last complained of
 std::string Describe(cublasStatus_t code);
+
+inline constexpr const char* kChoosing = "choosing algorithms";  // which is on record, or timed
 
 // Parts of a workspace begin at multiples of this.
 inline constexpr size_t kWorkspaceAlign = 256;
@@ -45,6 +48,10 @@ class Libraries {
   const std::string& versions() const { return versions_; }              // "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0"
   const std::string& cudnn_version() const { return cudnn_version_; }    // "cuDNN 9.19.0"
   const std::string& cublas_version() const { return cublas_version_; }  // "cuBLASLt 13.1.0"
+  // Borrowed; null: nobody watches.
+  void WatchBy(StartWatch* watch) { watch_ = watch; }
+  // Throws StartStopped when the watch wants it. Called between pieces of timing, each of which takes moments.
+  void GoOn() const;
   // What `time` found for `key` (of a shape and pass, without the layer): layers of one shape are timed once a process.
   std::string TimedOnce(const std::string& key, const std::function<std::string()>& time);
   // Memory that timing may use while plans are built, at least this large, filled anew with small positive numbers whatever the map
@@ -59,6 +66,7 @@ class Libraries {
   Precision precision_;
   bool deterministic_;
   AlgorithmChoices& choices_;
+  StartWatch* watch_ = nullptr;
   std::string device_name_;  // its initialiser makes the device current
   Stream stream_;
   cudnnHandle_t cudnn_ = nullptr;

@@ -3,12 +3,15 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <future>
 #include <thread>
 
+#include "common/check.h"
 #include "common/log.h"
+#include "worker/collective/nccl_environment.h"
 #include "worker/collective/patient_wait.h"
 
 namespace plateau::cuda {
@@ -24,10 +27,14 @@ std::string Setting(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-// NCCL reads these when the first communicator is made; there is no other way to tell it.
-void FixAlgorithm() {
-  setenv("NCCL_ALGO", "Ring", 0);
-  setenv("NCCL_PROTO", "Simple", 0);
+constexpr int64_t kAskEveryMs = 100;  // the other ranks, while NCCL joins
+constexpr const char* kJoining = "joining NCCL";
+constexpr const char* kJoin = "ncclCommInitRankConfig";
+
+using Clock = std::chrono::steady_clock;
+
+std::string NotInTime(const char* what, int64_t bound_ms) {
+  return fmt::format("NCCL: {} has not come to an end within {} s: another rank is missing or cannot be reached", what, bound_ms / 1000);
 }
 
 }  // namespace
@@ -36,7 +43,7 @@ NcclGroup::NcclGroup(int rank, const NcclOptions& options)
     : rank_(rank), host_(HostName()), options_(options), wait_(options.device) {}
 
 Result<std::unique_ptr<NcclGroup>> NcclGroup::Join(Collective& collective, const NcclOptions& options) {
-  if (options.deterministic) FixAlgorithm();
+  PLATEAU_CHECK(!options.deterministic || NcclAlgorithmIsFixed(), "{}", "this program does not name NCCL's algorithm before it starts threads");
   const int rank = collective.rank(), ranks = collective.world_size();
   std::unique_ptr<NcclGroup> group(new NcclGroup(rank, options));
   struct {
@@ -48,17 +55,61 @@ Result<std::unique_ptr<NcclGroup>> NcclGroup::Join(Collective& collective, const
   if (ticket.code != ncclSuccess)
     return Fail(ErrorCode::kUnavailable, "rank 0 cannot begin an NCCL communicator: {}; see its log with NCCL_DEBUG=WARN, or use "
                 "resources.collective: mpi", ncclGetErrorString(ticket.code));
-  Check(cudaSetDevice(options.device), "cudaSetDevice");
+  const StartStretch stretch(options.watch, kJoining);
+  if (rank == 0) LogInfo("{} with {} ranks", kJoining, ranks);
+  const auto begin = Clock::now();
+  std::string fault;
+  const JoinVotes votes = group->JoinTogether(collective, ticket.id, stretch, fault);
+  if (votes.joined == ranks) {
+    if (rank == 0) LogInfo("joined in {:.1f} s", std::chrono::duration<double>(Clock::now() - begin).count());
+    return group;
+  }
+  group->Abort();
+  if (votes.stopped > 0) return Fail(StartStopped(kJoining).code(), "{}", StartStopped(kJoining).what());
+  return Fail(ErrorCode::kUnavailable, "rank {} (host {}): {}; {} of {} ranks could not join NCCL: see their logs with NCCL_DEBUG=WARN, or use "
+              "resources.collective: mpi", rank, group->host_, fault, votes.failed + votes.late, ranks);
+}
+
+// Asks all ranks again and again: where one cannot join, NCCL would keep the others waiting. `fault` becomes what this rank knows.
+NcclGroup::JoinVotes NcclGroup::JoinTogether(Collective& collective, const ncclUniqueId& id, const StartStretch& stretch,
+                                             std::string& fault) {
+  const int ranks = collective.world_size();
+  const auto bound = Clock::now() + std::chrono::milliseconds(options_.join_bound_ms);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  const auto fault = group->WaitUntilTaken(ncclCommInitRankConfig(&group->comm_, ranks, ticket.id, rank, &config),
-                                           "ncclCommInitRankConfig", options.join_bound_ms);
-  if (fault) group->Abort();
-  int64_t failed = fault ? 1 : 0;
-  collective.AllReduceSum(std::span(&failed, 1));
-  if (failed == 0) return group;
-  return Fail(ErrorCode::kUnavailable, "{}; {} of {} ranks could not join NCCL: see their logs with NCCL_DEBUG=WARN, or use "
-              "resources.collective: mpi", fault.value_or(fmt::format("rank {} (host {}) has joined", rank, group->host_)), failed, ranks);
+  std::optional<ncclResult_t> state;  // nothing while NCCL is joining
+  if (const cudaError_t set = cudaSetDevice(options_.device); set != cudaSuccess) {
+    state = ncclUnhandledCudaError;
+    fault = fmt::format("cudaSetDevice: {}", cudaGetErrorString(set));
+  } else if (const ncclResult_t code = ncclCommInitRankConfig(&comm_, ranks, id, rank_, &config); code != ncclInProgress) {
+    state = code;
+  }
+  JoinVotes votes;
+  bool late = false;
+  while (votes.undecided(ranks)) {
+    if (!state) state = LookAtJoin(kAskEveryMs);
+    late = !state && Clock::now() > bound;
+    std::array<int64_t, 4> counts{state == ncclSuccess, state && state != ncclSuccess, late, stretch.stopped()};
+    collective.AllReduceSum(std::span<int64_t>(counts));
+    votes = {counts[0], counts[1], counts[2], counts[3]};
+  }
+  if (!state) fault = late ? NotInTime(kJoin, options_.join_bound_ms) : "was still joining";
+  if (state == ncclSuccess) fault = "has joined";
+  if (fault.empty()) fault = Fault(*state, kJoin).value_or("");
+  return votes;
+}
+
+// What joining came to, if it has within the bound.
+std::optional<ncclResult_t> NcclGroup::LookAtJoin(int64_t bound_ms) const {
+  const auto bound = Clock::now() + std::chrono::milliseconds(bound_ms);
+  ncclResult_t state = ncclInProgress;
+  PatientWait::Until([&] {
+    const ncclResult_t code = ncclCommGetAsyncError(comm_, &state);
+    if (code != ncclSuccess) state = code;
+    return state != ncclInProgress || Clock::now() > bound;
+  });
+  if (state == ncclInProgress) return {};
+  return state;
 }
 
 NcclGroup::~NcclGroup() { Abort(); }
@@ -95,26 +146,24 @@ std::string NcclGroup::description() const {
 
 std::optional<std::string> NcclGroup::Fault(ncclResult_t code, const char* what) const {
   if (code == ncclSuccess) return {};
-  const char* detail = comm_ == nullptr ? nullptr : ncclGetLastError(comm_);
-  return fmt::format("rank {} (host {}): NCCL: {}: {}{}{}", rank_, host_, what, ncclGetErrorString(code),
-                     detail != nullptr && *detail != '\0' ? ": " : "", detail != nullptr ? detail : "");
+  const char* detail = ncclGetLastError(comm_);  // which NCCL also knows without a communicator
+  return fmt::format("NCCL: {}: {}{}{}", what, ncclGetErrorString(code), detail != nullptr && *detail != '\0' ? ": " : "",
+                     detail != nullptr ? detail : "");
 }
 
 // A call to a communicator that does not block may still be under way when it returns.
 std::optional<std::string> NcclGroup::WaitUntilTaken(ncclResult_t code, const char* what, int64_t bound_ms) const {
   if (code != ncclInProgress) return Fault(code, what);
-  const auto bound = std::chrono::steady_clock::now() + std::chrono::milliseconds(bound_ms);
+  const auto bound = Clock::now() + std::chrono::milliseconds(bound_ms);
   ncclResult_t state = ncclInProgress;
   bool late = false;
   PatientWait::Until([&] {
     code = ncclCommGetAsyncError(comm_, &state);
-    late = std::chrono::steady_clock::now() > bound;
+    late = Clock::now() > bound;
     return code != ncclSuccess || state != ncclInProgress || late;
   });
   if (code != ncclSuccess) return Fault(code, what);
-  if (state == ncclInProgress)
-    return fmt::format("rank {} (host {}): NCCL: {} has not come to an end within {} s: another rank is missing or cannot be reached",
-                       rank_, host_, what, bound_ms / 1000);
+  if (state == ncclInProgress) return NotInTime(what, bound_ms);
   return Fault(state, what);
 }
 
@@ -123,7 +172,8 @@ void NcclGroup::Taken(ncclResult_t code, const char* what) {
   if (!fault) return;
   Abort();
   throw Failure(ErrorCode::kUnavailable,
-                *fault + "; the first rank that failed says more in its log (NCCL_DEBUG=WARN), the run goes on from its newest checkpoint");
+                fmt::format("rank {} (host {}): {}; the first rank that failed says more in its log (NCCL_DEBUG=WARN), the run goes on from "
+                            "its newest checkpoint", rank_, host_, *fault));
 }
 
 // NCCL may hang in leaving as in anything else; its thread is then left behind.

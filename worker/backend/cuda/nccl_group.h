@@ -11,14 +11,15 @@
 #include "worker/backend/cuda/bounded_wait.h"
 #include "worker/backend/cuda/device_reducer_sum.h"
 #include "worker/collective/collective.h"
+#include "worker/nn/start_watch.h"
 
 namespace plateau::cuda {
 
 struct NcclOptions {
   int device = 0;
-  // One algorithm and protocol for sums of every size (NCCL_ALGO=Ring, NCCL_PROTO=Simple) where the environment does not name others:
-  // NCCL's own choice follows its measurements of the machine. With the same ranks on the same machines the bits are then the same.
+  // Sums of every size by one algorithm and protocol, as the process has named them at its start (worker/collective/nccl_environment.h).
   bool deterministic = true;
+  StartWatch* watch = nullptr;      // borrowed for the join, which it may end
   int64_t join_bound_ms = 120'000;  // until every rank has joined
   int64_t call_bound_ms = 120'000;  // until NCCL has taken a call
   int64_t leave_bound_ms = 10'000;  // until NCCL has given up
@@ -29,8 +30,8 @@ struct NcclOptions {
 // been aborted, so that nothing of it keeps the device busy.
 class NcclGroup {
  public:
-  // Collective; borrows `collective` for this call only. NCCL's call does not block and is looked after with a bound: a rank that does
-  // not come is an error, the same on every rank.
+  // Collective; borrows `collective` for this call only. NCCL's call does not block and is looked after with a bound, and all ranks ask
+  // each other how far they are: one that does not come, fails, or is asked to stop (kConflict, see StartStopped) ends the wait of all.
   static Result<std::unique_ptr<NcclGroup>> Join(Collective& collective, const NcclOptions& options);
   // Aborts: a destructor does not communicate. Every rank has waited for its last sum by then, or the run is lost.
   ~NcclGroup();
@@ -45,7 +46,14 @@ class NcclGroup {
   std::string description() const;
 
  private:
+  // How many ranks have joined, failed, are late and want to stop.
+  struct JoinVotes {
+    int64_t joined = 0, failed = 0, late = 0, stopped = 0;
+    bool undecided(int ranks) const { return joined < ranks && failed + late + stopped == 0; }
+  };
   NcclGroup(int rank, const NcclOptions& options);
+  JoinVotes JoinTogether(Collective& collective, const ncclUniqueId& id, const StartStretch& stretch, std::string& fault);
+  std::optional<ncclResult_t> LookAtJoin(int64_t bound_ms) const;
   std::optional<std::string> Fault(ncclResult_t code, const char* what) const;
   std::optional<std::string> WaitUntilTaken(ncclResult_t code, const char* what, int64_t bound_ms) const;
   void Taken(ncclResult_t code, const char* what);

@@ -35,12 +35,14 @@ double Measure(const Stream& stream, const Candidate& candidate, double best_ms,
 
 }  // namespace
 
-std::string Fastest(const Stream& stream, const std::string& what, const std::vector<Candidate>& candidates) {
+std::string Fastest(Libraries& libraries, const std::string& what, const std::vector<Candidate>& candidates) {
+  const Stream& stream = libraries.stream();
   const Candidate* best = nullptr;
   double best_ms = std::numeric_limits<double>::infinity(), spent_ms = 0;
   std::string last_fault = "there is none";
   for (const Candidate& candidate : candidates) {
     if (spent_ms > kMaxTimedMs && best != nullptr) break;
+    libraries.GoOn();
     try {
       const double ms = Measure(stream, candidate, best_ms, spent_ms);
       LogDebug("{}: {}: {:.3f} ms", what, candidate.text, ms);

@@ -24,8 +24,8 @@ inline constexpr size_t kMaxCandidates = 8;  // of one pass and way of fusing
 inline constexpr size_t kMaxOffers = 100;    // of a library's heuristics that are looked at for them
 inline constexpr double kMaxTimedMs = 2000;  // of device time a pass; what was not timed until then is not chosen
 
-// The text of the fastest. Blocks. Throws Failure naming `what` when none runs.
-std::string Fastest(const Stream& stream, const std::string& what, const std::vector<Candidate>& candidates);
+// The text of the fastest, on the libraries' stream. Blocks. Throws Failure naming `what` when none runs, and StartStopped.
+std::string Fastest(Libraries& libraries, const std::string& what, const std::vector<Candidate>& candidates);
 
 // Libraries::TimingScratch, or null with a warning when memory is short: what is not timed is what the heuristics name first.
 std::byte* ScratchForTiming(Libraries& libraries, size_t bytes, const std::string& what);
