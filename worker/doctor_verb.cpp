@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/log.h"
+#include "worker/backend/device/cuda_library.h"
 #include "worker/collective/mpi.h"
 #include "worker/doctor/checks.h"
 #include "worker/doctor/machine.h"
@@ -49,16 +50,19 @@ Examination Examine(Collective& collective) {
     own.findings.insert(own.findings.end(), findings.begin(), findings.end());
   };
   const CudaAnswer cuda = AskCuda();
+  // Where nothing was opened, what is there of CUDA's libraries and what is not is still worth knowing.
+  const auto libraries = cuda.table == nullptr ? FindCudaLibraries(ProcessSurroundings()) : std::vector<FoundLibrary>();
   add(DescribeBuild());
   add(DescribeMachine());
   add(DescribeMpi());
-  add(DescribeCuda(cuda));
+  add(DescribeCuda(cuda, libraries));
   const auto choice = ChooseDevice(DeviceKind::kAuto, LocalRank(), "device");
   add({{"Checks", "device", Health::kInfo, "device: auto takes " + (choice ? choice->reason : choice.error().message)}});
   add(CheckCpu(Threads(collective.world_size())));
   if (LocalRank() == 0) add(CheckCuda(cuda));
   collective.Barrier();
   add(CheckCollective(collective));
+  add(CheckDeviceSum(collective, cuda, choice ? choice->device : 0));
   return own;
 }
 
@@ -94,7 +98,8 @@ void AddDoctorVerb(CLI::App& app, int& exit_code) {
   CLI::App* verb = app.add_subcommand("doctor", "Say what is on this machine, and try whether it works");
   verb->footer(
       "Prints devices, driver, CUDA's libraries and where they were found, MPI, the processor, limits that hurt; runs a convolution\n"
-      "on the CPU and on each CUDA device and, under mpirun, a sum over the ranks.\n"
+      "on the CPU and on each CUDA device and, under mpirun, sums over the ranks by MPI and over their devices as training makes them\n"
+      "(NCCL where every rank has a device of its own).\n"
       "Examples:\n"
       "  plateau doctor\n"
       "  mpirun -np 4 plateau-worker doctor --json\n"

@@ -9,7 +9,10 @@ namespace plateau {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class Doctor : public ::testing::Test {
  protected:
@@ -54,8 +57,31 @@ TEST_F(Doctor, TheGpuCheckEndsWithThreeAndTheReasonWhereNoDeviceAnswers) {
   const std::string text = Run({PLATEAU_SOURCE_DIR "/deploy/gpu-check.sh", "--out", folder_.path() + "/check.md"}, 3);
   ::unsetenv("PLATEAU_BIN");
   ::unsetenv("PLATEAU_CUDA_LIBRARY");
-  EXPECT_THAT(text, HasSubstr("gpu-check: no device answers: PLATEAU_CUDA_LIBRARY: there is no file /nowhere/lib.so"));
-  EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/check.md"));
+  EXPECT_THAT(text, HasSubstr("gpu-check: no device answers: PLATEAU_CUDA_LIBRARY=/nowhere/lib.so: there is no such file"));
+  for (const char* left : {"/check.md", "/gpu-check"}) EXPECT_FALSE(std::filesystem::exists(folder_.path() + left)) << left;
+}
+
+// Before the doctor or anything else runs, and without leaving a thing.
+TEST_F(Doctor, TheGpuCheckRefusesAWrongCallWithWordsAndPrintsItsHelp) {
+  ::setenv("PLATEAU_BIN", PLATEAU_BIN_DIR, 1);
+  const std::string scratch = folder_.path() + "/scratch";
+  std::filesystem::create_directory(scratch);
+  ::setenv("TMPDIR", scratch.c_str(), 1);
+  const auto check = [&](std::vector<std::string> arguments, int expected) {
+    arguments.insert(arguments.begin(), PLATEAU_SOURCE_DIR "/deploy/gpu-check.sh");
+    return Run(arguments, expected);
+  };
+  EXPECT_THAT(check({"--help"}, 0), AllOf(HasSubstr("Usage: deploy/gpu-check.sh"), HasSubstr("--networks LIST")));
+  EXPECT_THAT(check({"--networks", "vgg-d,vgg-q"}, 2), AllOf(HasSubstr("gpu-check: --networks: "), HasSubstr("vgg-q")));
+  EXPECT_THAT(check({"--precisions", "bf16,fp8"}, 2), HasSubstr("--precisions: fp8 is none of bf16, tf32, fp32"));
+  EXPECT_THAT(check({"--batch", "many"}, 2), HasSubstr("--batch many: give a whole number from 1 on"));
+  EXPECT_THAT(check({"--quick"}, 2), HasSubstr("there is no option --quick; --help lists"));
+  EXPECT_THAT(check({"--out"}, 2), HasSubstr("--out wants a value"));
+  EXPECT_THAT(check({"--out", folder_.path()}, 2), HasSubstr("is a folder; name a file in it"));
+  EXPECT_THAT(check({"--out", "/proc/self/status/check.md"}, 2), HasSubstr("nothing can be written into /proc/self/status"));
+  ::unsetenv("TMPDIR");
+  ::unsetenv("PLATEAU_BIN");
+  EXPECT_TRUE(std::filesystem::is_empty(scratch));
 }
 
 // A machine without CUDA's libraries must be able to start them.
@@ -69,14 +95,42 @@ TEST_F(Doctor, TheProgramsNeedNoLibraryOfCuda) {
   }
 }
 
-TEST_F(Doctor, ALibraryThatIsNoneIsNamed) {
-  ::setenv("PLATEAU_CUDA_LIBRARY", "/nowhere/lib.so", 1);
-  const std::string text = Run({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--json"}, 0);
-  ::unsetenv("PLATEAU_CUDA_LIBRARY");
-  const json document = json::parse(text);
-  const json* devices = Named(document["ranks"][0], "devices");
-  ASSERT_NE(devices, nullptr);
-  EXPECT_THAT((*devices)["text"].get<std::string>(), HasSubstr("there is no file /nowhere/lib.so"));
+// The user asked for it, so it is a fault also where there is no card.
+TEST_F(Doctor, ALibraryThatIsNoneIsAFaultWithVariableValueAndRemedy) {
+  for (const auto& [value, fault] : std::map<std::string, std::string>{{"/nowhere/lib.so", "there is no such file"},
+                                                                       {"/tmp", "is a folder"},
+                                                                       {"/etc/passwd", "is no 64-bit shared object"},
+                                                                       {"lib.so", "is not a whole path"}}) {
+    ::setenv("PLATEAU_CUDA_LIBRARY", value.c_str(), 1);
+    const std::string text = Run({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--json"}, 1);
+    ::unsetenv("PLATEAU_CUDA_LIBRARY");
+    const json document = json::parse(text);
+    const json* devices = Named(document["ranks"][0], "devices");
+    ASSERT_NE(devices, nullptr);
+    EXPECT_EQ((*devices)["health"], "bad");
+    EXPECT_THAT((*devices)["text"].get<std::string>(), AllOf(HasSubstr("PLATEAU_CUDA_LIBRARY=" + value + ": " + fault), HasSubstr("unset it, or name")));
+  }
+}
+
+// Here there is no driver, or there is one: either way each library that the backend needs is there with its file, or with the remedy.
+TEST_F(Doctor, EachLibraryOfCudaIsListedWithItsFileOrTheRemedy) {
+  if (!std::filesystem::exists(PLATEAU_BIN_DIR "/libplateau_cuda.so")) GTEST_SKIP() << "this build has no CUDA";
+  test::Process process({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--json"}, folder_.path() + "/out.txt");
+  process.Wait();  // a card without its driver is a fault
+  const json document = json::parse(process.Output());
+  const auto needed = NeededLibraries(PLATEAU_BIN_DIR "/libplateau_cuda.so");
+  ASSERT_TRUE(needed);
+  for (const std::string& name : *needed) {
+    if (!name.starts_with("libcudnn") && !name.starts_with("libnccl") && !name.starts_with("libcublasLt")) continue;
+    const json* library = Named(document["ranks"][0], name);
+    ASSERT_NE(library, nullptr) << name;
+    EXPECT_THAT((*library)["text"].get<std::string>(), AnyOf(StartsWith("/"), HasSubstr("PLATEAU_CUDA_PATH")));
+  }
+}
+
+TEST_F(Doctor, UsageLinesNameTheProgramThatWasCalled) {
+  EXPECT_THAT(Run({PLATEAU_BIN_DIR "/plateau", "doctor", "--help"}, 0), HasSubstr("Usage: plateau doctor"));
+  EXPECT_THAT(Run({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--help"}, 0), HasSubstr("Usage: plateau-worker doctor"));
 }
 
 }  // namespace

@@ -55,6 +55,26 @@ TEST_F(PretendedDevice, TheDoctorTriesIt) {
     EXPECT_THAT(text, HasSubstr(word));
 }
 
+// Two ranks on one device sum through the host, as training does.
+TEST_F(PretendedDevice, TheDoctorSumsOverTheDevicesOfRanks) {
+  test::AllowMpirunHere();
+  const auto doctor = [&](const char* devices, int expected) {
+    ::setenv("PLATEAU_PRETENDED_DEVICES", devices, 1);
+    test::Process process({"mpirun", "-np", "2", "--bind-to", "none", PLATEAU_BIN_DIR "/plateau-worker", "doctor"}, folder_.path() + "/out.txt");
+    EXPECT_EQ(process.Wait(), expected) << process.Output();
+    ::unsetenv("PLATEAU_PRETENDED_DEVICES");
+    return process.Output();
+  };
+  const std::string shared = doctor("1", 0);
+  EXPECT_THAT(shared, HasSubstr("all-reduce MPI through host memory over 2 ranks: right"));
+  const std::string line = "device: auto takes ";
+  EXPECT_EQ(shared.find(line), shared.rfind(line)) << "the one device is named once";
+  // The emulation's NCCL joins threads only: what matters is that the ranks tried it, and that nobody waited.
+  const std::string apart = doctor("2", 1);
+  EXPECT_THAT(apart, HasSubstr("the emulation joins threads of one process"));
+  EXPECT_THAT(apart, HasSubstr("was still joining; 1 of 2 ranks could not join NCCL"));
+}
+
 TEST_F(PretendedDevice, TheBenchmarkTimesStepsAndPassesBesideFloors) {
   const json bench = json::parse(Run({"bench", "vgg-a", "--width", "0.0625", "--crop", "32", "--batch", "2", "--classes", "10", "--steps", "2", "--device",
                                       "cuda", "--precision", "bf16", "--json"}));
@@ -90,6 +110,10 @@ TEST_F(PretendedDevice, ProbesAgreeWithTheCpus) {
 TEST_F(PretendedDevice, WhatItCannotDoIsRefusedOnTheCpu) {
   EXPECT_THAT(Run({"bench", "vgg-a", "--device", "cpu", "--precision", "bf16"}, 2), HasSubstr("--precision: bf16 needs a CUDA device"));
   EXPECT_THAT(Run({"bench", "vgg-a", "--device", "tpu"}, 2), HasSubstr("--device: \"tpu\" is not one of auto, cpu, cuda"));
+  EXPECT_THAT(Run({"bench", "vgg-a", "--device", "gpu"}, 2), HasSubstr("did you mean cuda?"));
+  ::setenv("PLATEAU_PRETENDED_DEVICES", "0", 1);
+  EXPECT_THAT(Run({"bench", "vgg-a", "--device", "cuda"}, 2), HasSubstr("--device: cuda cannot be had: "));
+  ::unsetenv("PLATEAU_PRETENDED_DEVICES");
 }
 
 TEST_F(PretendedDevice, TheBenchmarkRefusesWhatADeviceCannotNamingTheFlag) {

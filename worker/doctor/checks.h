@@ -1,4 +1,4 @@
-// Small computations with known results: a convolution on the CPU and on each device, a sum over the ranks.
+// Small computations with known results: a convolution on the CPU and on each device, sums over the ranks and their devices.
 #pragma once
 
 #include <vector>
@@ -15,5 +15,8 @@ std::vector<Finding> CheckCpu(int threads);
 std::vector<Finding> CheckCuda(const CudaAnswer& answer);
 // Collective: sums whose results every rank knows.
 std::vector<Finding> CheckCollective(Collective& collective);
+// Collective: the same over the ranks' devices, as training sums gradients: NCCL where every rank has a device of its own. `device` is this
+// rank's. Nothing for one rank, and where no rank has a device.
+std::vector<Finding> CheckDeviceSum(Collective& collective, const CudaAnswer& answer, int device);
 
 }  // namespace plateau

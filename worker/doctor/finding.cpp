@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "common/text.h"
+
 namespace plateau {
 namespace {
 
@@ -24,6 +26,39 @@ std::string Mark(Health health, bool colour) {
 
 std::string Line(const Finding& finding, size_t width, bool colour) {
   return fmt::format("  {}  {:<{}}  {}\n", Mark(finding.health, colour), finding.name, width, finding.text);
+}
+
+// What of a rank is shown beside rank 0's: its device, notes and faults, but for what is the same there.
+std::string News(const Examination& rank, const Examination& zero, size_t width, bool colour) {
+  std::string text;
+  for (const Finding& f : rank.findings) {
+    const bool told = rank.host == zero.host && std::any_of(zero.findings.begin(), zero.findings.end(), [&](const Finding& known) {
+      return known.section == f.section && known.name == f.name && known.text == f.text;
+    });
+    const bool shown = f.health == Health::kBad || (!told && (f.health == Health::kNote || f.name == "device"));
+    if (shown) text += Line(f, width, colour);
+  }
+  return text;
+}
+
+// Ranks of one host that have the same to say.
+struct Alike {
+  std::string host, news;
+  bool good = false;
+  std::vector<std::string> ranks;
+};
+
+std::vector<Alike> GroupOthers(const std::vector<Examination>& ranks, size_t width, bool colour) {
+  std::vector<Alike> groups;
+  for (size_t i = 1; i < ranks.size(); ++i) {
+    const Examination& rank = ranks[i];
+    const std::string news = News(rank, ranks.front(), width, colour);
+    auto group = std::find_if(groups.begin(), groups.end(),
+                              [&](const Alike& one) { return one.host == rank.host && one.good == rank.good() && one.news == news; });
+    if (group == groups.end()) group = groups.insert(group, {rank.host, news, rank.good(), {}});
+    group->ranks.push_back(std::to_string(rank.rank));
+  }
+  return groups;
 }
 
 }  // namespace
@@ -65,12 +100,9 @@ std::string ExaminationsText(const std::vector<Examination>& ranks, bool colour)
     section = f.section;
     text += Line(f, width, colour);
   }
-  for (size_t i = 1; i < ranks.size(); ++i) {
-    const Examination& rank = ranks[i];
-    text += fmt::format("\nrank {} on {}: {}\n", rank.rank, rank.host, rank.good() ? "as rank 0" : "not well");
-    for (const Finding& f : rank.findings)
-      if (f.health >= Health::kNote || f.name == "device") text += Line(f, width, colour);
-  }
+  for (const Alike& group : GroupOthers(ranks, width, colour))
+    text += fmt::format("\nrank{} {} on {}: {}\n{}", group.ranks.size() == 1 ? "" : "s", JoinNames(group.ranks), group.host,
+                        group.good ? "as rank 0" : "not well", group.news);
   const auto bad = std::count_if(ranks.begin(), ranks.end(), [](const Examination& rank) { return !rank.good(); });
   if (bad == 0) return text + "\nall that is there works\n";
   return text + fmt::format("\n{} of {} rank{} found something that fails\n", bad, ranks.size(), ranks.size() == 1 ? "" : "s");

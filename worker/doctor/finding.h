@@ -33,7 +33,8 @@ nlohmann::ordered_json ExaminationsToJson(const std::vector<Examination>& ranks)
 nlohmann::ordered_json ExaminationToJson(const Examination& rank);
 Examination ExaminationFromJson(const nlohmann::ordered_json& json);
 
-// Rank 0 in full, by section; of the others a line each, and what is not right with them. `colour`: escape sequences.
+// Rank 0 in full, by section; of the others their device and what is not right with them, ranks of one host that say the same together and
+// without what rank 0 says of that host already. `colour`: escape sequences.
 std::string ExaminationsText(const std::vector<Examination>& ranks, bool colour);
 
 }  // namespace plateau

@@ -20,6 +20,7 @@ namespace {
 
 constexpr rlim_t kEnoughFiles = 4096;          // a store of 558 shards and its RocksDB files stay open
 constexpr uint64_t kEnoughShared = 256 << 20;  // of /dev/shm: ranks of a host talk through it
+constexpr const char* kFewer = "not found; cuDNN has fewer algorithms to choose from without it";
 constexpr const char* kInstructionSets[] = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"};
 
 std::string FirstValue(const char* path, const std::string& key) {
@@ -129,7 +130,9 @@ std::vector<Finding> DescribeMpi() {
            ssh.empty() ? "not on PATH: workers start on this machine alone" : ssh}};
 }
 
-std::vector<Finding> DescribeCuda(const CudaAnswer& answer) {
+std::vector<Finding> DescribeCuda(const CudaAnswer& answer, const std::vector<FoundLibrary>& libraries) {
+  // Where there is no card nothing is wrong, unless somebody named a library that is none.
+  const Health wrong = answer.unusable || (answer.compiled_in && HasCard()) ? Health::kBad : Health::kNote;
   std::vector<Finding> findings;
   const auto add = [&findings](const std::string& name, Health health, const std::string& text) {
     findings.push_back({"CUDA", name, health, text});
@@ -137,14 +140,19 @@ std::vector<Finding> DescribeCuda(const CudaAnswer& answer) {
   if (!answer.library.empty()) add("shared object", Health::kInfo, answer.library);
   if (!answer.versions.empty()) add("versions", Health::kInfo, answer.versions);
   for (const auto& [name, file] : answer.libraries) add(name, Health::kInfo, file);
-  for (const std::string& name : answer.missing) add(name, Health::kNote, "not found; cuDNN has fewer algorithms to choose from without it");
+  for (const std::string& name : answer.missing) add(name, Health::kNote, kFewer);
+  for (const FoundLibrary& library : libraries) {
+    if (!library.file.empty())
+      add(library.name, Health::kInfo, library.file);
+    else
+      add(library.name, library.needed ? wrong : Health::kNote, library.needed ? library.fault : kFewer);
+  }
   for (size_t i = 0; i < answer.devices.size(); ++i) {
     const DeviceInfo& device = answer.devices[i];
     add(fmt::format("device {}", i), Health::kInfo,
         fmt::format("{}, {}, sm_{}", device.name, HumanBytes(device.memory_bytes), device.capability));
   }
-  // Where there is no card nothing is wrong.
-  if (answer.devices.empty()) add("devices", answer.compiled_in && HasCard() ? Health::kBad : Health::kNote, "none: " + answer.reason);
+  if (answer.devices.empty()) add("devices", wrong, "none: " + answer.reason);
   return findings;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/backend/device/cuda_library.h"
 #include "worker/backend/device/device.h"
 #include "worker/doctor/finding.h"
 
@@ -15,7 +16,8 @@ std::vector<Finding> DescribeBuild();
 std::vector<Finding> DescribeMachine();
 // MPI and how ranks are started.
 std::vector<Finding> DescribeMpi();
-// The shared object, CUDA's libraries and devices. A card whose driver or libraries do not answer is kBad.
-std::vector<Finding> DescribeCuda(const CudaAnswer& answer);
+// The shared object, CUDA's libraries and devices. A card whose driver or libraries do not answer is kBad, and so is a shared object that
+// is none. `libraries`: FindCudaLibraries where nothing was opened.
+std::vector<Finding> DescribeCuda(const CudaAnswer& answer, const std::vector<FoundLibrary>& libraries);
 
 }  // namespace plateau

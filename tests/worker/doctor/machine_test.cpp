@@ -42,17 +42,34 @@ TEST(Machine, DevicesAndLibrariesAreListedWithTheirPlaces) {
   answer.devices = {{"GPU", uint64_t{80} << 30, 90}};
   answer.libraries = {{"libcudnn.so.9", "/opt/cudnn/libcudnn.so.9"}};
   answer.missing = {"libnvrtc.so.13"};
-  const auto findings = DescribeCuda(answer);
+  const auto findings = DescribeCuda(answer, {});
   EXPECT_EQ(Named(findings, "libcudnn.so.9").text, "/opt/cudnn/libcudnn.so.9");
   EXPECT_EQ(Named(findings, "device 0").text, "GPU, 80.0 GiB, sm_90");
   EXPECT_EQ(Named(findings, "libnvrtc.so.13").health, Health::kNote);
 }
 
 TEST(Machine, AMachineWithoutACardIsWell) {
-  const auto findings = DescribeCuda({.compiled_in = false, .reason = "this build has no CUDA"});
+  const auto findings = DescribeCuda({.compiled_in = false, .reason = "this build has no CUDA"}, {});
   ASSERT_EQ(findings.size(), 1u);
   EXPECT_EQ(findings[0].health, Health::kNote);
   EXPECT_EQ(findings[0].text, "none: this build has no CUDA");
+}
+
+TEST(Machine, ASharedObjectThatIsNoneIsAFaultAlsoWithoutACard) {
+  const auto findings = DescribeCuda({.reason = "PLATEAU_CUDA_LIBRARY=/tmp: is a folder; unset it", .unusable = true}, {});
+  EXPECT_EQ(Named(findings, "devices").health, Health::kBad);
+  EXPECT_EQ(Named(findings, "devices").text, "none: PLATEAU_CUDA_LIBRARY=/tmp: is a folder; unset it");
+}
+
+TEST(Machine, WithoutADriverLibrariesAreListedAllTheSame) {
+  const auto findings = DescribeCuda({.reason = "no CUDA driver on this machine"},
+                                     {{.name = "libcudnn.so.9", .file = "/opt/libcudnn.so.9"},
+                                      {.name = "libnccl.so.2", .fault = "not found; install it"},
+                                      {.name = "libnvrtc.so.13", .fault = "not found; install it", .needed = false}});
+  EXPECT_EQ(Named(findings, "libcudnn.so.9").text, "/opt/libcudnn.so.9");
+  EXPECT_EQ(Named(findings, "libnccl.so.2").health, Health::kNote);
+  EXPECT_EQ(Named(findings, "libnccl.so.2").text, "not found; install it");
+  EXPECT_THAT(Named(findings, "libnvrtc.so.13").text, HasSubstr("cuDNN has fewer algorithms"));
 }
 
 TEST(Checks, TheCpusConvolutionIsRight) {
@@ -74,6 +91,44 @@ TEST(Checks, ADeviceThatFailsItsTestIsNamedWithTheReason) {
   EXPECT_EQ(findings[1].health, Health::kBad);
   EXPECT_EQ(findings[1].name, "CUDA device 1");
   EXPECT_EQ(findings[1].text, "device 1: a convolution is wrong");
+}
+
+// The one rank of a group of two whose other rank has a device or has none.
+class OneOfTwo final : public Collective {
+ public:
+  explicit OneOfTwo(int64_t other) : other_(other) {}
+  int rank() const override { return 0; }
+  int world_size() const override { return 2; }
+  std::unique_ptr<PendingReduce> StartAllReduceSum(std::span<float>) override { return nullptr; }
+  void AllReduceSum(std::span<float>) override {}
+  void AllReduceSum(std::span<double>) override {}
+  void AllReduceSum(std::span<int64_t> values) override { values[0] += other_; }
+  void Broadcast(std::span<char>, int) override {}
+  std::string BroadcastText(const std::string& text, int) override { return text; }
+  void Barrier() override {}
+  [[noreturn]] void Abort(int exit_code) override { std::_Exit(exit_code); }
+
+ private:
+  int64_t other_;
+};
+
+TEST(Checks, TheRanksDevicesSumAsTrainingDoesWhereAllHaveOne) {
+  const cuda::PluginTable right{.rank_self_test = [](Collective& collective, int device) -> Result<std::string> {
+    return fmt::format("{} ranks, device {}: right", collective.world_size(), device);
+  }};
+  const cuda::PluginTable wrong{.rank_self_test = [](Collective&, int) -> Result<std::string> { return Fail(ErrorCode::kUnavailable, "NCCL says no"); }};
+  CudaAnswer answer{.compiled_in = true};
+  answer.devices = {{"A", 1, 80}, {"B", 1, 80}};
+  OneOfTwo with(1), without(0);
+  answer.table = &right;
+  const auto good = CheckDeviceSum(with, answer, 1);
+  ASSERT_EQ(good.size(), 1u);
+  EXPECT_EQ(good[0].health, Health::kGood);
+  EXPECT_EQ(good[0].text, "2 ranks, device 1: right");
+  answer.table = &wrong;
+  EXPECT_EQ(CheckDeviceSum(with, answer, 1)[0].health, Health::kBad);
+  EXPECT_EQ(CheckDeviceSum(without, answer, 1)[0].health, Health::kNote) << "the other rank cannot take part";
+  EXPECT_TRUE(CheckDeviceSum(without, {}, 0).empty());
 }
 
 }  // namespace

@@ -78,6 +78,7 @@ extern "C" const plateau::cuda::PluginTable* PlateauCudaPlugin() {
                                      .devices = Devices,
                                      .create_engine = CreateCudaEngine,
                                      .self_test = SelfTest,
+                                     .rank_self_test = SelfTestRanks,
                                      .measure_rates = MeasureDeviceRates,
                                      .free_bytes = FreeBytes};
   return &table;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "worker/collective/collective.h"
 #include "worker/nn/plan.h"
 
 namespace plateau::cuda {
@@ -30,11 +31,13 @@ struct PluginTable {
   Result<std::unique_ptr<Engine>> (*create_engine)(Network network, const EngineOptions& options);
   // Runs a convolution and, where there are several devices, an all-reduce over all; lines for people, or what failed.
   Result<std::vector<std::string>> (*self_test)(int device);  // self_test.h
+  // Collective: sums over the ranks' devices as training does; a line for people, or what failed.
+  Result<std::string> (*rank_self_test)(Collective& collective, int device);  // self_test.h
   Result<DeviceRates> (*measure_rates)(int device, Precision precision);  // device_rates.h
   Result<uint64_t> (*free_bytes)(int device);  // opens the device for this process
 };
 
-inline constexpr int kPluginAbi = 2;
+inline constexpr int kPluginAbi = 2;  // grows with this table, EngineOptions and what they name
 inline constexpr const char* kPluginSymbol = "PlateauCudaPlugin";  // extern "C" const PluginTable* PlateauCudaPlugin();
 
 }  // namespace plateau::cuda

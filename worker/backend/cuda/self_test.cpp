@@ -11,6 +11,7 @@
 #include <nccl.h>
 
 #include "worker/backend/cuda/conv_op.h"
+#include "worker/backend/cuda/device_reducer_sum.h"
 
 namespace plateau::cuda {
 namespace {
@@ -128,7 +129,25 @@ struct Part {
   }
 };
 
-// Device d gives (d + 1) * (i % 7): whole numbers, exact in any order.
+// What a part gives to a sum: whole numbers, exact in any order.
+std::vector<float> Given(int part) {
+  std::vector<float> values(kSummed);
+  for (int64_t i = 0; i < kSummed; ++i) values[static_cast<size_t>(i)] = static_cast<float>((part + 1) * (i % 7));
+  return values;
+}
+
+// Throws Failure where `sums` is not what `parts` parts gave; `whose` names the sum and where it lies.
+void RequireSum(const DeviceBuffer& sums, int parts, const Stream& stream, const std::string& whose) {
+  std::vector<float> values(kSummed);
+  CopyToHost(values.data(), sums.data(), sums.bytes(), stream.get());
+  stream.Wait();
+  const float each = static_cast<float>(parts) * static_cast<float>(parts + 1) / 2;
+  for (int64_t i = 0; i < kSummed; ++i)
+    if (values[static_cast<size_t>(i)] != each * static_cast<float>(i % 7))
+      throw Failure(ErrorCode::kInternal, fmt::format("{} is wrong at value {}: {} in place of {}", whose, i, values[static_cast<size_t>(i)],
+                                                      each * static_cast<float>(i % 7)));
+}
+
 std::string TestAllReduce(int devices) {
   ncclUniqueId id;
   Check(ncclGetUniqueId(&id), "ncclGetUniqueId");
@@ -137,9 +156,8 @@ std::string TestAllReduce(int devices) {
     cuda::Check(cudaSetDevice(device), "cudaSetDevice");
     parts.push_back(std::make_unique<Part>());
     parts.back()->device = device;
-    std::vector<float> values(kSummed);
-    for (int64_t i = 0; i < kSummed; ++i) values[static_cast<size_t>(i)] = static_cast<float>((device + 1) * (i % 7));
-    CopyToDevice(parts.back()->values.data(), values.data(), values.size() * sizeof(float), parts.back()->stream.get());
+    const std::vector<float> values = Given(device);
+    CopyToDevice(parts.back()->values.data(), values.data(), parts.back()->values.bytes(), parts.back()->stream.get());
     parts.back()->stream.Wait();
   }
   Check(ncclGroupStart(), "ncclGroupStart");
@@ -153,21 +171,74 @@ std::string TestAllReduce(int devices) {
     Check(ncclAllReduce(part->values.data(), part->values.data(), kSummed, ncclFloat, ncclSum, part->communicator, part->stream.get()),
           "ncclAllReduce");
   Check(ncclGroupEnd(), "summing over the devices");
-  const float each = static_cast<float>(devices) * static_cast<float>(devices + 1) / 2;
   for (auto& part : parts) {
     cuda::Check(cudaSetDevice(part->device), "cudaSetDevice");
-    std::vector<float> sums(kSummed);
-    CopyToHost(sums.data(), part->values.data(), sums.size() * sizeof(float), part->stream.get());
-    part->stream.Wait();
-    for (int64_t i = 0; i < kSummed; ++i)
-      if (sums[static_cast<size_t>(i)] != each * static_cast<float>(i % 7))
-        throw Failure(ErrorCode::kInternal, fmt::format("NCCL's sum over {} devices is wrong on device {} at value {}", devices, part->device, i));
+    RequireSum(part->values, devices, part->stream, fmt::format("NCCL's sum over {} devices, on device {},", devices, part->device));
   }
   cuda::Check(cudaSetDevice(0), "cudaSetDevice");
   return devices == 1 ? std::string("all-reduce by NCCL, of one device: right") : fmt::format("all-reduce by NCCL over {} devices: right", devices);
 }
 
+// A rank's part of the sum over all ranks, on its device.
+struct RankPart {
+  explicit RankPart(int rank) : mine(Given(rank)) {
+    CopyToDevice(values.data(), mine.data(), values.bytes(), stream.get());
+    stream.Wait();
+  }
+  std::vector<float> mine;
+  Stream stream;
+  DeviceBuffer values{kSummed * sizeof(float)};
+  Event done;
+};
+
+// Collective. Null where this rank, or another one, cannot take part: `fault` says why.
+std::unique_ptr<RankPart> PreparePart(Collective& collective, int device, std::string& fault) {
+  std::unique_ptr<RankPart> part;
+  try {
+    cuda::Check(cudaSetDevice(device), "cudaSetDevice");
+    part = std::make_unique<RankPart>(collective.rank());
+  } catch (const Failure& failure) {
+    fault = failure.what();
+  }
+  int64_t without = part ? 0 : 1;
+  collective.AllReduceSum(std::span(&without, 1));
+  if (without == 0) return part;
+  if (fault.empty()) fault = fmt::format("{} of {} ranks cannot use their devices", without, collective.world_size());
+  return nullptr;
+}
+
+// What went wrong, or nothing.
+std::string SumPart(RankSum& sum, RankPart& part, int ranks) {
+  try {
+    const Stretch all[] = {{part.values.as<float>(), kSummed}};
+    sum.Start(all);
+    sum.Finish();
+    part.done.Record(part.stream.get());
+    sum.Wait(part.done);
+    RequireSum(part.values, ranks, part.stream, fmt::format("the sum over {} ranks ({})", ranks, sum.description()));
+    return "";
+  } catch (const Failure& failure) {
+    return failure.what();
+  }
+}
+
 }  // namespace
+
+Result<std::string> SelfTestRanks(Collective& collective, int device) {
+  const int rank = collective.rank(), ranks = collective.world_size();
+  try {
+    std::string fault;
+    const auto part = PreparePart(collective, device, fault);
+    if (!part) return Fail(ErrorCode::kUnavailable, "rank {}, device {}: {}", rank, device, fault);
+    PLATEAU_ASSIGN(const auto sum, MakeRankSum({.device = device, .most_floats = kSummed}, collective, part->stream));
+    fault = SumPart(*sum, *part, ranks);
+    collective.Barrier();  // NCCL is left by aborting, and another rank may still be summing
+    if (!fault.empty()) return Fail(ErrorCode::kInternal, "rank {}, device {}: {}", rank, device, fault);
+    return fmt::format("{} over {} ranks: right", sum->description(), ranks);
+  } catch (const Failure& failure) {
+    return Fail(failure.code(), "rank {}, device {}: {}", rank, device, failure.what());
+  }
+}
 
 Result<std::vector<std::string>> SelfTest(int device) {
   try {
