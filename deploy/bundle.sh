@@ -12,8 +12,9 @@ set -euo pipefail
 caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usage() {
-  sed -n '/^# Usage/,/^# Unpack/p' deploy/bundle.sh | sed 's/^# \{0,1\}//' >&2
+usage() { sed -n '/^# Usage/,/^# Unpack/p' deploy/bundle.sh | sed 's/^# \{0,1\}//'; }
+refuse() {
+  printf 'bundle: %s; --help says more\n' "$*" >&2
   exit 2
 }
 fail() {
@@ -27,9 +28,13 @@ while (($# > 0)); do
     --with-tests) with_tests=1 ;;
     --no-build) build=0 ;;
     --no-smoke) smoke=0 ;;
-    -*) usage ;;
+    --help | -h)
+      usage
+      exit 0
+      ;;
+    -*) refuse "there is no option $1" ;;
     *)
-      [[ -z $out ]] || usage
+      [[ -z $out ]] || refuse "one archive at a time: $out or $1"
       out=$1
       ;;
   esac

@@ -10,51 +10,67 @@
 #   --precisions LIST   (default: bf16,tf32,fp32)
 #   (in a clone: $PLATEAU_BIN is the folder of the programs, when it is not build/release/bin)
 #   --batch N, --steps N, --rounds N   images a step, timed steps, turns of each (default: 256, 30, 2)
+#   --help              this text
 # Exit codes: 0 all ran and passed, 1 something failed (the table says what), 2 usage, 3 no device answers.
 set -euo pipefail
 folder=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 
-usage() {
-  sed -n '/^# Usage/,/^# Exit/p' "$folder/deploy/gpu-check.sh" | sed 's/^# \{0,1\}//' >&2
+usage() { sed -n '/^# Usage/,/^# Exit/p' "$folder/deploy/gpu-check.sh" | sed 's/^# \{0,1\}//'; }
+# refuse TEXT...: what was wrong with the call, and what to do.
+refuse() {
+  printf 'gpu-check: %s\n' "$*" >&2
   exit 2
 }
 
 out=gpu-check.md peer='' python=python3 networks=vgg-a,vgg-d,vgg-e precisions=bf16,tf32,fp32 batch=256 steps=30 rounds=2
 while (($# > 0)); do
   case $1 in
+    --help | -h)
+      usage
+      exit 0
+      ;;
     --out | --peer | --python | --networks | --precisions | --batch | --steps | --rounds)
-      (($# > 1)) || usage
+      (($# > 1)) || refuse "$1 wants a value; --help lists what there is"
       printf -v "${1#--}" %s "$2"
       shift 2
       ;;
-    *) usage ;;
+    *) refuse "there is no option $1; --help lists what there is" ;;
   esac
 done
-for number in "$batch" "$steps" "$rounds"; do [[ $number =~ ^[1-9][0-9]*$ ]] || usage; done
-for precision in ${precisions//,/ }; do [[ $precision == @(bf16|tf32|fp32) ]] || usage; done
-# PyTorch's name of each network.
-declare -A twins=([vgg-a]=vgg11 [vgg-b]=vgg13 [vgg-d]=vgg16 [vgg-e]=vgg19 [alexnet]=alexnet [googlenet]=googlenet [resnet-18]=resnet18 [resnet-34]=resnet34 [resnet-50]=resnet50 [resnet-101]=resnet101 [resnet-152]=resnet152)
-for network in ${networks//,/ }; do
-  [[ -z $peer || -n ${twins[$network]:-} ]] || {
-    echo "gpu-check: --networks: $network has no twin in torchvision to be compared with" >&2
-    exit 2
-  }
+
+# ---- everything that can be wrong with the call, before anything runs
+for option in batch steps rounds; do
+  [[ ${!option} =~ ^[1-9][0-9]{0,8}$ ]] || refuse "--$option ${!option}: give a whole number from 1 on"
 done
-[[ -z $peer || -f $peer ]] || {
-  echo "gpu-check: --peer $peer: there is no such file" >&2
-  exit 2
-}
+[[ -n ${precisions//,/} ]] || refuse "--precisions: give some of bf16, tf32, fp32, separated by commas"
+[[ -n ${networks//,/} ]] || refuse "--networks: give networks such as vgg-a,vgg-d, separated by commas"
+for precision in ${precisions//,/ }; do
+  [[ $precision == @(bf16|tf32|fp32) ]] || refuse "--precisions: $precision is none of bf16, tf32, fp32"
+done
+[[ -z $peer || -f $peer ]] || refuse "--peer $peer: there is no such file"
+[[ -z $peer ]] || command -v "$python" >/dev/null || refuse "--python $python: is not found; it runs $peer"
 [[ $out == /* ]] || out=$PWD/$out
+[[ ! -d $out ]] || refuse "--out $out: is a folder; name a file in it"
+exists=$(dirname "$out")
+while [[ ! -e $exists ]]; do exists=$(dirname "$exists"); done
+[[ -d $exists && -w $exists ]] || refuse "--out $out: nothing can be written into $exists; name a file in a folder of yours"
 
 bin=$folder/bin tests=$folder/tests
 if [[ ! -x $bin/plateau-worker ]]; then bin=${PLATEAU_BIN:-$folder/build/release/bin} tests=$bin/../tests; fi
 worker=$bin/plateau-worker
-[[ -x $worker ]] || {
-  echo "gpu-check: $worker is missing; run it from the unpacked bundle, or after deploy/build.sh" >&2
-  exit 2
-}
-kept=$(dirname "$out")/gpu-check
-mkdir -p "$kept"
+[[ -x $worker ]] || refuse "$worker is missing; run it from the unpacked bundle, or after deploy/build.sh"
+# PyTorch's name of each network.
+declare -A twins=([vgg-a]=vgg11 [vgg-b]=vgg13 [vgg-d]=vgg16 [vgg-e]=vgg19 [alexnet]=alexnet [googlenet]=googlenet [resnet-18]=resnet18 [resnet-34]=resnet34 [resnet-50]=resnet50 [resnet-101]=resnet101 [resnet-152]=resnet152)
+for network in ${networks//,/ }; do
+  complaint=$("$worker" summary "$network" 2>&1 >/dev/null) || refuse "--networks: ${complaint#plateau-worker summary: }"
+  [[ -z $peer || -n ${twins[$network]:-} ]] || refuse "--networks: $network has no twin in torchvision to be compared with"
+done
+
+# ---- is there a device? What is written until that is known goes with the script.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export TMPDIR=$scratch # of what the programs leave when they are ended
+kept=$scratch
 
 # finding NAME: text of a finding in the doctor's JSON, a key a line.
 finding() {
@@ -68,10 +84,13 @@ if [[ -z $device ]]; then
   echo "gpu-check: no device answers: ${reason#none: }" >&2
   exit 3
 fi
+kept=$(dirname "$out")/gpu-check
+complaint=$(mkdir -p "$kept" 2>&1) || refuse "--out $out: ${complaint#mkdir: }; name a file in a folder of yours"
+mv "$scratch"/doctor.* "$kept"
 if ((failed)); then echo "gpu-check: the doctor found something that fails; going on: $worker doctor" >&2; fi
 
 # The test programs are linked with CUDA's libraries; they are where the doctor found them.
-paths=$(awk '/"name": "lib(cu|nccl|nv)/ {on = 1} on && /"text": "\// {sub(/^ *"text": "/, ""); sub(/\/[^\/]*",?$/, ""); print; on = 0}' "$kept/doctor.json" | sort -u | paste -sd:)
+paths=$(awk '/"name": "lib(cu|nccl|nv)/ {on = 1} on && /"text":/ {if (sub(/^ *"text": "\//, "/")) {sub(/\/[^\/]*",?$/, ""); print} on = 0}' "$kept/doctor.json" | sort -u | paste -sd:)
 rows=()
 row() { rows+=("| $1 | $2 | $3 |"); }
 row "doctor" "$( ((failed)) && echo FAILED || echo right)" "$device; $(finding versions)"

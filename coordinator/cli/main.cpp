@@ -68,11 +68,11 @@ std::string CheckpointOf(const CliContext& context, const std::string& verb, con
   return job ? job->value("output", text) : text;
 }
 
-// Becomes `plateau-worker VERB ...`; returns only when that failed.
+// Becomes `plateau-worker VERB ...`, which is told by argv[0] how it was called; returns only when that failed.
 int BecomeWorker(CliContext& context, int argc, char** argv) {
   std::string program = context.program_folder + "/plateau-worker";
-  std::vector<char*> arguments{program.data()};
-  for (int i = 1; i < argc; ++i) arguments.push_back(argv[i]);
+  std::vector<char*> arguments;
+  for (int i = 0; i < argc; ++i) arguments.push_back(argv[i]);
   std::string checkpoint = argc > 2 ? CheckpointOf(context, argv[1], argv[2]) : "";
   if (argc > 2) arguments[2] = checkpoint.data();
   arguments.push_back(nullptr);
