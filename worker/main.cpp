@@ -10,8 +10,10 @@
 
 #include "common/log.h"
 #include "common/messages.h"
+#include "worker/backend/device/granted_gpu.h"
 #include "worker/bench_verb.h"
 #include "worker/collective/nccl_environment.h"
+#include "worker/devices_verb.h"
 #include "worker/doctor_verb.h"
 #include "worker/evaluate_verb.h"
 #include "worker/export_verb.h"
@@ -58,9 +60,15 @@ std::string CalledAs(const std::string& program) {
 
 int main(int argc, char** argv) {
   plateau::FixNcclAlgorithm();  // while there is one thread
+  const auto granted = plateau::TakeGrantedGpu();  // likewise
   RedirectOutput();
   const plateau::StackTraces traces(STDERR_FILENO);
   plateau::InitLog("");
+  if (!granted) {
+    plateau::LogError("{}", granted.error().message);
+    return plateau::ExitCode(granted.error().code);
+  }
+  if (*granted && !(*granted)->empty()) plateau::LogInfo("GPU {} of this host is this rank's, as device 0", **granted);
   plateau::DieWithLauncher();
   CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.", CalledAs(argc > 0 ? argv[0] : ""));
   app.require_subcommand(1);
@@ -77,6 +85,7 @@ int main(int argc, char** argv) {
   plateau::AddProbeVerb(app, exit_code);
   plateau::AddSummaryVerb(app, exit_code);
   plateau::AddBenchVerb(app, exit_code);
+  plateau::AddDevicesVerb(app, exit_code);
   plateau::AddDoctorVerb(app, exit_code);
   try {
     app.parse(argc, argv);
