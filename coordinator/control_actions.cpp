@@ -8,6 +8,7 @@
 #include "common/checksum.h"
 #include "common/log.h"
 #include "coordinator/control_loop.h"
+#include "coordinator/job/device_need.h"
 #include "coordinator/job/hosts.h"
 #include "coordinator/launch/attempt_files.h"
 #include "coordinator/launch/mpirun_command.h"
@@ -85,6 +86,7 @@ void ControlLoop::Schedule() {
     if (job.state != JobState::kQueued && job.state != JobState::kHeld) continue;
     if (IsDependencyReason(job.reason)) continue;
     const auto& resources = job.spec->resources;
+    const DeviceNeed need = NeedOf(*job.spec);
     waiting.push_back({.id = job.id,
                        .priority = resources.priority,
                        .queued_ms = job.queued_ms,
@@ -93,7 +95,9 @@ void ControlLoop::Schedule() {
                        .min_workers = resources.min_workers,
                        .threads_per_worker = resources.threads_per_worker,
                        .delayed = job.not_before_ms > clock_.MonotonicMs(),
-                       .held = job.state == JobState::kHeld});
+                       .held = job.state == JobState::kHeld,
+                       .device = need.device,
+                       .device_field = need.field});
   }
   if (waiting.empty()) return;
   const Cluster cluster = CurrentCluster();
@@ -106,7 +110,7 @@ void ControlLoop::Schedule() {
   };
   for (const auto& hold : placement.holds) apply(hold.id, HoldPlaced{hold.reason, hold.message});
   for (const auto& wait : placement.waits) apply(wait.id, WaitNoted{wait.reason, wait.message});
-  for (const auto& start : placement.starts) apply(start.id, StartGranted{NewToken(), start.shares});
+  for (const auto& start : placement.starts) apply(start.id, StartGranted{NewToken(), start.shares, "", DeviceKindName(start.device), start.why});
   EndHostWaits(all, cluster, placement);
 }
 
@@ -139,8 +143,9 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
 }
 
 void ControlLoop::Launch(const Job& job, int attempt) {
-  const auto spec = ResolveSources(*job.spec, Lookup());
+  auto spec = ResolveSources(*job.spec, Lookup());
   if (!spec) return follow_ups_.push_back({job.id, LaunchFailed{attempt, spec.error().message, false}});
+  if (const auto device = ParseDeviceKind(job.Current()->device, "device")) spec->resources.device = *device;  // no rank decides otherwise
   const std::string folder = AttemptFolder(job.id, attempt);
   const auto& resources = job.spec->resources;
   const bool remote = !RemoteNodes(*job.Current()).empty();

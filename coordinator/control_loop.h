@@ -83,7 +83,7 @@ class ControlLoop final : public Service, public NodeService, public PipelineSer
   Result<std::vector<std::string>> Points(const std::string& id, int64_t after_step) const override;
   std::string LogFolder(const std::string& id, int attempt) const override;
   void OnEvent(std::function<void(const std::string&)> notice) override { notice_ = std::move(notice); }
-  void AddNode(const std::string& name, int cores, NodeService::Answer answer) override;
+  void AddNode(const std::string& name, int cores, const std::string& gpus, NodeService::Answer answer) override;
   void RemoveNode(const std::string& name, NodeService::Answer answer) override;
   std::vector<NodeStatus> ListNodes() const override;
   NodeService& Nodes() override { return *this; }
@@ -115,6 +115,7 @@ class ControlLoop final : public Service, public NodeService, public PipelineSer
   struct NodeRequest {
     std::string name;
     int cores = 0;
+    std::string gpus;
     bool remove = false;
     NodeService::Answer answer;
   };
@@ -177,7 +178,7 @@ class ControlLoop final : public Service, public NodeService, public PipelineSer
   Status CheckReach(const std::string& node) const;
   Status SaveNodes();
   void SaveNodesOrLog();
-  Result<NodeStatus> PutNode(const std::string& name, int cores);
+  Result<NodeStatus> PutNode(const std::string& name, int cores, const std::string& gpus);
   Result<NodeStatus> DropNode(const std::string& name);
   void DoubtNodes(const Job& job, const DoubtHosts& doubt);
   void ProbeNodes();

@@ -54,26 +54,27 @@ void ControlLoop::SaveNodesOrLog() {
   if (auto saved = SaveNodes(); !saved) LogError("{}; after a restart the nodes are asked again", saved.error().message);
 }
 
-void ControlLoop::AddNode(const std::string& name, int cores, NodeService::Answer answer) {
-  Push(NodeRequest{name, cores, false, std::move(answer)});
+void ControlLoop::AddNode(const std::string& name, int cores, const std::string& gpus, NodeService::Answer answer) {
+  Push(NodeRequest{name, cores, gpus, false, std::move(answer)});
 }
 
 void ControlLoop::RemoveNode(const std::string& name, NodeService::Answer answer) {
-  Push(NodeRequest{name, 0, true, std::move(answer)});
+  Push(NodeRequest{name, 0, "", true, std::move(answer)});
 }
 
 void ControlLoop::Post(const ProbeAnswer& answer) { Push(answer); }
 
 void ControlLoop::Handle(NodeRequest& request) {
   const NodeRegistry before = registry_;
-  auto changed = request.remove ? DropNode(request.name) : PutNode(request.name, request.cores);
+  auto changed = request.remove ? DropNode(request.name) : PutNode(request.name, request.cores, request.gpus);
   if (!changed) registry_ = before;
   request.answer(std::move(changed));
 }
 
-Result<NodeStatus> ControlLoop::PutNode(const std::string& name, int cores) {
+Result<NodeStatus> ControlLoop::PutNode(const std::string& name, int cores, const std::string& gpus) {
   const Node* known = registry_.Find(name);
   PLATEAU_ASSIGN(const std::string here, registry_.Add(name, cores, known != nullptr && known->from_hostfile, Now()));
+  PLATEAU_TRY(registry_.OfferGpus(here, gpus, Now()));
   PLATEAU_TRY(CheckReach(here));
   PLATEAU_TRY(SaveNodes());
   return StatusOf(*registry_.Find(here));
@@ -110,7 +111,12 @@ void ControlLoop::ProbeNodes() {
 Cluster ControlLoop::CurrentCluster() const {
   if (registry_.empty()) return options_.cluster;
   Cluster cluster{.allow_oversubscribe = options_.cluster.allow_oversubscribe};
-  for (const auto& node : registry_.All()) cluster.nodes.push_back({node.name, node.cores, HealthOf(node.state())});
+  for (const auto& node : registry_.All()) {
+    NodeView view{.name = node.name, .cores = node.cores, .health = HealthOf(node.state())};
+    for (const Gpu& gpu : node.gpus()) view.gpus.push_back(gpu.id);
+    view.gpus_told = node.gpus_told || !node.gpus_given.empty();
+    cluster.nodes.push_back(std::move(view));
+  }
   return cluster;
 }
 
@@ -122,6 +128,7 @@ NodeStatus ControlLoop::StatusOf(const Node& node) const {
       if (share.node != node.name) continue;
       status.jobs.push_back(job->id);
       status.used_cores += share.cores.empty() ? node.cores : static_cast<int>(share.cores.size());
+      for (const std::string& gpu : share.gpus) status.gpu_jobs[gpu] = job->id;
     }
   }
   return status;
@@ -137,7 +144,8 @@ std::vector<NodeStatus> ControlLoop::ListNodes() const {
   for (const auto& node : nodes) list.push_back(StatusOf(node));
   if (!list.empty()) return list;
   const NodeView& local = options_.cluster.nodes.front();
-  Node implicit{.name = local.name, .cores = local.cores};
+  const GpuReport& gpus = options_.registry.local_gpus;
+  Node implicit{.name = local.name, .cores = local.cores, .host_gpus = gpus.gpus, .no_gpus_why = gpus.reason, .gpus_told = true};
   implicit.history.push_back({clock_.NowMs(), NodeState::kReady, "the coordinator's own machine; no node was named"});
   list.push_back(StatusOf(implicit));
   list.back().implicit = true;

@@ -20,13 +20,14 @@ struct DaemonOptions {
   std::string link_advertise;           // HOST or HOST:PORT by which workers on other hosts reach the link; empty: as `link`
   std::string hostfile;                 // Open MPI's: the hosts to use, besides the nodes of the store; empty: none
   std::string rsh_agent = "ssh";        // how other hosts are reached, with its options
-  int64_t probe_timeout_ms = 10'000;    // of one answer of a host
+  int64_t probe_timeout_ms = 30'000;    // of one answer of a host
   std::string zmq;                      // REST over ZeroMQ; empty: the host of `http` with port 7082, or 0 where http has port 0
   std::string program;                  // plateau-coordinator itself: its `supervise` verb runs the attempts
   std::string worker;                   // plateau-worker
   std::string mpirun = "mpirun";
   std::vector<std::string> allowed_origins;  // of web pages that may command it besides its own
   int cores = 0;                             // offered to jobs; 0: the machine's
+  std::string gpus;                          // of this machine that are offered to jobs (common/gpus.h); empty: all
   bool allow_oversubscribe = true;
   MachineLimits limits;
   int64_t kill_grace_ms = 5'000;

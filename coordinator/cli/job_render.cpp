@@ -47,11 +47,11 @@ std::string ValidationTable(const Style& style, const std::vector<ValidationRow>
 }
 
 std::string WorkerTable(const Style& style, const std::vector<WorkerRow>& workers) {
-  Table table({"RANK", "HOST", "PID", "STEP", "PHASE", "HEARD"});
-  table.RightAlign({0, 2, 3});
+  Table table({"RANK", "HOST", "GPU", "PID", "STEP", "PHASE", "HEARD"});
+  table.RightAlign({0, 3, 4});
   for (const auto& row : workers) {
     const std::string heard = fmt::format("{:.1f}s ago", row.heartbeat_age_s);
-    table.Add({std::to_string(row.rank), row.host, std::to_string(row.pid), Grouped(row.step), row.phase,
+    table.Add({std::to_string(row.rank), row.host, row.gpu.empty() ? "-" : row.gpu, std::to_string(row.pid), Grouped(row.step), row.phase,
                row.heartbeat_age_s > 5 ? style.Paint(Colour::kYellow, heard) : heard});
   }
   return table.Render(style);
@@ -65,6 +65,12 @@ std::string AttemptTable(const Style& style, const std::vector<AttemptRow>& atte
                row.started.empty() ? "-" : row.started, Age(row.started, row.ended, now_ms),
                row.exit_code ? std::to_string(*row.exit_code) : "-"});
   return table.Render(style);
+}
+
+// Of the newest attempt: "cuda (n1: GPUs 0,3)", "cpu"
+std::string DeviceText(const JobView& job) {
+  const std::string gpus = job.attempts.empty() ? "" : job.attempts.back().gpus;
+  return gpus.empty() ? job.device : fmt::format("{} ({})", job.device, gpus);
 }
 
 std::string Heading(const Style& style, const std::string& text) { return "\n" + style.Paint(Colour::kBold, text) + "\n"; }
@@ -141,6 +147,7 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
   AddField(out, style, "message", job.message);
   AddField(out, style, "pipeline", job.pipeline);
   AddField(out, style, "network", job.network);
+  AddField(out, style, "device", DeviceText(job));
   if (job.top1_error)
     AddField(out, style, "result", fmt::format("top-1 error {}, top-5 error {}", Percent(*job.top1_error), Percent(job.top5_error.value_or(0))));
   if (job.kind != "evaluate")

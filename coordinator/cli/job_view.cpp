@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace plateau {
@@ -37,8 +38,20 @@ std::vector<WorkerRow> ReadWorkers(const Json& list) {
   std::vector<WorkerRow> rows;
   for (const auto& item : list)
     rows.push_back({Number<int>(item, "rank"), Text(item, "host"), Number<int64_t>(item, "pid"), Number<int64_t>(item, "step"),
-                    Text(item, "phase"), Number<double>(item, "heartbeat_age_s")});
+                    Text(item, "phase"), Number<double>(item, "heartbeat_age_s"), Text(item, "gpu")});
   return rows;
+}
+
+// "localhost: GPUs 0,1; n2: GPU 3"; empty on the CPU.
+std::string ReadGpus(const Json& nodes) {
+  std::string text;
+  for (const auto& node : nodes) {
+    std::string ids;
+    for (const auto& id : Part(node, "gpus"))
+      if (id.is_string()) ids += (ids.empty() ? "" : ",") + id.get<std::string>();
+    if (!ids.empty()) text += fmt::format("{}{}: GPU{} {}", text.empty() ? "" : "; ", Text(node, "node"), ids.find(',') == std::string::npos ? "" : "s", ids);
+  }
+  return text;
 }
 
 std::vector<AttemptRow> ReadAttempts(const Json& list) {
@@ -46,7 +59,7 @@ std::vector<AttemptRow> ReadAttempts(const Json& list) {
   for (const auto& item : list) {
     const auto exit_code = Maybe(item, "exit_code");
     rows.push_back({Number<int>(item, "number"), Text(item, "state"), Text(item, "reason"), Text(item, "started"),
-                    Text(item, "ended"), exit_code ? std::optional<int>(static_cast<int>(*exit_code)) : std::nullopt});
+                    Text(item, "ended"), exit_code ? std::optional<int>(static_cast<int>(*exit_code)) : std::nullopt, ReadGpus(Part(item, "nodes"))});
   }
   return rows;
 }
@@ -92,6 +105,7 @@ JobView ReadJobView(const Json& job) {
   view.started = Text(job, "started");
   view.ended = Text(job, "ended");
   view.network = Text(job, "network");
+  view.device = Text(job, "device");
   view.output = Text(job, "output");
   view.priority = Number<int>(job, "priority");
   view.step = Number<int64_t>(job, "step");

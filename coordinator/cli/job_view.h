@@ -19,17 +19,19 @@ struct WorkerRow {
   int64_t step = 0;
   std::string phase;
   double heartbeat_age_s = 0;
+  std::string gpu;  // id on its host; empty: it runs on the CPU
 };
 
 struct AttemptRow {
   int number = 0;
   std::string state, reason, started, ended;
   std::optional<int> exit_code;
+  std::string gpus;  // "n1: GPUs 0,3; n2: GPU 1"; empty: it ran on the CPU
 };
 
 // Times are UTC texts as in the API, empty when absent. What a summary lacks stays empty.
 struct JobView {
-  std::string id, name, kind, pipeline, state, reason, message, created, started, ended, network, output, checkpoint_path, best_metric;
+  std::string id, name, kind, pipeline, state, reason, message, created, started, ended, network, device, output, checkpoint_path, best_metric;
   int priority = 0, attempt = 0, restarts = 0, max_restarts = 0, max_epochs = 0, best_validation = 0;
   int64_t last_event = 0;
   int64_t step = 0, max_steps = 0, checkpoint_step = 0, global_batch = 0;  // max_steps and global_batch 0: unknown

@@ -29,7 +29,7 @@ constexpr int kStopTimeoutMs = 60'000;
 constexpr size_t kLogTailBytes = 2000;
 
 struct UpOptions {
-  std::string http, link, zmq, link_advertise, hostfile, rsh_agent;
+  std::string http, link, zmq, link_advertise, hostfile, rsh_agent, gpus;
   bool foreground = false, detach = false;
 };
 
@@ -55,6 +55,7 @@ std::vector<std::string> Arguments(const CliContext& context, const std::string&
   if (!options.hostfile.empty()) arguments.insert(arguments.end(), {"--hostfile", options.hostfile});
   if (!options.rsh_agent.empty()) arguments.insert(arguments.end(), {"--rsh-agent", options.rsh_agent});
   if (!options.zmq.empty()) arguments.insert(arguments.end(), {"--zmq", options.zmq});
+  if (!options.gpus.empty()) arguments.insert(arguments.end(), {"--gpus", options.gpus});
   return arguments;
 }
 
@@ -217,12 +218,14 @@ void AddUpCommand(CLI::App& app, CliContext& context) {
   command->add_option("--rsh-agent", options->rsh_agent, "How other hosts are reached (default ssh)");
   command->add_option("--zmq", options->zmq,
                       "Address of the same interface over ZeroMQ (default 127.0.0.1:7082; any free port when --http's is 0)");
+  command->add_option("--gpus", options->gpus,
+                      "GPUs of this machine offered to jobs: how many (2), which (0,3), one (3,) or none (0); default: those that CUDA shows here");
   CLI::Option* foreground = command->add_flag("--foreground", options->foreground, "Stay in this terminal until Ctrl-C");
   command->add_flag("--detach", options->detach, "Run in the background (the default)")->excludes(foreground);
   AddJsonFlag(*command, context);
   command->footer(
       "Examples:\n  plateau up\n  plateau up --state /srv/plateau --http 127.0.0.1:0\n  plateau up --foreground\n  plateau up "
-      "--link 10.0.0.1:7081 --hostfile hosts");
+      "--link 10.0.0.1:7081 --hostfile hosts\n  plateau up --gpus 2,3");
   command->callback([&context, options] {
     if (const auto status = Up(context, *options); !status) context.Report(status.error());
   });

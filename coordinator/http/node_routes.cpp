@@ -13,6 +13,7 @@ constexpr int kMostCores = 65'536;
 struct NodeBody {
   std::string name;
   int cores = 0;
+  std::string gpus;  // the offer (common/gpus.h)
 };
 
 ApiResponse Json(int status, std::string body) {
@@ -34,17 +35,35 @@ int StatusOf(ErrorCode code) {
   return code == ErrorCode::kInvalidInput ? 422 : 500;
 }
 
+// A number, or a list of ids, as the text of an offer.
+Result<std::string> ReadGpus(const nlohmann::json& gpus) {
+  if (gpus.is_null()) return std::string();
+  if (gpus.is_number_integer()) return gpus.dump();
+  std::string offer;
+  bool understood = gpus.is_array();
+  for (const auto& id : understood ? gpus : nlohmann::json::array()) {
+    understood = understood && (id.is_string() || id.is_number_unsigned());
+    offer += (offer.empty() ? "" : ",") + (id.is_string() ? id.get<std::string>() : id.dump());
+  }
+  if (understood) return gpus.empty() ? "0" : gpus.size() == 1 ? offer + "," : offer;
+  return Fail(ErrorCode::kInvalidInput, "request body: gpus: {} is neither a number nor a list of ids; leave it out for all the host has", gpus.dump());
+}
+
 Result<NodeBody> ReadBody(const ApiRequest& request) {
   const auto json = nlohmann::json::parse(request.body, nullptr, false);
   if (!json.is_object())
-    return Fail(ErrorCode::kInvalidInput, "request body: not a JSON object; send {{\"name\": HOST, \"cores\": N}}");
+    return Fail(ErrorCode::kInvalidInput, "request body: not a JSON object; send {{\"name\": HOST, \"cores\": N, \"gpus\": N or [IDS]}}");
   for (const auto& [key, value] : json.items())
-    if (key != "name" && key != "cores")
-      return Fail(ErrorCode::kInvalidInput, "request body: {}: no such field; a node has name and cores", key);
+    if (key != "name" && key != "cores" && key != "gpus")
+      return Fail(ErrorCode::kInvalidInput, "request body: {}: no such field; a node has name, cores and gpus", key);
   NodeBody body;
   if (!json.contains("name") || !json.at("name").is_string())
     return Fail(ErrorCode::kInvalidInput, "request body: name: missing, or no text; give the host's name");
   body.name = json.at("name");
+  if (json.contains("gpus")) {
+    PLATEAU_ASSIGN(body.gpus, ReadGpus(json.at("gpus")));
+    PLATEAU_TRY(CheckGpuOffer(body.gpus, "request body: gpus"));
+  }
   if (!json.contains("cores") || json.at("cores").is_null()) return body;
   const auto& cores = json.at("cores");
   if (!cores.is_number_integer() || cores < 1 || cores > kMostCores)
@@ -86,7 +105,7 @@ void AnswerNodes(NodeService& nodes, const ApiRequest& request, ApiRespond respo
   if (request.method != "POST") return respond(WrongMethod(request, "GET, HEAD, POST"));
   const auto body = ReadBody(request);
   if (!body) return respond(Problem(422, body.error().message, request.target));
-  nodes.AddNode(body->name, body->cores, Answering(201, request.target, std::move(respond)));
+  nodes.AddNode(body->name, body->cores, body->gpus, Answering(201, request.target, std::move(respond)));
 }
 
 }  // namespace plateau

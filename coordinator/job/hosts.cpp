@@ -49,12 +49,17 @@ std::vector<std::string> RemoteNodes(const Attempt& attempt) {
 }
 
 std::string DescribeShares(const std::vector<NodeShare>& shares) {
+  const auto gpus = [](const NodeShare& share) { return fmt::format("GPU{} {}", share.gpus.size() > 1 ? "s" : "", fmt::join(share.gpus, ",")); };
   if (shares.size() == 1 && shares[0].node == kLocalNode) {
-    if (shares[0].cores.empty()) return "on the whole node, more ranks than cores";
-    return fmt::format("on {} core(s)", shares[0].cores.size());
+    const std::string and_gpus = shares[0].gpus.empty() ? "" : " and " + gpus(shares[0]);
+    if (shares[0].cores.empty()) return "on the whole node, more ranks than cores" + and_gpus;
+    return fmt::format("on {} core(s){}", shares[0].cores.size(), and_gpus);
   }
   std::string text;
-  for (const auto& share : shares) text += fmt::format("{} {} on {}", text.empty() ? "with" : ",", share.workers, share.node);
+  for (const auto& share : shares) {
+    text += fmt::format("{} {} on {}", text.empty() ? "with" : ",", share.workers, share.node);
+    if (!share.gpus.empty()) text += fmt::format(" ({})", gpus(share));
+  }
   return text + " (workers a node)";
 }
 

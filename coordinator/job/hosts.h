@@ -13,7 +13,7 @@ int WorldSize(const Job& job);
 // The nodes of an attempt other than the coordinator's own machine.
 std::vector<std::string> RemoteNodes(const Attempt& attempt);
 
-// "on 2 core(s)"; "with 2 on n1, 1 on n2 (workers a node)".
+// "on 2 core(s)"; "on 2 core(s) and GPUs 0,1"; "with 2 on n1 (GPUs 0,1), 1 on n2 (GPU 3) (workers a node)".
 std::string DescribeShares(const std::vector<NodeShare>& shares);
 
 // A remote node of which no rank is heard any more.

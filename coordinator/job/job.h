@@ -36,6 +36,7 @@ struct NodeShare {
   std::string node = kLocalNode;
   int workers = 1;
   std::vector<int> cores;  // logical cores granted, ascending; empty: the whole node, unbound
+  std::vector<std::string> gpus{};  // ids of the GPUs granted, one a worker in the order of ranks; empty: none
   bool operator==(const NodeShare&) const = default;
 };
 
@@ -51,6 +52,7 @@ struct Attempt {
   std::string finished;    // Finished.reason, empty while rank 0 has not said it
   bool retry = true;       // false: the failure would come again
   std::vector<NodeShare> shares;  // where its ranks run
+  std::string device;      // "cpu" or "cuda", as decided at its start; empty: external, or of an earlier release
   int64_t started_ms = 0;  // Unix
   int64_t ended_ms = 0;    // Unix, 0 while it runs
   int exit_code = -1;      // mpirun's, -1 unknown

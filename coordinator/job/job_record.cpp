@@ -24,16 +24,18 @@ std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 
 Json SharesJson(const Attempt& a) {
   Json shares = Json::array();
-  for (const auto& share : a.shares) shares.push_back({{"node", share.node}, {"workers", share.workers}, {"cores", share.cores}});
+  for (const auto& share : a.shares)
+    shares.push_back({{"node", share.node}, {"workers", share.workers}, {"cores", share.cores}, {"gpus", share.gpus}});
   return shares;
 }
 
-// A record of an earlier version knows cores of this machine only; its number of workers is in the specification.
+// A record of an earlier version knows cores of this machine only, its number of workers is in the specification; a later one knows
+// no GPUs.
 std::vector<NodeShare> ParseShares(const Json& j, int workers) {
   if (j.contains("cores")) return {{kLocalNode, workers, j.at("cores").get<std::vector<int>>()}};
   std::vector<NodeShare> shares;
   for (const auto& one : j.at("shares"))
-    shares.push_back({one.at("node"), one.at("workers"), one.at("cores").get<std::vector<int>>()});
+    shares.push_back({one.at("node"), one.at("workers"), one.at("cores").get<std::vector<int>>(), one.value("gpus", std::vector<std::string>{})});
   return shares;
 }
 
@@ -46,6 +48,7 @@ Json AttemptJson(const Attempt& a) {
           {"finished", a.finished},
           {"retry", a.retry},
           {"shares", SharesJson(a)},
+          {"device", a.device},
           {"started_ms", a.started_ms},
           {"ended_ms", a.ended_ms},
           {"exit_code", a.exit_code},
@@ -63,6 +66,7 @@ Attempt ParseAttempt(const Json& j, int workers) {
   a.finished = j.at("finished");
   a.retry = j.at("retry");
   a.shares = ParseShares(j, workers);
+  a.device = j.value("device", "");
   a.started_ms = j.at("started_ms");
   a.ended_ms = j.at("ended_ms");
   a.exit_code = j.at("exit_code");

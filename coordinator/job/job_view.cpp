@@ -44,13 +44,23 @@ Json NetworkJson(const Job& job) {
   return result.is_object() && result.contains("network") ? result.at("network") : Json("");
 }
 
+// Of each rank of the current attempt; empty: it runs on the CPU.
+std::vector<std::string> GpusByRank(const Job& job) {
+  std::vector<std::string> gpus;
+  if (job.Current() != nullptr)
+    for (const auto& share : job.Current()->shares) gpus.insert(gpus.end(), share.gpus.begin(), share.gpus.end());
+  return gpus;
+}
+
 Json WorkersJson(const Job& job, Moment now) {
   Json workers = Json::array();
+  const auto gpus = GpusByRank(job);
   for (const auto& w : job.workers) {
     if (!w.seen) continue;
     workers.push_back({{"rank", w.rank},
                        {"host", w.host},
                        {"pid", w.pid},
+                       {"gpu", static_cast<size_t>(w.rank) < gpus.size() ? Json(gpus[static_cast<size_t>(w.rank)]) : Json(nullptr)},
                        {"step", w.step},
                        {"phase", w.phase},
                        {"heartbeat_age_s", static_cast<double>(now.monotonic_ms - w.heard_ms) / 1000.0},
@@ -63,7 +73,8 @@ Json AttemptsJson(const Job& job) {
   Json attempts = Json::array();
   for (const auto& a : job.attempts) {
     Json nodes = Json::array();
-    for (const auto& share : a.shares) nodes.push_back({{"node", share.node}, {"workers", share.workers}, {"cores", share.cores}});
+    for (const auto& share : a.shares)
+      nodes.push_back({{"node", share.node}, {"workers", share.workers}, {"cores", share.cores}, {"gpus", share.gpus}});
     attempts.push_back({{"number", a.number},
                         {"state", a.state},
                         {"reason", a.reason},
@@ -72,6 +83,7 @@ Json AttemptsJson(const Job& job) {
                         {"ended", Time(a.ended_ms)},
                         {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)},
                         {"external", a.external},
+                        {"device", a.device.empty() ? Json(nullptr) : Json(a.device)},
                         {"nodes", nodes}});
   }
   return attempts;
@@ -83,6 +95,9 @@ double RanSeconds(const Job& job, Moment now) {
   if (HasProcesses(job.state)) ran_ms += std::max<int64_t>(0, now.unix_ms - job.Current()->started_ms);
   return static_cast<double>(ran_ms) / 1000.0;
 }
+
+// Of the newest attempt.
+Json DeviceJson(const Job& job) { return job.Current() == nullptr || job.Current()->device.empty() ? Json(nullptr) : Json(job.Current()->device); }
 
 Json JobJson(const Job& job, Moment now, bool summary) {
   const double limit_s = job.spec->resources.time_limit_s;
@@ -100,6 +115,7 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"ended", Time(job.ended_ms)},
             {"priority", job.spec->resources.priority},
             {"network", NetworkJson(job)},
+            {"device", DeviceJson(job)},
             {"step", step},
             {"max_steps", job.spec->training.max_steps ? Json(*job.spec->training.max_steps) : Json(nullptr)},
             {"epoch", job.curve.epoch},

@@ -95,6 +95,7 @@ void Turn::On(const StartGranted& event) {
   attempt.external = !event.external_key.empty();
   attempt.key = event.external_key;
   attempt.shares = event.shares;
+  attempt.device = event.device;
   attempt.started_ms = now_.unix_ms;
   job().attempts.push_back(attempt);
   job().state = JobState::kStarting;
@@ -106,7 +107,9 @@ void Turn::On(const StartGranted& event) {
   ArmWorkers();
   ArmTimeLimit(0);
   if (attempt.external) return Sweep(true);
-  Record("starting", fmt::format("attempt {} starts {}", attempt.number, DescribeShares(attempt.shares)));
+  Record("starting",
+         fmt::format("attempt {} starts {}{}{}", attempt.number, DescribeShares(attempt.shares), event.why.empty() ? "" : "; ", event.why),
+         {{"device", attempt.device}});
   if (job().publish_pending) Publish();
   Sweep(true);
   Do(LaunchAttempt{attempt.number});

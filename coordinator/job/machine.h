@@ -30,6 +30,8 @@ struct StartGranted {
   std::string token;
   std::vector<NodeShare> shares;
   std::string external_key;  // not empty: the ranks run already and registered themselves; nothing is launched
+  std::string device;        // "cpu" or "cuda"; empty when external
+  std::string why;           // it is that device, where the specification left it open
 };
 // Ranks that the user's own mpirun started ask to be the next attempt of this job, or the first of a new one.
 struct AttemptRegistered {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "common/gpus.h"
 #include "common/messages.h"
 
 namespace plateau {
@@ -30,6 +31,13 @@ int WorldSize(const GangDescription& gang) {
   int workers = 0;
   for (const auto& share : gang.shares) workers += share.workers;
   return workers;
+}
+
+// In the order of ranks.
+std::vector<std::string> Gpus(const GangDescription& gang) {
+  std::vector<std::string> gpus;
+  for (const auto& share : gang.shares) gpus.insert(gpus.end(), share.gpus.begin(), share.gpus.end());
+  return gpus;
 }
 
 // rank 1=localhost slot=4,5
@@ -96,7 +104,7 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
     request.rankfile = Rankfile(gang);
     add({"--rankfile", gang.folder + "/rankfile"});
   }
-  add({"-x", kTokenVariable, "-x", kLogDirectoryVariable, "-x", "OMP_NUM_THREADS"});
+  add({"-x", kTokenVariable, "-x", kLogDirectoryVariable, "-x", "OMP_NUM_THREADS", "-x", kGpusVariable});
   const bool trains = gang.verb == "train";
   if (trains) add({gang.worker, gang.verb, gang.spec_path});
   else add({gang.worker, gang.verb, "--spec", gang.spec_path});
@@ -105,6 +113,7 @@ LaunchRequest MpirunLaunch(const GangDescription& gang) {
   environment.emplace_back(kTokenVariable, gang.token);
   environment.emplace_back(kLogDirectoryVariable, gang.logs);
   environment.emplace_back("OMP_NUM_THREADS", std::to_string(gang.threads_per_worker));
+  environment.emplace_back(kGpusVariable, GrantText(Gpus(gang)));
   if (gang.as_root) {
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT", "1");
     environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");

@@ -30,7 +30,8 @@ struct GangDescription {
 
 // Cores 0..n-1 of each node: --map-by slot:PE=threads --bind-to core. Others (the node is shared with another job): a rankfile
 // that names them. No cores, or more than this machine has: unbound, oversubscribed, and idle ranks yield. Nodes other than this
-// machine: a hostfile with one slot a worker, the remote agent, keepalives that notice a lost host within 8 s, two TCP links.
+// machine: a hostfile with one slot a worker, the remote agent, keepalives that notice a lost host within 8 s, two TCP links. PLATEAU_GPUS
+// names each rank's GPU (common/gpus.h).
 LaunchRequest MpirunLaunch(const GangDescription& gang);
 
 }  // namespace plateau

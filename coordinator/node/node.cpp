@@ -19,6 +19,36 @@ Result<NodeState> StateFromName(const std::string& name) {
   return Fail(ErrorCode::kCorrupt, "a node record in the state store has the unknown state \"{}\"", name);
 }
 
+Json GpusJson(const std::vector<Gpu>& gpus) {
+  Json list = Json::array();
+  for (const Gpu& gpu : gpus) list.push_back({{"id", gpu.id}, {"name", gpu.name}, {"memory_bytes", gpu.memory_bytes}});
+  return list;
+}
+
+std::vector<Gpu> ParseGpus(const Json& list) {
+  std::vector<Gpu> gpus;
+  for (const auto& one : list) gpus.push_back({one.at("id"), one.at("name"), one.at("memory_bytes")});
+  return gpus;
+}
+
+// The GPUs of a node, each with the job that has it.
+Json GpusViewJson(const NodeStatus& status) {
+  Json gpus = GpusJson(status.node.gpus());
+  for (auto& gpu : gpus) {
+    const auto job = status.gpu_jobs.find(gpu.at("id"));
+    gpu["job"] = job == status.gpu_jobs.end() ? Json(nullptr) : Json(job->second);
+  }
+  return gpus;
+}
+
+// Why a node offers none, for people; empty when it does.
+std::string WhyNoGpus(const Node& node) {
+  if (!node.gpus().empty()) return "";
+  if (!node.gpus_given.empty()) return "none of its GPUs is offered (--gpus 0)";
+  if (!node.gpus_told && !node.local()) return "it has not been asked yet";
+  return node.no_gpus_why;
+}
+
 Json ViewJson(const NodeStatus& status) {
   const Node& node = status.node;
   Json history = Json::array();
@@ -27,6 +57,10 @@ Json ViewJson(const NodeStatus& status) {
   return {{"name", node.name},
           {"cores", node.cores},
           {"used_cores", status.used_cores},
+          {"gpus", GpusViewJson(status)},
+          {"used_gpus", status.gpu_jobs.size()},
+          {"gpus_given", node.gpus_given},
+          {"no_gpus_why", WhyNoGpus(node)},
           {"state", NodeStateName(node.state())},
           {"message", node.message()},
           {"since", FormatUtc(node.history.back().time_ms)},
@@ -55,6 +89,10 @@ std::string NodeRecordText(const Node& node) {
                {"name", node.name},
                {"cores", node.cores},
                {"cores_given", node.cores_given},
+               {"host_gpus", GpusJson(node.host_gpus)},
+               {"no_gpus_why", node.no_gpus_why},
+               {"gpus_told", node.gpus_told},
+               {"gpus_given", node.gpus_given},
                {"order", node.order},
                {"from_hostfile", node.from_hostfile},
                {"history", history}});
@@ -71,6 +109,12 @@ Result<Node> ParseNodeRecord(std::string_view text) {
               .cores_given = json.at("cores_given"),
               .order = json.at("order"),
               .from_hostfile = json.at("from_hostfile")};
+    if (json.contains("host_gpus")) {  // absent in records of earlier releases
+      node.host_gpus = ParseGpus(json.at("host_gpus"));
+      node.no_gpus_why = json.at("no_gpus_why");
+      node.gpus_told = json.at("gpus_told");
+      node.gpus_given = json.at("gpus_given");
+    }
     for (const auto& one : json.at("history")) {
       PLATEAU_ASSIGN(const NodeState state, StateFromName(one.at("state")));
       node.history.push_back({one.at("time_ms"), state, one.at("message")});

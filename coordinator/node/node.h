@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/error.h"
+#include "common/gpus.h"
 #include "coordinator/job/job.h"
 
 namespace plateau {
@@ -30,6 +32,10 @@ struct Node {
   std::string name;            // as the remote agent and mpirun take it; kLocalNode: this machine
   int cores = 0;               // offered to jobs; 0: not known before the host has answered
   bool cores_given = false;    // false: as many as the host says it has
+  std::vector<Gpu> host_gpus;  // that the host told
+  std::string no_gpus_why;     // it told none
+  bool gpus_told = false;      // false: it has not answered since this was asked of hosts
+  std::string gpus_given;      // the offer (common/gpus.h); empty: all that the host told
   int64_t order = 0;           // of addition; the scheduler numbers ranks in it
   bool from_hostfile = false;  // belongs to the coordinator's hostfile and goes when it is no longer in there
   std::vector<NodeChange> history;  // newest last, at most kMaxNodeChanges; never empty
@@ -41,6 +47,7 @@ struct Node {
   NodeState state() const { return history.back().state; }
   const std::string& message() const { return history.back().message; }
   bool local() const { return name == kLocalNode; }
+  std::vector<Gpu> gpus() const { return OfferedGpus(gpus_given, host_gpus); }  // that jobs may get
 };
 
 // A node and what runs on it, for people. `implicit`: the local machine while no node was named.
@@ -49,12 +56,14 @@ struct NodeStatus {
   bool implicit = false;
   int used_cores = 0;
   std::vector<std::string> jobs;
+  std::map<std::string, std::string> gpu_jobs{};  // id of a GPU in use: the job's
 };
 
 // JSON of the state store.
 std::string NodeRecordText(const Node& node);
 Result<Node> ParseNodeRecord(std::string_view text);
-// JSON of the API: {"name","cores","used_cores","state","message","since","local","implicit","jobs","history"}.
+// JSON of the API: {"name","cores","used_cores","gpus","used_gpus","gpus_given","no_gpus_why","state","message","since","local","implicit",
+// "jobs","history"}.
 std::string NodeViewText(const NodeStatus& status);
 std::string NodeListText(const std::vector<NodeStatus>& nodes);
 

@@ -14,9 +14,9 @@ class NodeService {
  public:
   using Answer = std::function<void(Result<NodeStatus>)>;
   virtual ~NodeService() = default;
-  // Adds a node or changes its cores (0: as many as the host says it has). kInvalidInput: no host name. kConflict: it is another
-  // machine and could not reach the worker link.
-  virtual void AddNode(const std::string& name, int cores, Answer answer) = 0;
+  // Adds a node or changes what it offers: cores (0: as many as the host says it has) and GPUs (common/gpus.h; empty: all that the host
+  // tells). kInvalidInput: no host name, no such offer. kConflict: it is another machine and could not reach the worker link.
+  virtual void AddNode(const std::string& name, int cores, const std::string& gpus, Answer answer) = 0;
   // It takes no new work; what runs on it runs on. kNotFound: there is none of this name. Answers with the node as it was.
   virtual void RemoveNode(const std::string& name, Answer answer) = 0;
   // In the order of addition; without any, the coordinator's machine as the implicit one.

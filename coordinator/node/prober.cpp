@@ -25,12 +25,18 @@ namespace {
 
 constexpr size_t kMaxOutputBytes = 64 << 10;
 constexpr size_t kMaxMessageBytes = 300;
-constexpr const char* kQuestion = "lscpu -p=CORE,SOCKET";
+constexpr const char* kCoresQuestion = "lscpu -p=CORE,SOCKET";
+constexpr int kDevicesLimitS = 20;  // a driver that hangs must not make its host count as lost
 
+bool IsCoreLine(const std::string& line) {
+  return line.find(',') != std::string::npos && line.find_first_not_of("0123456789,\r") == std::string::npos;
+}
+
+// Of what is neither empty nor lscpu's.
 std::string LastLine(const std::string& text) {
   std::string last;
   for (const std::string& line : SplitText(text, '\n'))
-    if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
+    if (line.find_first_not_of(" \t\r") != std::string::npos && !IsCoreLine(line) && line[0] != '#') last = line;
   while (!last.empty() && (last.back() == '\r' || last.back() == ' ')) last.pop_back();
   return last.substr(0, kMaxMessageBytes);
 }
@@ -51,11 +57,18 @@ std::string AgentCommand(const std::string& agent) {
   return agent == "ssh" ? "ssh -o BatchMode=yes -o ConnectTimeout=8" : agent;
 }
 
+std::string ProbeQuestion(const std::string& worker, bool local) {
+  std::string quoted;
+  for (const char c : worker) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  const std::string devices = fmt::format("timeout {} '{}' devices --json || true", kDevicesLimitS, quoted);
+  if (local) return devices;
+  return worker.empty() ? kCoresQuestion : fmt::format("{} && ({})", kCoresQuestion, devices);
+}
+
 int CountCores(const std::string& lscpu) {
   std::set<std::string> cores;
   for (const std::string& line : SplitText(lscpu, '\n')) {
-    const bool is_core = line.find(',') != std::string::npos && line.find_first_not_of("0123456789,\r") == std::string::npos;
-    if (is_core) cores.insert(line);
+    if (IsCoreLine(line)) cores.insert(line);
   }
   return static_cast<int>(cores.size());
 }
@@ -144,11 +157,11 @@ class AgentProber::Watch {
 
   Result<Running> Start(const std::string& node) const {
     std::vector<std::string> words;
-    std::istringstream agent(options_.agent);
+    std::istringstream agent(node == kLocalNode ? "/bin/sh -c" : options_.agent);
     for (std::string word; agent >> word;) words.push_back(word);
     if (words.empty()) return Fail(ErrorCode::kInvalidInput, "the remote agent is empty; start the coordinator with --rsh-agent ssh");
-    words.push_back(node);
-    words.push_back(kQuestion);
+    if (node != kLocalNode) words.push_back(node);
+    words.push_back(ProbeQuestion(options_.worker, node == kLocalNode));
     std::vector<char*> pointers;
     for (auto& word : words) pointers.push_back(word.data());
     pointers.push_back(nullptr);
@@ -190,6 +203,13 @@ class AgentProber::Watch {
     one.output_ended = n == 0;
   }
 
+  GpuReport ReadGpus(const std::string& text) const {
+    if (auto report = FindGpuReport(text)) return *report;
+    const std::string said = LastLine(text);
+    return {{}, fmt::format("`{} devices` told nothing there{}; the worker program belongs at the same path on every host", options_.worker,
+                            said.empty() ? "" : ": " + said)};
+  }
+
   // The exit status. Closes what belongs to the probe.
   static int Collect(Running& one) {
     int status = 0;
@@ -209,6 +229,7 @@ class AgentProber::Watch {
     } else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
       answer.answered = true;
       answer.cores = CountCores(one.text);
+      if (!options_.worker.empty()) answer.gpus = ReadGpus(one.text);
     } else {
       const std::string said = LastLine(one.text);
       answer.message = fmt::format("`{} {}` failed: {}", options_.agent, one.node,

@@ -19,12 +19,15 @@ class Prober {
 
 struct AgentProberOptions {
   std::string agent = "ssh";    // program and options, split at spaces; run as AGENT HOST COMMAND
-  int64_t timeout_ms = 10'000;  // of one answer
+  std::string worker{};         // path of plateau-worker there, which knows the GPUs; empty: they are not asked for
+  int64_t timeout_ms = 30'000;  // of one answer
   size_t max_at_once = 32;      // further probes wait for a free place
 };
 
-// Runs `AGENT HOST lscpu -p=CORE,SOCKET`, in a process group of its own that is killed when its time is over. An exit code of 0 is
-// an answer; the distinct lines are the host's cores.
+// Runs `AGENT HOST 'lscpu -p=CORE,SOCKET && (timeout 20 WORKER devices --json || true)'`, in a process group of its own that is killed
+// when its time is over. An exit code of 0 is an answer; the distinct lines of lscpu are the host's cores. A worker that is missing there,
+// fails or hangs leaves the host without GPUs, with what it said as the reason. This machine (kLocalNode) is asked for its GPUs alone,
+// by a shell.
 class AgentProber final : public Prober {
  public:
   AgentProber(AgentProberOptions options, Notice notice);
@@ -39,6 +42,8 @@ class AgentProber final : public Prober {
 
 // "ssh" with what keeps it from asking for a password and from waiting for long; any other agent as it is.
 std::string AgentCommand(const std::string& agent);
+// What the remote shell runs.
+std::string ProbeQuestion(const std::string& worker, bool local);
 // Distinct "core,socket" lines of lscpu's output; 0: none.
 int CountCores(const std::string& lscpu);
 

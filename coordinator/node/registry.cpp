@@ -4,6 +4,12 @@
 #include <algorithm>
 
 namespace plateau {
+namespace {
+
+// There is nothing to ask of it.
+bool IsSettled(const Node& node) { return node.state() == NodeState::kReady && (node.gpus_told || node.local()); }
+
+}  // namespace
 
 std::string NodeRegistry::NameHere(const std::string& name) const {
   const auto& names = options_.local_names;
@@ -31,6 +37,7 @@ void NodeRegistry::Restore(Node node) {
   node.probing = false;
   node.failures = 0;
   node.next_probe_ms = 0;
+  if (node.local()) Tell(node, options_.local_gpus);
   nodes_.push_back(std::move(node));
   std::stable_sort(nodes_.begin(), nodes_.end(), [](const Node& a, const Node& b) { return a.order < b.order; });
 }
@@ -51,6 +58,7 @@ Result<std::string> NodeRegistry::Add(const std::string& name, int cores, bool f
   node->from_hostfile = from_hostfile;
   node->cores_given = cores > 0;
   if (cores > 0 || node->local()) node->cores = cores > 0 ? cores : options_.local_cores;
+  if (node->local()) Tell(*node, options_.local_gpus);
   const std::string what = fresh ? "added" : "changed";
   if (node->local())
     Change(*node, NodeState::kReady, what + "; it is the coordinator's own machine", now);
@@ -60,6 +68,23 @@ Result<std::string> NodeRegistry::Add(const std::string& name, int cores, bool f
     Change(*node, node->state(), what, now);
   node->next_probe_ms = 0;
   return here;
+}
+
+Status NodeRegistry::OfferGpus(const std::string& name, const std::string& offer, Moment now) {
+  PLATEAU_TRY(CheckGpuOffer(offer, "gpus"));
+  Node* node = FindHere(NameHere(name));
+  if (node == nullptr || node->gpus_given == offer) return {};
+  node->gpus_given = offer;
+  Change(*node, node->state(), offer.empty() ? "it offers all its GPUs" : fmt::format("it offers the GPUs \"{}\"", offer), now);
+  return {};
+}
+
+void NodeRegistry::Tell(Node& node, const GpuReport& report) {
+  if (node.gpus_told && node.host_gpus == report.gpus && node.no_gpus_why == report.reason) return;
+  node.host_gpus = report.gpus;
+  node.no_gpus_why = report.reason;
+  node.gpus_told = true;
+  changed_.insert(node.name);
 }
 
 bool NodeRegistry::Remove(const std::string& name) {
@@ -92,7 +117,9 @@ void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
   Node* node = FindHere(answer.node);
   if (node == nullptr) return;
   node->probing = false;
-  if (node->state() == NodeState::kReady) return;
+  if (IsSettled(*node)) return;
+  if (answer.answered) Tell(*node, answer.gpus.value_or(GpuReport{{}, "it was not asked for its GPUs"}));
+  if (IsSettled(*node)) return;
   const bool knows_cores = node->cores_given || answer.cores > 0;
   if (answer.answered && knows_cores) {
     if (!node->cores_given) node->cores = answer.cores;
@@ -111,7 +138,7 @@ void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
 std::vector<std::string> NodeRegistry::TakeDueProbes(int64_t monotonic_ms) {
   std::vector<std::string> due;
   for (auto& node : nodes_) {
-    if (node.state() == NodeState::kReady || node.probing || node.next_probe_ms > monotonic_ms) continue;
+    if (IsSettled(node) || node.probing || node.next_probe_ms > monotonic_ms) continue;
     node.probing = true;
     due.push_back(node.name);
   }
@@ -121,7 +148,7 @@ std::vector<std::string> NodeRegistry::TakeDueProbes(int64_t monotonic_ms) {
 std::optional<int64_t> NodeRegistry::NextProbeMs() const {
   std::optional<int64_t> next;
   for (const auto& node : nodes_)
-    if (node.state() != NodeState::kReady && !node.probing)
+    if (!IsSettled(node) && !node.probing)
       next = next ? std::min(*next, node.next_probe_ms) : node.next_probe_ms;
   return next;
 }

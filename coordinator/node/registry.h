@@ -16,12 +16,14 @@ struct ProbeAnswer {
   std::string node;
   bool answered = false;
   int cores = 0;        // physical, when it answered; 0: it did not say
+  std::optional<GpuReport> gpus{};  // when it answered and was asked for them
   std::string message;  // why it did not
 };
 
 struct RegistryOptions {
   std::vector<std::string> local_names;  // other names of this machine
   int local_cores = 1;
+  GpuReport local_gpus;
   int64_t first_probe_delay_ms = 1'000;  // from a probe without an answer to the next, doubled each time
   int64_t longest_probe_delay_ms = 15'000;
 };
@@ -31,10 +33,13 @@ class NodeRegistry {
  public:
   explicit NodeRegistry(RegistryOptions options) : options_(std::move(options)) {}
 
-  // A record of the store; what was not READY is asked again at once.
+  // A record of the store; what was not READY, or has never told its GPUs, is asked again at once.
   void Restore(Node node);
-  // Adds a node or changes its cores (0: as many as it has). kInvalidInput: no host name. Returns its name here.
+  // Adds a node or changes its cores (0: as many as it has). kInvalidInput: no host name. Returns its name here. What it offers of its
+  // GPUs stays; at first all.
   Result<std::string> Add(const std::string& name, int cores, bool from_hostfile, Moment now);
+  // Changes which GPUs a node offers (common/gpus.h; empty: all that its host tells). kInvalidInput: no such offer.
+  Status OfferGpus(const std::string& name, const std::string& offer, Moment now);
   // False: there is none of this name.
   bool Remove(const std::string& name);
   // Removes the nodes of an earlier hostfile that are not in this one. Returns their names.
@@ -57,6 +62,7 @@ class NodeRegistry {
   std::string NameHere(const std::string& name) const;
   Node* FindHere(const std::string& name);
   void Change(Node& node, NodeState state, std::string message, Moment now);
+  void Tell(Node& node, const GpuReport& report);
 
   RegistryOptions options_;
   std::vector<Node> nodes_;

@@ -1,4 +1,4 @@
-// The line of waiting jobs against the free cores of the nodes.
+// The line of waiting jobs against the free cores and GPUs of the nodes.
 #include "coordinator/schedule/scheduler.h"
 
 #include <algorithm>
@@ -7,97 +7,38 @@
 #include <fmt/format.h>
 
 #include "common/text.h"
+#include "coordinator/schedule/room.h"
 
 namespace plateau {
 namespace {
 
-// What is free while jobs are placed one after the other.
-class Room {
- public:
-  Room(const Cluster& cluster, const std::vector<RunningJob>& running) : nodes_(cluster.nodes) {
-    for (const auto& node : nodes_) free_.emplace_back(static_cast<size_t>(std::max(node.cores, 1)), true);
-    busy_.resize(nodes_.size(), false);
-    for (const auto& job : running) Take(job.shares);
-  }
-
-  // Workers of that many threads for which there is room now on a node.
-  int Capacity(size_t node, int threads) const {
-    if (nodes_[node].health != NodeHealth::kReady) return 0;
-    return static_cast<int>(std::count(free_[node].begin(), free_[node].end(), true)) / threads;
-  }
-  int Capacity(int threads) const {
-    int sum = 0;
-    for (size_t node = 0; node < nodes_.size(); ++node) sum += Capacity(node, threads);
-    return sum;
-  }
-  bool AllReadyAndEmpty() const {
-    for (size_t node = 0; node < nodes_.size(); ++node)
-      if (nodes_[node].health != NodeHealth::kReady || busy_[node]) return false;
-    return true;
-  }
-
-  void Take(const std::vector<NodeShare>& shares) {
-    for (const auto& share : shares) {
-      const auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const NodeView& one) { return one.name == share.node; });
-      if (found == nodes_.end()) continue;  // removed since
-      const auto node = static_cast<size_t>(found - nodes_.begin());
-      busy_[node] = true;
-      if (share.cores.empty()) free_[node].assign(free_[node].size(), false);
-      for (const int core : share.cores)
-        if (core >= 0 && core < static_cast<int>(free_[node].size())) free_[node][static_cast<size_t>(core)] = false;
-    }
-  }
-
-  // Room for the whole gang on as few nodes as possible. The caller has seen that there is enough.
-  std::vector<NodeShare> Pack(int workers, int threads) const {
-    std::vector<size_t> order(nodes_.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return Capacity(a, threads) > Capacity(b, threads); });
-    std::vector<int> taken(nodes_.size(), 0);
-    size_t next = 0;
-    for (int left = workers; left > 0; ++next) {
-      if (Capacity(order[next], threads) < left) {
-        taken[order[next]] = Capacity(order[next], threads);
-      } else {  // the rest fits on one: of those on which it does, the fullest
-        size_t fitting = next;
-        while (fitting + 1 < order.size() && Capacity(order[fitting + 1], threads) >= left) ++fitting;
-        while (fitting > next && Capacity(order[fitting - 1], threads) == Capacity(order[fitting], threads)) --fitting;
-        taken[order[fitting]] = left;
-      }
-      left -= std::min(left, Capacity(order[next], threads));
-    }
-    std::vector<NodeShare> shares;
-    for (size_t node = 0; node < nodes_.size(); ++node)
-      if (taken[node] > 0) shares.push_back({nodes_[node].name, taken[node], LowestFree(node, taken[node] * threads)});
-    return shares;
-  }
-
- private:
-  std::vector<int> LowestFree(size_t node, int count) const {
-    std::vector<int> cores;
-    for (int core = 0; static_cast<int>(cores.size()) < count; ++core)
-      if (free_[node][static_cast<size_t>(core)]) cores.push_back(core);
-    return cores;
-  }
-
-  const std::vector<NodeView>& nodes_;
-  std::vector<std::vector<bool>> free_;  // by node and core
-  std::vector<bool> busy_;               // something runs on the node
-};
+bool IsReady(const NodeView& node) { return node.health == NodeHealth::kReady; }
+bool IsAny(const NodeView&) { return true; }
 
 // Workers for which there would be room on empty nodes for which `counts` holds.
-template <typename Counts>
-int EmptyCapacity(const Cluster& cluster, int threads, Counts counts) {
+int EmptyCapacity(const Cluster& cluster, const WorkerNeed& need, bool (*counts)(const NodeView&)) {
   int sum = 0;
   for (const auto& node : cluster.nodes)
-    if (counts(node)) sum += node.cores / threads;
+    if (counts(node)) sum += FitsInto(node.cores, static_cast<int>(node.gpus.size()), need);
   return sum;
+}
+
+int AllCores(const Cluster& cluster) {
+  int cores = 0;
+  for (const auto& node : cluster.nodes) cores += node.cores;
+  return cores;
+}
+
+int AllGpus(const Cluster& cluster) { return EmptyCapacity(cluster, {.threads = 0, .gpu = true}, IsAny); }
+
+// "the node has 2"; "the 3 nodes have 6"
+std::string NodesHave(const Cluster& cluster, int count) {
+  return cluster.nodes.size() == 1 ? fmt::format("the node has {}", count) : fmt::format("the {} nodes have {}", cluster.nodes.size(), count);
 }
 
 // More workers than cores: each node gets its share by its number of cores, unbound.
 std::vector<NodeShare> SpreadUnbound(const Cluster& cluster, int workers) {
-  int cores = 0;
-  for (const auto& node : cluster.nodes) cores += node.cores;
+  const int cores = AllCores(cluster);
   std::vector<NodeShare> shares;
   int cores_before = 0, placed = 0;
   for (const auto& node : cluster.nodes) {
@@ -109,63 +50,117 @@ std::vector<NodeShare> SpreadUnbound(const Cluster& cluster, int workers) {
   return shares;
 }
 
-Verdict TooLarge(const WaitingJob& job, const Cluster& cluster) {
-  int cores = 0;
-  for (const auto& node : cluster.nodes) cores += node.cores;
-  const std::string nodes = cluster.nodes.size() == 1 ? fmt::format("the node has {}", cores)
-                                                      : fmt::format("the {} nodes have {}", cluster.nodes.size(), cores);
+Verdict TooFewCores(const WaitingJob& job, const Cluster& cluster) {
   return {job.id, "TOO_LARGE",
           fmt::format("it needs {} cores ({} workers of {} threads, all threads of a worker on one node), {} and oversubscribing is "
                       "switched off; submit it with fewer workers or threads, or add nodes with `plateau node add`",
-                      job.min_workers * job.threads_per_worker, job.min_workers, job.threads_per_worker, nodes)};
+                      job.min_workers * job.threads_per_worker, job.min_workers, job.threads_per_worker, NodesHave(cluster, AllCores(cluster)))};
 }
 
-Verdict WaitsForHosts(const WaitingJob& job, const Cluster& cluster, int room) {
+Verdict TooFewGpus(const WaitingJob& job, const Cluster& cluster) {
+  const std::string needs = job.min_workers == 1 ? "a GPU for its worker" : fmt::format("{} GPUs, one for each of {} workers", job.min_workers, job.min_workers);
+  return {job.id, "TOO_LARGE",
+          fmt::format("it needs {} ({}), and {}; submit it with fewer workers or another device, or add nodes with `plateau node add` "
+                      "(`plateau node list` says why a node has none)",
+                      needs, job.device_field, NodesHave(cluster, AllGpus(cluster)))};
+}
+
+Verdict WaitsForHosts(const WaitingJob& job, const Cluster& cluster, bool gpu, int room) {
   std::vector<std::string> lost;
   for (const auto& node : cluster.nodes)
     if (node.health == NodeHealth::kLost) lost.push_back(node.name);
   return {job.id, "WAITING_FOR_HOST",
-          fmt::format("waiting for {} {}, which does not answer: it needs {} workers of {} threads, and the nodes that answer have "
+          fmt::format("waiting for {} {}, which does not answer: it needs {} workers of {} threads{}, and the nodes that answer have "
                       "room for {}",
-                      lost.size() == 1 ? "host" : "hosts", JoinNames(lost), job.min_workers, job.threads_per_worker, room)};
+                      lost.size() == 1 ? "host" : "hosts", JoinNames(lost), job.min_workers, job.threads_per_worker, gpu ? " and a GPU each" : "", room)};
 }
+
+// What device: auto comes to on these nodes. Where it would have to share cores anyway, GPUs alone count.
+bool AutoTakesGpus(const WaitingJob& job, const Cluster& cluster) {
+  if (EmptyCapacity(cluster, {job.threads_per_worker, true}, IsAny) >= job.workers) return true;
+  const bool cores_suffice = EmptyCapacity(cluster, {job.threads_per_worker, false}, IsAny) >= job.workers;
+  return !cores_suffice && AllGpus(cluster) >= job.workers;
+}
+
+std::string WhyAuto(const WaitingJob& job, const Cluster& cluster, bool gpus) {
+  const int all = AllGpus(cluster);
+  const std::string have = all == 0 ? fmt::format("{} no GPU", cluster.nodes.size() == 1 ? "the node has" : "the nodes have")
+                                    : fmt::format("{} GPU{}", NodesHave(cluster, all), all == 1 ? "" : "s");
+  const std::string wants = job.workers == 1 ? "1 worker" : fmt::format("{} workers", job.workers);
+  if (gpus) return fmt::format("device: auto takes CUDA: {} for its {}", have, wants);
+  if (all < job.workers) return fmt::format("device: auto takes the CPU: {}{}", have, all == 0 ? "" : fmt::format(" for its {}", wants));
+  return fmt::format("device: auto takes the CPU: {}, but not beside {} free cores for each of its {}", have, job.threads_per_worker, wants);
+}
+
+// One pass over the line.
+class Pass {
+ public:
+  Pass(const Cluster& cluster, const std::vector<RunningJob>& running, int64_t now_ms)
+      : cluster_(cluster), room_(cluster, running), now_ms_(now_ms) {
+    for (const auto& node : cluster.nodes) {
+      some_lost_ = some_lost_ || node.health == NodeHealth::kLost;
+      all_ready_ = all_ready_ && IsReady(node);
+      all_told_ = all_told_ && (node.health != NodeHealth::kChecking || node.gpus_told);
+    }
+  }
+
+  // False: the line is closed behind it.
+  bool Look(const WaitingJob& job) {
+    const bool gpu = job.device == DeviceKind::kCuda || (job.device == DeviceKind::kAuto && AutoTakesGpus(job, cluster_));
+    if (job.device == DeviceKind::kAuto && !gpu && !all_told_) return true;
+    if (gpu && AllGpus(cluster_) < job.min_workers) return Hold(job, TooFewGpus(job, cluster_), all_told_);
+    const WorkerNeed need{job.threads_per_worker, gpu};
+    const bool shares_cores = EmptyCapacity(cluster_, need, IsAny) < job.min_workers;
+    if (shares_cores && !cluster_.allow_oversubscribe) return Hold(job, TooFewCores(job, cluster_), true);
+    const int capacity = room_.Capacity(need);
+    if (shares_cores ? room_.AllReadyAndEmpty() : capacity >= job.min_workers) {
+      Grant(job, gpu, shares_cores ? Unbound(job, gpu) : room_.Pack(std::min(job.workers, capacity), need));
+      return true;
+    }
+    const int ready_capacity = EmptyCapacity(cluster_, need, IsReady);
+    if (shares_cores ? !all_ready_ : ready_capacity < job.min_workers) {
+      if (some_lost_ && !job.delayed) placement_.waits.push_back(WaitsForHosts(job, cluster_, gpu, ready_capacity));
+      return true;
+    }
+    return now_ms_ - job.queued_ms < kPassWindowMs;
+  }
+
+  Placement Take() { return std::move(placement_); }
+
+ private:
+  bool Hold(const WaitingJob& job, Verdict verdict, bool certain) {
+    if (certain && !job.held) placement_.holds.push_back(std::move(verdict));
+    return true;
+  }
+  std::vector<NodeShare> Unbound(const WaitingJob& job, bool gpu) const {
+    if (!gpu) return SpreadUnbound(cluster_, job.workers);
+    const WorkerNeed gpu_alone{.threads = 0, .gpu = true};
+    return room_.Pack(std::min(job.workers, room_.Capacity(gpu_alone)), gpu_alone);
+  }
+  void Grant(const WaitingJob& job, bool gpu, std::vector<NodeShare> shares) {
+    room_.Take(shares);
+    if (job.delayed) return;
+    placement_.starts.push_back({job.id, std::move(shares), gpu ? DeviceKind::kCuda : DeviceKind::kCpu,
+                                 job.device == DeviceKind::kAuto ? WhyAuto(job, cluster_, gpu) : ""});
+  }
+
+  const Cluster& cluster_;
+  Room room_;
+  int64_t now_ms_;
+  bool some_lost_ = false, all_ready_ = true, all_told_ = true;
+  Placement placement_;
+};
 
 }  // namespace
 
 Placement Place(const Cluster& cluster, std::vector<WaitingJob> waiting, const std::vector<RunningJob>& running, int64_t now_ms) {
-  Placement placement;
   std::sort(waiting.begin(), waiting.end(), [](const WaitingJob& a, const WaitingJob& b) {
     return std::make_tuple(-a.priority, a.queued_ms, a.order) < std::make_tuple(-b.priority, b.queued_ms, b.order);
   });
-  Room room(cluster, running);
-  const auto any = [](const NodeView&) { return true; };
-  const auto ready = [](const NodeView& node) { return node.health == NodeHealth::kReady; };
-  const bool some_lost = std::any_of(cluster.nodes.begin(), cluster.nodes.end(),
-                                     [](const NodeView& node) { return node.health == NodeHealth::kLost; });
-  const bool all_ready = std::all_of(cluster.nodes.begin(), cluster.nodes.end(), ready);
-  for (const auto& job : waiting) {
-    const int threads = job.threads_per_worker;
-    const bool too_large = EmptyCapacity(cluster, threads, any) < job.min_workers;
-    if (too_large && !cluster.allow_oversubscribe) {
-      if (!job.held) placement.holds.push_back(TooLarge(job, cluster));
-      continue;
-    }
-    const int capacity = room.Capacity(threads);
-    if (too_large ? room.AllReadyAndEmpty() : capacity >= job.min_workers) {
-      const auto shares =
-          too_large ? SpreadUnbound(cluster, job.workers) : room.Pack(std::min(job.workers, capacity), threads);
-      room.Take(shares);
-      if (!job.delayed) placement.starts.push_back({job.id, shares});
-      continue;
-    }
-    const int ready_capacity = EmptyCapacity(cluster, threads, ready);
-    if (too_large ? !all_ready : ready_capacity < job.min_workers) {
-      if (some_lost && !job.delayed) placement.waits.push_back(WaitsForHosts(job, cluster, ready_capacity));
-      continue;
-    }
-    if (now_ms - job.queued_ms >= kPassWindowMs) break;
-  }
-  return placement;
+  Pass pass(cluster, running, now_ms);
+  for (const auto& job : waiting)
+    if (!pass.Look(job)) break;
+  return pass.Take();
 }
 
 }  // namespace plateau

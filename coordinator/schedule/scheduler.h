@@ -1,14 +1,18 @@
-// Which waiting job starts now, and on which cores of which nodes. Pure.
+// Which waiting job starts now, and on which cores and GPUs of which nodes. Pure.
 //
 // The rule. Jobs stand in line by priority (higher first), then by the time they entered the queue. A job starts when there is
-// room for its whole gang: a worker needs threads_per_worker free cores of one node. The gang goes onto as few nodes as possible,
-// and of those to the ones where it leaves the fewest cores over; it gets the lowest free cores of each. With min_workers below
+// room for its whole gang: a worker needs threads_per_worker free cores of one node and, with device: cuda, a free GPU of that node,
+// whole and for itself. The gang goes onto as few nodes as possible, and of those to the ones where it leaves the least room over; it
+// gets the lowest free cores and the first free GPUs of each. With min_workers below
 // workers, a job for which there is no room now starts with as many workers as there is room for, but not fewer than that. The
 // first job that does not fit closes the line for good once it has waited kPassWindowMs; until then smaller jobs behind it may
-// start on the cores it cannot use yet. A job in its restart delay keeps its place: the cores it is going to need are left free.
+// start on what it cannot use yet. A job in its restart delay keeps its place: the cores and GPUs it is going to need are left free.
 // Nodes that are lost or being looked at take nothing. A job for which there would be room with them waits for them, named, and
-// closes the line to nobody. A job too large for all nodes together runs alone, unbound, when every node is ready and empty and it
-// is its turn; where that is not allowed it is held, with the reason.
+// closes the line to nobody. A job too large for the cores of all nodes together runs alone, unbound, when every node is ready and empty
+// and it is its turn; where that is not allowed it is held, with the reason. One that needs more GPUs than all nodes have is always
+// held: GPUs are not shared.
+// device: auto takes GPUs when the nodes, empty, would have one for each of its workers, and then counts like cuda; otherwise it runs as
+// cpu. It is decided when a start is looked for, and not before every node has told its GPUs or is lost.
 #pragma once
 
 #include <cstdint>
@@ -31,11 +35,13 @@ struct WaitingJob {
   int threads_per_worker = 1;
   bool delayed = false;  // in its restart delay
   bool held = false;
+  DeviceKind device = DeviceKind::kCpu;
+  std::string device_field{};  // of the specification, that says so: "resources.device: cuda"
 };
 
 struct RunningJob {
   std::string id;
-  std::vector<NodeShare> shares;  // one without cores has its whole node
+  std::vector<NodeShare> shares;  // one without cores has all of its node's
 };
 
 // Whether work may be started on a node.
@@ -45,6 +51,8 @@ struct NodeView {
   std::string name = kLocalNode;
   int cores = 1;  // usable ones, numbered from 0
   NodeHealth health = NodeHealth::kReady;
+  std::vector<std::string> gpus{};  // ids of those offered to jobs
+  bool gpus_told = true;            // false: it has not been asked for them yet
 };
 
 struct Cluster {
@@ -55,6 +63,8 @@ struct Cluster {
 struct Start {
   std::string id;
   std::vector<NodeShare> shares;  // in the order of the cluster's nodes
+  DeviceKind device = DeviceKind::kCpu;  // kCpu or kCuda
+  std::string why{};                     // it is that one, where the job left it open; for people
 };
 
 // Why a job does not start: for good (hold) or for now (wait).

@@ -62,13 +62,31 @@ function jobRow(job) {
   };
 }
 
+// What a node's GPUs are and who has them; without any, why.
+function nodeGpus(node) {
+  if (!node.gpus.length) return node.no_gpus_why || "none";
+  const kinds = [...new Set(node.gpus.map((gpu) => gpu.name).filter(Boolean))].join(", ");
+  const used = node.gpus.filter((gpu) => gpu.job).map((gpu) => `${gpu.id}: ${gpu.job}`).join(", ");
+  return [kinds, used].filter(Boolean).join(" – ");
+}
+
+function nodesPanel(nodes) {
+  const heads = [["Node", "tight"], ["State"], ["Cores in use", "n tight"], ["GPUs in use", "n tight"], ["GPUs"], ["Jobs, or why"]];
+  const rows = nodes.map((node) => ({
+    cells: [node.name, [chip(node.state)], `${node.used_cores} of ${node.cores}`, `${node.used_gpus} of ${node.gpus.length}`, nodeGpus(node),
+            node.jobs.join(", ") || node.message],
+  }));
+  return el("div", { class: "panel nodes" }, el("h2", {}, "Nodes"), el("div", { class: "scroll-x" }, table(heads, rows)));
+}
+
 function queueView(main) {
   const heads = [["Job", "tight"], ["State"], ["Network", "tight"], ["Progress", "tight"], ["Epoch", "n tight"], ["Loss", "n"], ["Learning rate", "n"],
                  ["Best", "n"], ["Images/s", "n"], ["Time", "n tight"], ["Reason"]];
-  const panel = el("section");
-  main.replaceChildren(panel);
+  const panel = el("section"), cluster = el("section");
+  main.replaceChildren(panel, cluster);
   return async () => {
-    const { jobs } = await ask("/v1/jobs");
+    const [{ jobs }, { nodes }] = await Promise.all([ask("/v1/jobs"), ask("/v1/nodes")]);
+    refresh(cluster, nodes, () => nodesPanel(nodes));
     const active = jobs.filter((job) => !rests(job)).length;
     document.title = active ? `(${active}) Plateau` : "Plateau";
     refresh(panel, [jobs, jobs.map((job) => format.span(job.started, job.ended))], () =>
@@ -108,6 +126,7 @@ function jobHead(job, act) {
        fact("Images/s", rests(job) ? "–" : format.whole(job.images_per_s)),
        fact("Time", format.span(job.started, job.ended), left == null ? "" : `at most ${format.duration(left)} left`),
        job.time_limit_s ? fact("Time limit", format.duration(job.ran_s), `of ${format.duration(job.time_limit_s)}`) : null,
+       job.device ? fact("Device", job.device) : null,
        fact("Restarts", String(job.restarts ?? 0), `of ${job.max_restarts ?? 0}`)),
     job.checkpoint ? el("p", { class: "path" }, "Checkpoint ", el("span", { class: "mono" }, `${job.output}/${job.checkpoint.path}`)) : null,
   ].filter(Boolean);
@@ -136,9 +155,9 @@ function historyPanel(history) {
 }
 
 function ranksPanel(job) {
-  const heads = [["Rank", "n"], ["Host"], ["Step", "n"], ["Phase"], ["Heard", "n"], ["Process", "n"]];
+  const heads = [["Rank", "n"], ["Host"], ["GPU"], ["Step", "n"], ["Phase"], ["Heard", "n"], ["Process", "n"]];
   const rows = (job.workers || []).map((w) => ({
-    cells: [String(w.rank), w.host, format.whole(w.step), w.phase, el("span", { class: w.heartbeat_age_s > 5 ? "stale" : null }, w.heartbeat_age_s.toFixed(1) + "s ago"), String(w.pid)],
+    cells: [String(w.rank), w.host, w.gpu ?? "–", format.whole(w.step), w.phase, el("span", { class: w.heartbeat_age_s > 5 ? "stale" : null }, w.heartbeat_age_s.toFixed(1) + "s ago"), String(w.pid)],
   }));
   return [el("h2", {}, "Ranks"), rows.length ? el("div", { class: "scroll" }, table(heads, rows, "tight")) : el("p", { class: "quiet" }, "No rank is running.")];
 }

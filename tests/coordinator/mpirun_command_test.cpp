@@ -111,6 +111,16 @@ TEST(MpirunCommand, ThisMachineAloneNeedsNoHostfile) {
   EXPECT_THAT(Line(request), Not(HasSubstr("keepalive")));
 }
 
+TEST(MpirunCommand, EachRanksGpuIsNamedInTheOrderOfRanks) {
+  const auto request = MpirunLaunch(Gang({{"n1", 2, {0, 1}, {"2", "3"}}, {"n2", 1, {0}, {"0"}}}, 1, 1));
+  EXPECT_EQ(Environment(request)["PLATEAU_GPUS"], "2,3,0");
+  EXPECT_THAT(Line(request), HasSubstr("-x PLATEAU_GPUS "));
+}
+
+TEST(MpirunCommand, RanksOnTheCpuAreToldToSeeNoGpu) {
+  EXPECT_EQ(Environment(MpirunLaunch(Gang({Here(2, {0, 1})}, 1, 8)))["PLATEAU_GPUS"], "none");
+}
+
 TEST(MpirunCommand, TheTokenTravelsInTheEnvironmentOnly) {
   const auto request = MpirunLaunch(Gang({Here(1, {0})}, 1, 2));
   EXPECT_THAT(Line(request), Not(HasSubstr("secret")));

@@ -78,10 +78,33 @@ TEST(NodeDaemon, BadNodesAreRefusedWithTheFieldAndTheRemedy) {
   NodeHome home;
   const auto daemon = home.Start();
   for (const char* body : {"nonsense", "{}", R"({"name": 3})", R"({"name": "n1", "cores": 0})", R"({"name": "-x"})",
-                           R"({"name": "n1", "slots": 2})"}) {
+                           R"({"name": "n1", "slots": 2})", R"({"name": "n1", "gpus": -1})", R"({"name": "n1", "gpus": "all"})",
+                           R"({"name": "n1", "gpus": [0, 0]})", R"({"name": "n1", "gpus": [true]})"}) {
     const auto refused = PostJson(*daemon, "/v1/nodes", body);
     EXPECT_EQ(refused.status, 422) << body << refused.body;
   }
+}
+
+TEST(NodeDaemon, HostsTellTheirGpusAndAGangGetsThemInTheOrderOfItsRanks) {
+  NodeHome home;
+  home.Script("agent", "echo 0,0; echo 1,0; [ $1 = n1 ] && echo '" + GpuReportLine({{{"2", "NVIDIA H200", 7}, {"5", "NVIDIA H200", 7}}, ""}) +
+                           "'; [ $1 = n2 ] && echo '" + GpuReportLine({{{"0", "NVIDIA L4", 7}}, ""}) + "'; [ $1 = n3 ] && echo '" +
+                           GpuReportLine({{}, "no CUDA driver on this machine"}) + "'; exit 0");
+  const auto daemon = home.Start();
+  for (const char* name : {"n1", "n2", "n3"}) {
+    ASSERT_EQ(PostJson(*daemon, "/v1/nodes", json{{"name", name}}.dump()).status, 201);
+    EXPECT_TRUE(NodeReaches(*daemon, name, "READY"));
+  }
+  EXPECT_EQ(NodeOf(*daemon, "n1").at("gpus").size(), 2u);
+  EXPECT_EQ(NodeOf(*daemon, "n2").at("gpus")[0].at("name"), "NVIDIA L4");
+  EXPECT_EQ(NodeOf(*daemon, "n3").at("no_gpus_why"), "no CUDA driver on this machine");
+  json spec = home.Spec(3);
+  spec["resources"]["device"] = "cuda";
+  ASSERT_EQ(PostJson(*daemon, "/v1/jobs", spec.dump()).status, 201);
+  const json launch = home.Launch(1);
+  EXPECT_EQ(launch.at("environment").at("PLATEAU_GPUS"), "2,5,0");
+  PosixFileSystem files;
+  EXPECT_EQ(files.Read(home.path("state/jobs/small-1/attempt-1/hostfile")).value_or(""), "n1 slots=2\nn2 slots=1\n");
 }
 
 TEST(NodeDaemon, AnotherMachineIsRefusedWhileTheLinkIsLoopbackOnly) {

@@ -116,6 +116,57 @@ TEST_F(NodeRegistryTest, ChangesAreTakenOnceAndARecordComesBackAsItWas) {
   EXPECT_FALSE(ParseNodeRecord("nonsense").has_value());
 }
 
+TEST_F(NodeRegistryTest, AHostTellsItsGpusOrWhyItHasNone) {
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  EXPECT_FALSE(registry_.Find("n1")->gpus_told);
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}}, now_);
+  EXPECT_EQ(registry_.Find("n1")->gpus().size(), 2u);
+  registry_.Doubt("n1", "", now_);
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{}, "the driver is gone"}}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), IsEmpty()) << "as it says now";
+  EXPECT_EQ(registry_.Find("n1")->no_gpus_why, "the driver is gone");
+}
+
+TEST_F(NodeRegistryTest, AnOfferOfGpusHoldsUntilItIsTakenBack) {
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  ASSERT_TRUE(registry_.OfferGpus("n1", "5,", now_));
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"5", "H200", 7}));
+  ASSERT_TRUE(registry_.Add("n1", 4, true, now_)) << "a hostfile says nothing of GPUs";
+  EXPECT_EQ(registry_.Find("n1")->gpus_given, "5,");
+  ASSERT_TRUE(registry_.OfferGpus("n1", "", now_));
+  EXPECT_EQ(registry_.Find("n1")->gpus().size(), 2u) << "the host need not be asked again";
+  EXPECT_EQ(State("n1"), NodeState::kReady);
+  EXPECT_FALSE(registry_.OfferGpus("n1", "0,0", now_));
+  EXPECT_EQ(registry_.Find("n1")->gpus().size(), 2u);
+}
+
+TEST_F(NodeRegistryTest, GpusComeBackFromTheRecordAndThisMachinesAreAskedAnew) {
+  ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
+  ASSERT_TRUE(registry_.OfferGpus("n1", "1", now_));
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}}, now_);
+  ASSERT_TRUE(registry_.Add("head", 0, false, now_));
+  NodeRegistry again{{.local_names = {kLocalNode}, .local_gpus = {{{"0", "L4", 24}}, ""}}};
+  for (const auto& node : registry_.TakeChanged()) again.Restore(ParseNodeRecord(NodeRecordText(node)).value());
+  EXPECT_THAT(again.Find("n1")->gpus(), ElementsAre(Gpu{"2", "H200", 7}));
+  EXPECT_EQ(again.Find("n1")->host_gpus.size(), 2u);
+  EXPECT_THAT(again.Find(kLocalNode)->gpus(), ElementsAre(Gpu{"0", "L4", 24}));
+  EXPECT_THAT(again.TakeDueProbes(0), IsEmpty());
+}
+
+TEST_F(NodeRegistryTest, ARecordOfAnEarlierReleaseIsReadAndItsHostAskedForGpus) {
+  const std::string old = R"({"v":1,"name":"n1","cores":8,"cores_given":false,"order":1,"from_hostfile":false,
+    "history":[{"time_ms":1000,"state":"READY","message":"it answers"}]})";
+  NodeRegistry again{{}};
+  again.Restore(ParseNodeRecord(old).value());
+  EXPECT_EQ(again.Find("n1")->state(), NodeState::kReady) << "it takes work meanwhile";
+  EXPECT_THAT(again.TakeDueProbes(0), ElementsAre("n1"));
+  again.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"0"}}, ""}}, now_);
+  EXPECT_EQ(again.Find("n1")->gpus().size(), 1u);
+  EXPECT_EQ(again.TakeChanged().size(), 1u);
+  EXPECT_EQ(again.NextProbeMs(), std::nullopt);
+}
+
 TEST_F(NodeRegistryTest, TheHistoryIsBounded) {
   ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
   for (int i = 0; i < 100; ++i) {

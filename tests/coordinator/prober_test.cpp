@@ -26,7 +26,7 @@ class ProberTest : public ::testing::Test {
     const std::string path = folder_.path() + "/agent";
     std::ofstream(path) << "#!/bin/bash\n" << script << "\n";
     ::chmod(path.c_str(), 0755);
-    return std::make_unique<AgentProber>(AgentProberOptions{.agent = path, .timeout_ms = timeout_ms, .max_at_once = 4},
+    return std::make_unique<AgentProber>(AgentProberOptions{.agent = path, .worker = worker_, .timeout_ms = timeout_ms, .max_at_once = 4},
                                          [this](const ProbeAnswer& answer) {
                                            const std::lock_guard lock(mutex_);
                                            answers_[answer.node] = answer;
@@ -40,6 +40,7 @@ class ProberTest : public ::testing::Test {
   }
 
   TempFolder folder_;
+  std::string worker_;
   std::mutex mutex_;
   std::map<std::string, ProbeAnswer> answers_;  // guarded by mutex_
 };
@@ -50,6 +51,36 @@ TEST_F(ProberTest, AHostAnswersWithItsCores) {
   ASSERT_TRUE(Has("n1"));
   EXPECT_TRUE(answers_["n1"].answered) << answers_["n1"].message;
   EXPECT_GE(answers_["n1"].cores, 1) << "lscpu of this machine";
+}
+
+TEST_F(ProberTest, AHostTellsItsGpusThroughTheWorkerProgram) {
+  const std::string worker = folder_.path() + "/it's a worker";
+  std::ofstream(worker) << "#!/bin/bash\n[ \"$*\" = 'devices --json' ] || exit 9\necho chatter\necho '"
+                        << GpuReportLine({{{"3", "NVIDIA H200", 1 << 30}}, ""}) << "'\n";
+  ::chmod(worker.c_str(), 0755);
+  worker_ = worker;
+  const auto prober = Start("[ \"$1\" = n1 ] || exit 9\neval \"$2\"");
+  for (const char* node : {"n1", kLocalNode}) {
+    prober->Probe(node);
+    ASSERT_TRUE(Has(node));
+    EXPECT_TRUE(answers_[node].answered) << answers_[node].message;
+    ASSERT_TRUE(answers_[node].gpus.has_value());
+    EXPECT_THAT(answers_[node].gpus->gpus, ::testing::ElementsAre(Gpu{"3", "NVIDIA H200", 1 << 30}));
+  }
+  EXPECT_GE(answers_["n1"].cores, 1);
+}
+
+TEST_F(ProberTest, AHostWhoseWorkerIsMissingAnswersWithoutGpusAndSaysWhy) {
+  worker_ = "/nowhere/plateau-worker";
+  const auto prober = Start("eval \"$2\"");
+  prober->Probe("n1");
+  ASSERT_TRUE(Has("n1"));
+  EXPECT_TRUE(answers_["n1"].answered) << answers_["n1"].message;
+  EXPECT_GE(answers_["n1"].cores, 1);
+  ASSERT_TRUE(answers_["n1"].gpus.has_value());
+  EXPECT_TRUE(answers_["n1"].gpus->gpus.empty());
+  EXPECT_THAT(answers_["n1"].gpus->reason, HasSubstr("/nowhere/plateau-worker"));
+  EXPECT_THAT(answers_["n1"].gpus->reason, HasSubstr("No such file"));
 }
 
 TEST_F(ProberTest, AFailureSaysWhatTheAgentSaid) {

@@ -150,5 +150,140 @@ TEST(Scheduler, AJobTooLargeForAllNodesIsSpreadOverThemUnbound) {
   EXPECT_THAT(Place(lost, {Waiting("big", 8)}, {}, 1).waits[0].message, HasSubstr("n1"));
 }
 
+// Hosts n1, n2, ... of eight cores and these GPUs.
+Cluster GpuHosts(std::vector<std::vector<std::string>> gpus) {
+  Cluster cluster;
+  for (size_t i = 0; i < gpus.size(); ++i)
+    cluster.nodes.push_back({.name = "n" + std::to_string(i + 1), .cores = 8, .gpus = std::move(gpus[i])});
+  return cluster;
+}
+WaitingJob OnGpus(const std::string& id, int workers, int64_t queued_ms = 0, DeviceKind device = DeviceKind::kCuda) {
+  WaitingJob job = Waiting(id, workers, queued_ms);
+  job.device = device;
+  job.device_field = std::string("resources.device: ") + DeviceKindName(device);
+  return job;
+}
+WaitingJob OnAny(const std::string& id, int workers, int64_t queued_ms = 0) { return OnGpus(id, workers, queued_ms, DeviceKind::kAuto); }
+
+TEST(GpuScheduler, EachWorkerGetsAGpuOfItsOwnNode) {
+  const auto placement = Place(GpuHosts({{"0"}, {"2", "GPU-8f", "5"}}), {OnGpus("a", 2, 1), OnGpus("b", 2, 2)}, {}, 10);
+  ASSERT_EQ(placement.starts.size(), 2u);
+  EXPECT_EQ(placement.starts[0].shares, (Shares{{"n2", 2, {0, 1}, {"2", "GPU-8f"}}}));
+  EXPECT_EQ(placement.starts[0].device, DeviceKind::kCuda);
+  EXPECT_EQ(placement.starts[1].shares, (Shares{{"n1", 1, {0}, {"0"}}, {"n2", 1, {2}, {"5"}}})) << "the first job's are taken";
+}
+
+TEST(GpuScheduler, TwoJobsOnOneGpuRunOneAfterTheOther) {
+  const Cluster one = GpuHosts({{"0"}});
+  EXPECT_THAT(Started(Place(one, {OnGpus("a", 1, 1), OnGpus("b", 1, 2)}, {}, 10)), ElementsAre("a"));
+  const RunningJob running{"a", {{"n1", 1, {0}, {"0"}}}};
+  EXPECT_THAT(Started(Place(one, {OnGpus("b", 1)}, {running}, 10)), IsEmpty()) << "there are cores enough";
+  EXPECT_THAT(Started(Place(one, {OnGpus("b", 1)}, {}, 10)), ElementsAre("b"));
+}
+
+TEST(GpuScheduler, AJobOnTheCpuTakesNone) {
+  const auto placement = Place(GpuHosts({{"0", "1"}}), {Waiting("cpu", 4, 1), OnGpus("gpu", 2, 2)}, {}, 10);
+  ASSERT_THAT(Started(placement), ElementsAre("cpu", "gpu"));
+  EXPECT_THAT(placement.starts[0].shares[0].gpus, IsEmpty());
+  EXPECT_EQ(placement.starts[0].device, DeviceKind::kCpu);
+  EXPECT_EQ(placement.starts[1].shares, (Shares{{"n1", 2, {4, 5}, {"0", "1"}}}));
+}
+
+TEST(GpuScheduler, MoreGpusThanThereAreIsHeldWhetherCoresMayBeSharedOrNot) {
+  for (const bool oversubscribe : {true, false}) {
+    Cluster cluster = GpuHosts({{"0"}, {}});
+    cluster.allow_oversubscribe = oversubscribe;
+    const auto placement = Place(cluster, {OnGpus("big", 2, 1), OnGpus("small", 1, 2)}, {}, 2 * kPassWindowMs);
+    ASSERT_EQ(placement.holds.size(), 1u);
+    EXPECT_EQ(placement.holds[0].reason, "TOO_LARGE");
+    EXPECT_THAT(placement.holds[0].message, HasSubstr("it needs 2 GPUs, one for each of 2 workers (resources.device: cuda), and the 2 nodes have 1"));
+    EXPECT_THAT(Started(placement), ElementsAre("small"));
+  }
+  auto held = OnGpus("big", 2);
+  held.held = true;
+  EXPECT_THAT(Started(Place(GpuHosts({{"0"}, {"0"}}), {held}, {}, 1)), ElementsAre("big")) << "a node was added";
+}
+
+TEST(GpuScheduler, NobodyIsHeldBeforeEveryNodeHasToldItsGpus) {
+  Cluster cluster = GpuHosts({{}, {}});
+  cluster.nodes[1].health = NodeHealth::kChecking;
+  cluster.nodes[1].gpus_told = false;
+  const auto undecided = Place(cluster, {OnGpus("gpu", 1, 1), OnAny("any", 1, 2), Waiting("cpu", 1, 3)}, {}, 2 * kPassWindowMs);
+  EXPECT_THAT(undecided.holds, IsEmpty());
+  EXPECT_THAT(Started(undecided), ElementsAre("cpu"));
+  cluster.nodes[1].health = NodeHealth::kLost;
+  const auto decided = Place(cluster, {OnGpus("gpu", 1, 1), OnAny("any", 1, 2)}, {}, 10);
+  EXPECT_EQ(decided.holds.size(), 1u);
+  EXPECT_THAT(Started(decided), ElementsAre("any"));
+}
+
+TEST(GpuScheduler, AutoTakesGpusWhereThereIsOneForEachWorker) {
+  const auto on_gpus = Place(GpuHosts({{"0", "1"}}), {OnAny("a", 2)}, {}, 1);
+  ASSERT_EQ(on_gpus.starts.size(), 1u);
+  EXPECT_EQ(on_gpus.starts[0].device, DeviceKind::kCuda);
+  EXPECT_THAT(on_gpus.starts[0].shares[0].gpus, ElementsAre("0", "1"));
+  EXPECT_EQ(on_gpus.starts[0].why, "device: auto takes CUDA: the node has 2 GPUs for its 2 workers");
+  const auto too_few = Place(GpuHosts({{"0", "1"}}), {OnAny("a", 3)}, {}, 1);
+  ASSERT_EQ(too_few.starts.size(), 1u);
+  EXPECT_EQ(too_few.starts[0].device, DeviceKind::kCpu);
+  EXPECT_THAT(too_few.starts[0].shares[0].gpus, IsEmpty());
+  EXPECT_EQ(too_few.starts[0].why, "device: auto takes the CPU: the node has 2 GPUs for its 3 workers");
+  EXPECT_EQ(Place(GpuHosts({{}, {}}), {OnAny("a", 1)}, {}, 1).starts[0].why, "device: auto takes the CPU: the nodes have no GPU");
+  EXPECT_EQ(Place(GpuHosts({{"0"}}), {OnGpus("a", 1)}, {}, 1).starts[0].why, "") << "nothing was left open";
+}
+
+TEST(GpuScheduler, AutoWaitsForBusyGpusAsCudaDoes) {
+  const RunningJob running{"r", {{"n1", 1, {0}, {"0"}}}};
+  EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), {OnAny("a", 1)}, {running}, 1)), IsEmpty());
+}
+
+TEST(GpuScheduler, AutoLooksAtCoresBesideTheGpus) {
+  WaitingJob wide = OnAny("wide", 2);
+  wide.threads_per_worker = 8;
+  Cluster cluster = GpuHosts({{"0", "1"}, {}});
+  const auto placement = Place(cluster, {wide}, {}, 1);
+  ASSERT_EQ(placement.starts.size(), 1u);
+  EXPECT_EQ(placement.starts[0].device, DeviceKind::kCpu);
+  EXPECT_THAT(placement.starts[0].why, HasSubstr("not beside 8 free cores for each of its 2 workers"));
+  cluster.nodes.pop_back();
+  const auto crowded = Place(cluster, {wide}, {}, 1);
+  ASSERT_EQ(crowded.starts.size(), 1u);
+  EXPECT_EQ(crowded.starts[0].shares, (Shares{{"n1", 2, {}, {"0", "1"}}})) << "its cores have to be shared anyway";
+}
+
+TEST(GpuScheduler, FewerWorkersStartWhereMinWorkersAllowsIt) {
+  auto elastic = OnGpus("elastic", 4);
+  elastic.min_workers = 2;
+  const RunningJob running{"r", {{"n1", 1, {0}, {"0"}}}};
+  const auto placement = Place(GpuHosts({{"0", "1"}, {"0"}}), {elastic}, {running}, 1);
+  ASSERT_EQ(placement.starts.size(), 1u);
+  EXPECT_EQ(placement.starts[0].shares, (Shares{{"n1", 1, {1}, {"1"}}, {"n2", 1, {0}, {"0"}}}));
+}
+
+TEST(GpuScheduler, ALostHostsGpusAreWaitedForByName) {
+  Cluster cluster = GpuHosts({{"0"}, {"0"}});
+  cluster.nodes[1].health = NodeHealth::kLost;
+  for (const auto& job : {OnGpus("a", 2), OnAny("a", 2)}) {
+    const auto placement = Place(cluster, {job}, {}, 1);
+    EXPECT_THAT(Started(placement), IsEmpty());
+    ASSERT_EQ(placement.waits.size(), 1u);
+    EXPECT_THAT(placement.waits[0].message, HasSubstr("waiting for host n2"));
+    EXPECT_THAT(placement.waits[0].message, HasSubstr("2 workers of 1 threads and a GPU each, and the nodes that answer have room for 1"));
+  }
+}
+
+TEST(GpuScheduler, AJobInItsRestartDelayKeepsItsGpus) {
+  auto delayed = OnGpus("delayed", 1, 1);
+  delayed.delayed = true;
+  EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), {delayed, OnGpus("next", 1, 2), Waiting("cpu", 1, 3)}, {}, 10)), ElementsAre("cpu"));
+}
+
+TEST(GpuScheduler, OneThatWaitsForGpusClosesTheLineInTheEnd) {
+  const RunningJob running{"r", {{"n1", 1, {0}, {"0"}}}};
+  const std::vector<WaitingJob> line{OnGpus("gpu", 1, 0), Waiting("cpu", 1, 1)};
+  EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), line, {running}, kPassWindowMs - 1)), ElementsAre("cpu"));
+  EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), line, {running}, kPassWindowMs)), IsEmpty());
+}
+
 }  // namespace
 }  // namespace plateau

@@ -36,6 +36,34 @@ TEST(NodeCommand, ListShowsStateCoresAndWhy) {
   EXPECT_EQ(Json::parse(RunPlateau("node list --json --endpoint " + server.Url()).out)["nodes"][0]["name"], "n1");
 }
 
+TEST(NodeCommand, AddSendsWhichGpusAreOffered) {
+  FakeHttpServer server([](const FakeRequest&) { return FakeAnswer{201, kNode, ""}; });
+  const auto sent = [&](const std::string& gpus) {
+    EXPECT_EQ(RunPlateau("node add n1 --gpus " + gpus + " --endpoint " + server.Url()).code, 0) << gpus;
+    return Json::parse(server.Requests().back().body)["gpus"];
+  };
+  EXPECT_EQ(sent("2"), 2);
+  EXPECT_EQ(sent("0"), 0);
+  EXPECT_EQ(sent("0,3"), Json::parse(R"(["0","3"])"));
+  EXPECT_EQ(sent("3,"), Json::parse(R"(["3"])"));
+  const size_t before = server.Requests().size();
+  const Ran run = RunPlateau("node add n1 --gpus 1,1 --endpoint " + server.Url());
+  EXPECT_EQ(run.code, 2) << run.out;
+  EXPECT_THAT(run.out, HasSubstr("--gpus: \"1,1\" names GPU 1 twice"));
+  EXPECT_EQ(server.Requests().size(), before) << "nothing was asked";
+}
+
+TEST(NodeCommand, ListShowsGpusTheirJobsOrWhyThereAreNone) {
+  const std::string gpus = R"({"nodes":[{"name":"n1","cores":8,"used_cores":1,"state":"READY","message":"","jobs":["a-1"],"used_gpus":1,
+    "gpus":[{"id":"0","name":"NVIDIA H200","memory_bytes":150000000000,"job":"a-1"},{"id":"3","name":"","memory_bytes":0,"job":null}]},
+    {"name":"n2","cores":8,"used_cores":0,"state":"READY","message":"it answers","jobs":[],"used_gpus":0,"gpus":[],"no_gpus_why":"no CUDA driver"}]})";
+  FakeHttpServer server([&](const FakeRequest&) { return FakeAnswer{200, gpus, ""}; });
+  const Ran run = RunPlateau("node list --endpoint " + server.Url());
+  EXPECT_EQ(run.code, 0) << run.out;
+  EXPECT_THAT(run.out, HasSubstr("GPUs 1 of 2 in use: 0 NVIDIA H200 139.7 GiB (a-1), 3\n"));
+  EXPECT_THAT(run.out, HasSubstr("GPUs none: no CUDA driver\n"));
+}
+
 TEST(NodeCommand, RemoveSendsDelete) {
   FakeHttpServer server([](const FakeRequest&) { return FakeAnswer{200, kNode, ""}; });
   const Ran run = RunPlateau("node remove n1 --endpoint " + server.Url());
