@@ -117,6 +117,8 @@ Cluster ControlLoop::CurrentCluster() const {
     view.gpus_told = node.gpus_told || !node.gpus_given.empty();
     cluster.nodes.push_back(std::move(view));
   }
+  // mpirun numbers the ranks of its own machine first, wherever its hostfile names it, and the others in the hostfile's order.
+  std::stable_partition(cluster.nodes.begin(), cluster.nodes.end(), [](const NodeView& node) { return node.name == kLocalNode; });
   return cluster;
 }
 

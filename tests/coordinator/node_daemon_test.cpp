@@ -107,6 +107,18 @@ TEST(NodeDaemon, HostsTellTheirGpusAndAGangGetsThemInTheOrderOfItsRanks) {
   EXPECT_EQ(files.Read(home.path("state/jobs/small-1/attempt-1/hostfile")).value_or(""), "n1 slots=2\nn2 slots=1\n");
 }
 
+TEST(NodeDaemon, RanksOfThisMachineAreTheFirstAsMpirunNumbersThem) {
+  NodeHome home;
+  const auto daemon = home.Start();
+  home.AddNodes(*daemon, {"n1"});
+  ASSERT_EQ(PostJson(*daemon, "/v1/nodes", R"({"name": "localhost", "cores": 1})").status, 201);
+  ASSERT_EQ(PostJson(*daemon, "/v1/jobs", home.Spec(2).dump()).status, 201);
+  home.Launch(1);
+  PosixFileSystem files;
+  EXPECT_EQ(files.Read(home.path("state/jobs/small-1/attempt-1/hostfile")).value_or(""), "localhost slots=1\nn1 slots=1\n");
+  EXPECT_EQ(GetJson(*daemon, "/v1/nodes").at("nodes")[0].at("name"), "n1") << "the list stays in the order of addition";
+}
+
 TEST(NodeDaemon, AnotherMachineIsRefusedWhileTheLinkIsLoopbackOnly) {
   NodeHome home;
   home.options.link_advertise.clear();
