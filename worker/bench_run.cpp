@@ -5,10 +5,12 @@
 #include <chrono>
 #include <cmath>
 
+#include "common/text.h"
 #include "worker/backend/cpu/gemm_rate.h"
 #include "worker/bench_input.h"
 #include "worker/model/accounting.h"
 #include "worker/nn/init.h"
+#include "worker/train/host_lanes.h"
 #include "worker/train/sgd.h"
 
 namespace plateau {
@@ -66,6 +68,16 @@ BenchResult Summarise(const Engine& engine, const Plan& plan, Samples samples) {
   return result;
 }
 
+// More than there is would not be refused by the system but end some process when it is used.
+Status RequireMemory(const BenchOptions& options, const Network& network, const std::vector<LayerCost>& costs) {
+  const TrainingMemory memory =
+      EstimateTrainingMemory(network, costs, options.crop, options.crop, options.batch, SummaryPrecision::kFp32);
+  const uint64_t machine = MachineMemoryBytes();
+  if (static_cast<uint64_t>(memory.total()) <= machine) return {};
+  return Fail(ErrorCode::kInvalidInput, "--batch {}: {} would take {} at least (an estimate), and this machine has {}; give a smaller one",
+              options.batch, network.name, HumanBytes(static_cast<uint64_t>(memory.total())), HumanBytes(machine));
+}
+
 }  // namespace
 
 Error BatchError(const BenchOptions& options, Error error) {
@@ -82,6 +94,7 @@ Result<BenchResult> RunBench(const BenchOptions& options) {
   if (!network) return Fail(network.error());
   const auto costs = CountCosts(*network, options.crop, options.crop);
   if (!costs) return Fail(costs.error());
+  PLATEAU_TRY(RequireMemory(options, *network, *costs));
   const auto engine =
       CreateCpuEngine(*network, {.threads = options.threads, .crop = options.crop, .convolution = options.algorithm});
   if (!engine) return Fail(engine.error());
