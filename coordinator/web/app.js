@@ -86,7 +86,7 @@ function queueView(main) {
   main.replaceChildren(panel, cluster);
   return async () => {
     const [{ jobs }, { nodes }] = await Promise.all([ask("/v1/jobs"), ask("/v1/nodes")]);
-    refresh(cluster, nodes, () => nodesPanel(nodes));
+    refresh(cluster, nodes.map(({ since, history, ...shown }) => shown), () => nodesPanel(nodes));
     const active = jobs.filter((job) => !rests(job)).length;
     document.title = active ? `(${active}) Plateau` : "Plateau";
     refresh(panel, [jobs, jobs.map((job) => format.span(job.started, job.ended))], () =>
