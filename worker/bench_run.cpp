@@ -68,14 +68,16 @@ BenchResult Summarise(const Engine& engine, const Plan& plan, Samples samples) {
   return result;
 }
 
-// More than there is would not be refused by the system but end some process when it is used.
+// More than there is would not be refused by the system but end some process when it is used. Steps were seen to take between 0.77 and 1
+// of the estimate.
 Status RequireMemory(const BenchOptions& options, const Network& network, const std::vector<LayerCost>& costs) {
   const TrainingMemory memory =
       EstimateTrainingMemory(network, costs, options.crop, options.crop, options.batch, SummaryPrecision::kFp32);
+  const auto estimate = static_cast<uint64_t>(memory.total());
   const uint64_t machine = MachineMemoryBytes();
-  if (static_cast<uint64_t>(memory.total()) <= machine) return {};
-  return Fail(ErrorCode::kInvalidInput, "--batch {}: {} would take {} at least (an estimate), and this machine has {}; give a smaller one",
-              options.batch, network.name, HumanBytes(static_cast<uint64_t>(memory.total())), HumanBytes(machine));
+  if (estimate / 4 * 3 <= machine) return {};
+  return Fail(ErrorCode::kInvalidInput, "--batch {}: {} would take an estimated {}, and this machine has {}; give a smaller one",
+              options.batch, network.name, HumanBytes(estimate), HumanBytes(machine));
 }
 
 }  // namespace

@@ -211,7 +211,7 @@ TEST_F(EngineVerbs, BadInputIsRefusedWithTheReason) {
       {"init vgg-a --classes 0 --out " + Path("x"), "--classes: Value 0 not in range"},
       {Probe(" --threads -3"), "--threads: Value -3 not in range 1 to 1024"},
       {"bench vgg-a --batch 2000000000", "--batch: Value 2000000000 not in range 1 to 1048576"},
-      {"bench vgg-e --batch 1000000 --device cpu", "--batch 1000000: vgg-e would take "},
+      {"bench vgg-e --batch 1000000 --device cpu", "--batch 1000000: vgg-e would take an estimated "},
       {"bench vgg-a --threads 0", "--threads: Value 0 not in range 1 to 1024"},
       {"bench vgg-a --steps 0", "--steps: Value 0 not in range"}};
   for (const auto& [line, reason] : cases) {
