@@ -66,27 +66,71 @@ int TrainingDenominator(int width, int height, int scale) {
 }
 
 Status Augmenter::Train(const RecordView& record, uint64_t seed, uint64_t epoch, float* out) {
-  PLATEAU_ASSIGN(const ImageInfo info, InfoOf(record));
-  const Augmentation drawn = DrawAugmentation(preprocessing_, seed, epoch, record.header.source_ordinal, info.width, info.height);
-  const int denominator = info.encoding == Encoding::kJpeg ? TrainingDenominator(info.width, info.height, drawn.scale) : 1;
-  return Render(record, info, drawn, denominator, out);
+  PLATEAU_ASSIGN(const View view, TrainingView(record, seed, epoch));
+  return Render(record, view, out);
 }
 
 Status Augmenter::Evaluate(const RecordView& record, float* out) {
-  PLATEAU_ASSIGN(const ImageInfo info, InfoOf(record));
-  return Render(record, info, CentreCrop(preprocessing_, info.width, info.height), 1, out);
+  PLATEAU_ASSIGN(const View view, EvaluationView(record));
+  return Render(record, view, out);
 }
 
-Status Augmenter::Render(const RecordView& record, const ImageInfo& info, const Augmentation& augmentation, int denominator,
-                         float* out) {
-  const int crop = preprocessing_.crop;
+Status Augmenter::Train(const RecordView& record, uint64_t seed, uint64_t epoch, uint8_t* out, PixelScale& scale) {
+  PLATEAU_ASSIGN(const View view, TrainingView(record, seed, epoch));
+  return Render(record, view, out, scale);
+}
+
+Status Augmenter::Evaluate(const RecordView& record, uint8_t* out, PixelScale& scale) {
+  PLATEAU_ASSIGN(const View view, EvaluationView(record));
+  return Render(record, view, out, scale);
+}
+
+Result<Augmenter::View> Augmenter::TrainingView(const RecordView& record, uint64_t seed, uint64_t epoch) const {
+  PLATEAU_ASSIGN(const ImageInfo info, InfoOf(record));
+  const Augmentation drawn = DrawAugmentation(preprocessing_, seed, epoch, record.header.source_ordinal, info.width, info.height);
+  const bool jpeg = info.encoding == Encoding::kJpeg;
+  return View{info, drawn, jpeg ? TrainingDenominator(info.width, info.height, drawn.scale) : 1};
+}
+
+Result<Augmenter::View> Augmenter::EvaluationView(const RecordView& record) const {
+  PLATEAU_ASSIGN(const ImageInfo info, InfoOf(record));
+  return View{info, CentreCrop(preprocessing_, info.width, info.height), 1};
+}
+
+Status Augmenter::Render(const RecordView& record, const View& view, float* out) {
+  PLATEAU_TRY(Decode(record, view, view.augmentation.flip));
+  const PixelScale scale = ScaleOf(view.augmentation);
+  resizer_.ToPlanar(pixels_, left_, top_, columns_, rows_, preprocessing_.channels, std::to_array(scale.gain),
+                    std::to_array(scale.offset), out);
+  return {};
+}
+
+Status Augmenter::Render(const RecordView& record, const View& view, uint8_t* out, PixelScale& scale) {
+  PLATEAU_TRY(Decode(record, view, false));
+  scale = ScaleOf(view.augmentation);
+  resizer_.ToBytes(pixels_, left_, top_, columns_, rows_, preprocessing_.channels, out);
+  return {};
+}
+
+PixelScale Augmenter::ScaleOf(const Augmentation& augmentation) const {
+  PixelScale scale{.flip = augmentation.flip ? 1U : 0U};
+  for (size_t c = 0; c < 3; ++c) {
+    scale.gain[c] = 1.0F / preprocessing_.standard_deviation[c];
+    scale.offset[c] = (augmentation.colour[c] - preprocessing_.mean[c]) * scale.gain[c];
+  }
+  return scale;
+}
+
+// Makes the filters of both axes and decodes what they read.
+Status Augmenter::Decode(const RecordView& record, const View& view, bool mirrored) {
+  const auto& [info, augmentation, denominator] = view;
   const ImageSize scaled = ScaledSize(info.width, info.height, augmentation.scale);
-  const auto axis = [&](AxisFilter& filter, int source, int target, int begin, bool mirrored) {
-    const int pixels = (source + denominator - 1) / denominator;
-    filter.Make(static_cast<double>(source) / denominator, pixels, target, begin, crop, mirrored);
+  const auto make = [&](AxisFilter& filter, int source, int target, int begin, bool backward) {
+    const int pixels = (source + view.denominator - 1) / view.denominator;
+    filter.Make(static_cast<double>(source) / view.denominator, pixels, target, begin, preprocessing_.crop, backward);
   };
-  axis(columns_, info.width, scaled.width, augmentation.left, augmentation.flip);
-  axis(rows_, info.height, scaled.height, augmentation.top, false);
+  make(columns_, info.width, scaled.width, augmentation.left, mirrored);
+  make(rows_, info.height, scaled.height, augmentation.top, false);
 
   Rectangle covered{0, 0, info.width, info.height};
   if (info.encoding == Encoding::kRaw8) {
@@ -98,23 +142,10 @@ Status Augmenter::Render(const RecordView& record, const ImageInfo& info, const 
     PLATEAU_ASSIGN(const int used, decoder_.DecodeRegion(record.bytes, needed, denominator, pixels_, covered));
     PLATEAU_CHECK(used == denominator, "denominator {} instead of {}", used, denominator);
   }
-  const int left = covered.left / denominator, top = covered.top / denominator;
-  if (columns_.input_end() > left + pixels_.width || rows_.input_end() > top + pixels_.height)
+  left_ = covered.left / denominator;
+  top_ = covered.top / denominator;
+  if (columns_.input_end() > left_ + pixels_.width || rows_.input_end() > top_ + pixels_.height)
     return Fail(ErrorCode::kCorrupt, "its header says {} x {} pixels, its data holds fewer", info.width, info.height);
-
-  std::array<float, 3> gain, offset;
-  for (size_t c = 0; c < 3; ++c) {
-    gain[c] = 1.0F / preprocessing_.standard_deviation[c];
-    offset[c] = (augmentation.colour[c] - preprocessing_.mean[c]) * gain[c];
-  }
-  if (preprocessing_.channels == 3) {
-    resizer_.ToPlanar(pixels_, left, top, columns_, rows_, gain, offset, out);
-    return {};
-  }
-  const size_t plane = static_cast<size_t>(crop) * static_cast<size_t>(crop);
-  planes_.resize(3 * plane);
-  resizer_.ToPlanar(pixels_, left, top, columns_, rows_, gain, offset, planes_.data());
-  std::copy_n(planes_.begin(), plane, out);
   return {};
 }
 

@@ -3,9 +3,9 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
 
 #include "common/error.h"
+#include "common/pixel_scale.h"
 #include "dataset/decode.h"
 #include "dataset/preprocessing.h"
 #include "dataset/record.h"
@@ -44,16 +44,31 @@ class Augmenter {
   // is.
   Status Train(const RecordView& record, uint64_t seed, uint64_t epoch, float* out);
   Status Evaluate(const RecordView& record, float* out);
+  // The same as bytes and what ToValues makes those values of: the resizer has them anyway, so nothing is lost, and a mirrored filter
+  // gives what mirroring does.
+  Status Train(const RecordView& record, uint64_t seed, uint64_t epoch, uint8_t* out, PixelScale& scale);
+  Status Evaluate(const RecordView& record, uint8_t* out, PixelScale& scale);
 
  private:
-  Status Render(const RecordView& record, const ImageInfo& info, const Augmentation& augmentation, int denominator, float* out);
+  // What is to be seen of an image.
+  struct View {
+    ImageInfo info;
+    Augmentation augmentation;
+    int denominator = 1;
+  };
+  Result<View> TrainingView(const RecordView& record, uint64_t seed, uint64_t epoch) const;
+  Result<View> EvaluationView(const RecordView& record) const;
+  Status Decode(const RecordView& record, const View& view, bool mirrored);
+  PixelScale ScaleOf(const Augmentation& augmentation) const;
+  Status Render(const RecordView& record, const View& view, float* out);
+  Status Render(const RecordView& record, const View& view, uint8_t* out, PixelScale& scale);
 
   Preprocessing preprocessing_;
   Decoder decoder_;
   Resizer resizer_;
   AxisFilter columns_, rows_;
-  Image pixels_;
-  std::vector<float> planes_;  // [3, crop, crop], where fewer channels are wanted
+  Image pixels_;             // what was decoded of the image
+  int left_ = 0, top_ = 0;   // of its first pixel, in the filters' input
 };
 
 }  // namespace plateau

@@ -144,11 +144,13 @@ class ThreadedPipeline final : public Pipeline {
     } else {
       batch = std::make_unique<Batch>();
     }
-    const auto rows = static_cast<size_t>(options_.rows), side = static_cast<size_t>(preprocessing_.crop);
+    const auto rows = static_cast<size_t>(options_.rows);
     batch->number = number;
     batch->rows = options_.rows;
     batch->side = preprocessing_.crop;
-    batch->images.resize(rows * channels() * side * side);
+    batch->images.resize(options_.pixels ? 0 : rows * ImageValues());
+    batch->pixels.resize(options_.pixels ? rows * ImageValues() : 0);
+    batch->scales.resize(options_.pixels ? rows : 0);
     batch->labels.resize(rows);
     batch->weights.resize(rows);
     batch->sample_index.resize(rows);
@@ -167,30 +169,26 @@ class ThreadedPipeline final : public Pipeline {
     if (IsSettled(slot) || (seeking_ && rows_in_flight_ == 0)) ready_.notify_all();
   }
 
-  size_t channels() const { return static_cast<size_t>(preprocessing_.channels); }
+  size_t ImageValues() const {
+    const auto side = static_cast<size_t>(preprocessing_.crop);
+    return static_cast<size_t>(preprocessing_.channels) * side * side;
+  }
 
   // Without the mutex: the row belongs to this thread.
   Status Fill(const RowTask& task, Workspace& workspace) {
     Batch& batch = *task.batch;
     const auto row = static_cast<size_t>(task.row);
-    const size_t image_values = channels() * static_cast<size_t>(batch.side) * static_cast<size_t>(batch.side);
-    float* const image = batch.images.data() + row * image_values;
     const uint64_t position = static_cast<uint64_t>(batch.number) * static_cast<uint64_t>(options_.global_batch) +
                               static_cast<uint64_t>(range_.first + task.row);
     if (task.row >= range_.size() || (!options_.training && position >= split_.records)) {
-      std::fill_n(image, image_values, 0.0F);
-      batch.labels[row] = 0;
-      batch.weights[row] = 0;
-      batch.sample_index[row] = kNoSample;
+      Pad(batch, row);
       return {};
     }
     const StreamSample sample = options_.training ? sampler_.At(position) : StreamSample{0, position};
     const uint64_t ordinal = SourceOrdinal(split_, sample.dense);
     PLATEAU_TRY(store_.Read(split_, ordinal, workspace.record));
     const RecordView& record = workspace.record.record;
-    const Status rendered = options_.training ? workspace.augmenter.Train(record, options_.seed, sample.epoch, image)
-                                              : workspace.augmenter.Evaluate(record, image);
-    if (!rendered)
+    if (const Status rendered = Render(record, sample.epoch, batch, row, workspace.augmenter); !rendered)
       return Fail(rendered.error().code, "record {} of split {} (\"{}\"): {}; check the store with 'plateau dataset verify'",
                   ordinal, split_.name, record.header.source_name, rendered.error().message);
     const size_t classes = store_.manifest().classes.size();
@@ -201,6 +199,28 @@ class ThreadedPipeline final : public Pipeline {
     batch.weights[row] = 1;
     batch.sample_index[row] = ordinal;
     return {};
+  }
+
+  Status Render(const RecordView& record, uint64_t epoch, Batch& batch, size_t row, Augmenter& augmenter) const {
+    if (!options_.pixels) {
+      float* const image = batch.images.data() + row * ImageValues();
+      return options_.training ? augmenter.Train(record, options_.seed, epoch, image) : augmenter.Evaluate(record, image);
+    }
+    uint8_t* const image = batch.pixels.data() + row * ImageValues();
+    PixelScale& scale = batch.scales[row];
+    return options_.training ? augmenter.Train(record, options_.seed, epoch, image, scale) : augmenter.Evaluate(record, image, scale);
+  }
+
+  void Pad(Batch& batch, size_t row) const {
+    if (options_.pixels) {
+      std::fill_n(batch.pixels.begin() + static_cast<std::ptrdiff_t>(row * ImageValues()), ImageValues(), uint8_t{0});
+      batch.scales[row] = {.gain = {0, 0, 0}, .offset = {0, 0, 0}};
+    } else {
+      std::fill_n(batch.images.begin() + static_cast<std::ptrdiff_t>(row * ImageValues()), ImageValues(), 0.0F);
+    }
+    batch.labels[row] = 0;
+    batch.weights[row] = 0;
+    batch.sample_index[row] = kNoSample;
   }
 
   const StoreReader& store_;

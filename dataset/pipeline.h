@@ -23,6 +23,7 @@ struct PipelineOptions {
   int64_t first_batch = 0;  // the step to begin with; O(1)
   int threads = 1;          // decoding threads
   int queue_batches = 4;    // bound of batches decoded ahead
+  bool pixels = false;      // batches hold bytes and scales in place of floats
   std::atomic<int64_t>* progress = nullptr;  // counts images decoded, for a watcher; outlives the pipeline
 };
 

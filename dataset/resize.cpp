@@ -53,17 +53,33 @@ void AxisFilter::Pack(int most) {
 
 FilterTable AxisFilter::table() const { return {first_.data(), weights_.data(), taps_, static_cast<int>(first_.size())}; }
 
-// `target(channel, y)` says where a finished row of a channel goes; `done(y)` is called when its three rows are there.
-template <typename Target, typename Done>
-void Resizer::Run(const Image& source, int left, int top, const FilterTable& columns, const AxisFilter& rows,
-                  const std::array<float, 3>& gain, const std::array<float, 3>& offset, const Target& target, const Done& done) {
-  const FilterTable table = rows.table();
-  const size_t stride = (static_cast<size_t>(columns.size) + 31) / 32 * 32;
+namespace {
+
+// What a row is combined from.
+struct RowSum {
+  const uint8_t* const* rows;
+  const int32_t* weights;
+  int count;  // of rows
+  int size;   // outputs
+};
+
+}  // namespace
+
+// `combine(channel, y, sum)` finishes a row of a channel; `done(y)` is called behind the last channel's.
+template <typename Combine, typename Done>
+void Resizer::Run(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows, int channels,
+                  const Combine& combine, const Done& done) {
+  PLATEAU_CHECK(left <= columns.input_begin() && columns.input_end() <= left + source.width, "columns {}..{} of {}+{}",
+                columns.input_begin(), columns.input_end(), left, source.width);
+  PLATEAU_CHECK(top <= rows.input_begin() && rows.input_end() <= top + source.height, "rows {}..{} of {}+{}", rows.input_begin(),
+                rows.input_end(), top, source.height);
+  const FilterTable table = rows.table(), across = columns.table();
+  const size_t stride = (static_cast<size_t>(across.size) + 31) / 32 * 32;
   const int slots = table.taps + 1;
   ring_.resize(static_cast<size_t>(slots) * 3 * stride);
   taps_.resize(static_cast<size_t>(slots));
   const size_t row_bytes = size_t{3} * static_cast<size_t>(source.width);
-  last_row_.resize(row_bytes + size_t{3} * static_cast<size_t>(columns.taps) + 1);
+  last_row_.resize(row_bytes + size_t{3} * static_cast<size_t>(across.taps) + 1);
   std::memcpy(last_row_.data(), source.pixels.data() + row_bytes * static_cast<size_t>(source.height - 1), row_bytes);
   const auto slot = [&](int row) { return ring_.data() + static_cast<size_t>(row % slots) * 3 * stride; };
 
@@ -75,26 +91,34 @@ void Resizer::Run(const Image& source, int left, int top, const FilterTable& col
       const int row = next - top;
       const uint8_t* bytes =
           row == source.height - 1 ? last_row_.data() : source.pixels.data() + row_bytes * static_cast<size_t>(row);
-      kernels_.filter_row(bytes, left, columns, slot(next), static_cast<std::ptrdiff_t>(stride));
+      kernels_.filter_row(bytes, left, across, slot(next), static_cast<std::ptrdiff_t>(stride));
     }
-    const int32_t* weights = table.weights + static_cast<std::ptrdiff_t>(y) * table.taps;
-    for (size_t c = 0; c < 3; ++c) {
+    const RowSum sum{taps_.data(), table.weights + static_cast<std::ptrdiff_t>(y) * table.taps, count, across.size};
+    for (size_t c = 0; c < static_cast<size_t>(channels); ++c) {
       for (int k = 0; k < count; ++k) taps_[static_cast<size_t>(k)] = slot(first + k) + c * stride;
-      kernels_.combine_rows(taps_.data(), weights, count, columns.size, gain[c], offset[c], target(c, y));
+      combine(c, y, sum);
     }
     done(y);
   }
 }
 
-void Resizer::ToPlanar(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows,
+void Resizer::ToPlanar(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows, int channels,
                        const std::array<float, 3>& gain, const std::array<float, 3>& offset, float* out) {
-  PLATEAU_CHECK(left <= columns.input_begin() && columns.input_end() <= left + source.width, "columns {}..{} of {}+{}",
-                columns.input_begin(), columns.input_end(), left, source.width);
-  PLATEAU_CHECK(top <= rows.input_begin() && rows.input_end() <= top + source.height, "rows {}..{} of {}+{}", rows.input_begin(),
-                rows.input_end(), top, source.height);
   const auto width = static_cast<size_t>(columns.table().size), height = static_cast<size_t>(rows.table().size);
-  const auto target = [&](size_t channel, int y) { return out + (channel * height + static_cast<size_t>(y)) * width; };
-  Run(source, left, top, columns.table(), rows, gain, offset, target, [](int) {});
+  const auto combine = [&](size_t channel, int y, const RowSum& sum) {
+    kernels_.combine_rows(sum.rows, sum.weights, sum.count, sum.size, gain[channel], offset[channel],
+                          out + (channel * height + static_cast<size_t>(y)) * width);
+  };
+  Run(source, left, top, columns, rows, channels, combine, [](int) {});
+}
+
+void Resizer::ToBytes(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows, int channels,
+                      uint8_t* out) {
+  const auto width = static_cast<size_t>(columns.table().size), height = static_cast<size_t>(rows.table().size);
+  const auto combine = [&](size_t channel, int y, const RowSum& sum) {
+    kernels_.combine_bytes(sum.rows, sum.weights, sum.count, sum.size, out + (channel * height + static_cast<size_t>(y)) * width);
+  };
+  Run(source, left, top, columns, rows, channels, combine, [](int) {});
 }
 
 void Resizer::ToImage(const Image& source, int width, int height, Image& out) {
@@ -105,13 +129,15 @@ void Resizer::ToImage(const Image& source, int width, int height, Image& out) {
   const auto row_values = static_cast<size_t>(width);
   out.pixels.resize(3 * row_values * static_cast<size_t>(height));
   line_.resize(3 * row_values);
-  const auto target = [&](size_t channel, int) { return line_.data() + channel * row_values; };
+  const auto combine = [&](size_t channel, int, const RowSum& sum) {
+    kernels_.combine_bytes(sum.rows, sum.weights, sum.count, sum.size, line_.data() + channel * row_values);
+  };
   const auto interleave = [&](int y) {
     uint8_t* pixel = out.pixels.data() + 3 * row_values * static_cast<size_t>(y);
     for (size_t x = 0; x < row_values; ++x)
-      for (size_t c = 0; c < 3; ++c) *pixel++ = static_cast<uint8_t>(line_[c * row_values + x]);
+      for (size_t c = 0; c < 3; ++c) *pixel++ = line_[c * row_values + x];
   };
-  Run(source, 0, 0, columns_.table(), rows_, {1, 1, 1}, {0, 0, 0}, target, interleave);
+  Run(source, 0, 0, columns_, rows_, 3, combine, interleave);
 }
 
 ImageSize ScaledSize(int width, int height, int shortest) {

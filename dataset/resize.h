@@ -35,22 +35,25 @@ class Resizer {
   explicit Resizer(const ResizeKernels& kernels = BestKernels()) : kernels_(kernels) {}
   // One pass over the rows of `source`, whose first pixel is pixel (left, top) of the filters' input. Values are rounded to bytes
   // after the columns and after the rows, as Pillow does; then out[c][y][x] = value * gain[c] + offset[c].
-  // out [3, rows.size, columns.size].
-  void ToPlanar(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows,
+  // out [channels, rows.size, columns.size]: the first 1 to 3 of the three.
+  void ToPlanar(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows, int channels,
                 const std::array<float, 3>& gain, const std::array<float, 3>& offset, float* out);
+  // The bytes themselves.
+  void ToBytes(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows, int channels,
+               uint8_t* out);
   // The whole image at width x height.
   void ToImage(const Image& source, int width, int height, Image& out);
 
  private:
-  template <typename Target, typename Done>
-  void Run(const Image& source, int left, int top, const FilterTable& columns, const AxisFilter& rows,
-           const std::array<float, 3>& gain, const std::array<float, 3>& offset, const Target& target, const Done& done);
+  template <typename Combine, typename Done>
+  void Run(const Image& source, int left, int top, const AxisFilter& columns, const AxisFilter& rows, int channels,
+           const Combine& combine, const Done& done);
 
   ResizeKernels kernels_;
   std::vector<uint8_t> ring_;      // [slot, 3, stride]: rows whose columns are filtered
   std::vector<uint8_t> last_row_;  // the image's last row with room behind it for taps of weight 0
   std::vector<const uint8_t*> taps_;
-  std::vector<float> line_;
+  std::vector<uint8_t> line_;  // [3, width]
   AxisFilter columns_, rows_;
 };
 

@@ -26,18 +26,29 @@ void FilterRow(const uint8_t* row, int origin, const FilterTable& table, uint8_t
   }
 }
 
+// Output x, in [0, 255]: weights are not negative and sum to 1 but for their rounding.
+int32_t CombineOne(const uint8_t* const* rows, const int32_t* weights, int count, int x) {
+  int32_t sum = kHalf;
+  for (int k = 0; k < count; ++k) sum += weights[k] * rows[k][x];
+  return sum >> kWeightBits;
+}
+
 // Outputs [begin, size).
 void CombineRowsFrom(int begin, const uint8_t* const* rows, const int32_t* weights, int count, int size, float gain, float offset,
                      float* out) {
-  for (int x = begin; x < size; ++x) {
-    int32_t sum = kHalf;
-    for (int k = 0; k < count; ++k) sum += weights[k] * rows[k][x];
-    out[x] = static_cast<float>(sum >> kWeightBits) * gain + offset;
-  }
+  for (int x = begin; x < size; ++x) out[x] = static_cast<float>(CombineOne(rows, weights, count, x)) * gain + offset;
+}
+
+void CombineBytesFrom(int begin, const uint8_t* const* rows, const int32_t* weights, int count, int size, uint8_t* out) {
+  for (int x = begin; x < size; ++x) out[x] = static_cast<uint8_t>(CombineOne(rows, weights, count, x));
 }
 
 void CombineRows(const uint8_t* const* rows, const int32_t* weights, int count, int size, float gain, float offset, float* out) {
   CombineRowsFrom(0, rows, weights, count, size, gain, offset, out);
+}
+
+void CombineBytes(const uint8_t* const* rows, const int32_t* weights, int count, int size, uint8_t* out) {
+  CombineBytesFrom(0, rows, weights, count, size, out);
 }
 
 // The three channels and the byte behind them in four lanes.
@@ -92,32 +103,50 @@ void FilterRowAvx2(const uint8_t* row, int origin, const FilterTable& table, uin
   }
 }
 
+// Outputs [x, x + 8).
+[[gnu::target("avx2")]] inline __m256i CombineEight(const uint8_t* const* rows, const int32_t* weights, int count, int x) {
+  __m256i sum = _mm256_set1_epi32(kHalf);
+  for (int k = 0; k < count; ++k) {
+    const __m256i values = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows[k] + x)));
+    sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(_mm256_set1_epi32(weights[k]), values));
+  }
+  return _mm256_srai_epi32(sum, kWeightBits);
+}
+
 [[gnu::target("avx2")]] void CombineRowsAvx2(const uint8_t* const* rows, const int32_t* weights, int count, int size, float gain,
                                              float offset, float* out) {
   constexpr int kLanes = 8;
   const __m256 gains = _mm256_set1_ps(gain), offsets = _mm256_set1_ps(offset);
   int x = 0;
   for (; x + kLanes <= size; x += kLanes) {
-    __m256i sum = _mm256_set1_epi32(kHalf);
-    for (int k = 0; k < count; ++k) {
-      const __m256i values = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows[k] + x)));
-      sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(_mm256_set1_epi32(weights[k]), values));
-    }
-    const __m256 values = _mm256_cvtepi32_ps(_mm256_srai_epi32(sum, kWeightBits));
+    const __m256 values = _mm256_cvtepi32_ps(CombineEight(rows, weights, count, x));
     _mm256_storeu_ps(out + x, _mm256_add_ps(_mm256_mul_ps(values, gains), offsets));
   }
   CombineRowsFrom(x, rows, weights, count, size, gain, offset, out);
 }
 
+// Packing works on halves of a register each by itself: the middle quarters change places.
+[[gnu::target("avx2")]] void CombineBytesAvx2(const uint8_t* const* rows, const int32_t* weights, int count, int size, uint8_t* out) {
+  constexpr int kLanes = 16, kInOrder = 0b11'01'10'00;
+  int x = 0;
+  for (; x + kLanes <= size; x += kLanes) {
+    const __m256i mixed = _mm256_packus_epi32(CombineEight(rows, weights, count, x), CombineEight(rows, weights, count, x + 8));
+    const __m256i words = _mm256_permute4x64_epi64(mixed, kInOrder);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + x),
+                     _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
+  CombineBytesFrom(x, rows, weights, count, size, out);
+}
+
 }  // namespace
 
 const ResizeKernels& BaselineKernels() {
-  static constexpr ResizeKernels kKernels{FilterRow, CombineRows};
+  static constexpr ResizeKernels kKernels{FilterRow, CombineRows, CombineBytes};
   return kKernels;
 }
 
 const ResizeKernels* Avx2Kernels() {
-  static constexpr ResizeKernels kKernels{FilterRowAvx2, CombineRowsAvx2};
+  static constexpr ResizeKernels kKernels{FilterRowAvx2, CombineRowsAvx2, CombineBytesAvx2};
   return __builtin_cpu_supports("avx2") ? &kKernels : nullptr;
 }
 

@@ -25,6 +25,8 @@ struct ResizeKernels {
   // out[x] = round(sum over k of weights[k] * rows[k][x]) * gain + offset, multiplied and added apart (not fused), x < size.
   void (*combine_rows)(const uint8_t* const* rows, const int32_t* weights, int count, int size, float gain, float offset,
                        float* out);
+  // The same sums before gain and offset, as bytes.
+  void (*combine_bytes)(const uint8_t* const* rows, const int32_t* weights, int count, int size, uint8_t* out);
 };
 
 const ResizeKernels& BaselineKernels();

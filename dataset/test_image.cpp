@@ -47,14 +47,7 @@ void TestImage::Render(int scale, const Rectangle& window, float* out) {
     gain[c] = 1.0F / preprocessing_.standard_deviation[c];
     offset[c] = -preprocessing_.mean[c] * gain[c];
   }
-  if (preprocessing_.channels == 3) {
-    resizer_.ToPlanar(pixels_, 0, 0, columns_, rows_, gain, offset, out);
-    return;
-  }
-  const size_t plane = static_cast<size_t>(window.width) * static_cast<size_t>(window.height);
-  planes_.resize(3 * plane);
-  resizer_.ToPlanar(pixels_, 0, 0, columns_, rows_, gain, offset, planes_.data());
-  std::copy_n(planes_.begin(), plane, out);
+  resizer_.ToPlanar(pixels_, 0, 0, columns_, rows_, preprocessing_.channels, gain, offset, out);
 }
 
 }  // namespace plateau

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <vector>
 
 #include "common/error.h"
 #include "dataset/decode.h"
@@ -35,7 +34,6 @@ class TestImage {
   Resizer resizer_;
   AxisFilter columns_, rows_;
   Image pixels_;
-  std::vector<float> planes_;  // [3, height, width], where fewer channels are wanted
 };
 
 }  // namespace plateau

@@ -83,11 +83,14 @@ Timing Time(const std::function<int64_t()>& work) {
   return {images / wall, images / (CpuSeconds() - cpu)};
 }
 
+enum class Form { kFloats, kPixels };
+
 // A way to load the set, timed in steady state: buffers exist, and as much is decoded ahead at the end as at the beginning.
 class Lane {
  public:
-  Lane(std::string name, const StoreReader& store, const Preprocessing& recipe, bool training, int threads)
+  Lane(std::string name, const StoreReader& store, const Preprocessing& recipe, bool training, Form form, int threads)
       : name_(std::move(name)), store_(store), recipe_(recipe) {
+    options_.pixels = form == Form::kPixels;
     options_.training = training;
     options_.global_batch = options_.rows = kBatch;
     options_.threads = threads;
@@ -122,7 +125,7 @@ class Lane {
       for (size_t row = 0; row < kBatch && position < split.records; ++row, ++position) {
         ordinals.insert(batch->sample_index[row]);
         if (position < static_cast<uint64_t>(crops))
-          difference += Difference(split, batch->sample_index[row], batch->images.data() + row * Values()) / crops;
+          difference += Difference(split, batch->sample_index[row], ValuesOf(*batch, row)) / crops;
       }
       pipeline_->Recycle(std::move(batch));
     }
@@ -157,7 +160,16 @@ class Lane {
     return images;
   }
 
-  double Difference(const SplitInfo& split, uint64_t ordinal, const float* got) const {
+  std::vector<float> ValuesOf(const Batch& batch, size_t row) const {
+    std::vector<float> values(Values());
+    if (options_.pixels)
+      ToValues(std::span(batch.pixels).subspan(row * Values(), Values()), batch.scales[row], recipe_.crop, values);
+    else
+      std::copy_n(batch.images.data() + row * Values(), Values(), values.data());
+    return values;
+  }
+
+  double Difference(const SplitInfo& split, uint64_t ordinal, const std::vector<float>& got) const {
     RecordBuffer buffer;
     Decoder decoder;
     Image whole;
@@ -169,7 +181,7 @@ class Lane {
     columns.Make(whole.width, whole.width, scaled.width, drawn.left, recipe_.crop, drawn.flip);
     rows.Make(whole.height, whole.height, scaled.height, drawn.top, recipe_.crop, false);
     std::vector<float> expected(Values());
-    Resizer(BaselineKernels()).ToPlanar(whole, 0, 0, columns, rows, {1, 1, 1}, drawn.colour, expected.data());
+    Resizer(BaselineKernels()).ToPlanar(whole, 0, 0, columns, rows, 3, {1, 1, 1}, drawn.colour, expected.data());
     const size_t plane = Values() / 3;
     double sum = 0;
     for (size_t i = 0; i < Values(); ++i)
@@ -216,9 +228,12 @@ void Run(const std::string& path, int repeats, int threads) {
     store = OpenFolder(path);
   }
   std::vector<Lane> lanes;
-  lanes.emplace_back("train, S = 256", *store, Recipe(256, 256), true, threads);
-  lanes.emplace_back("train, S in [256, 512]", *store, Recipe(256, 512), true, threads);
-  lanes.emplace_back("evaluate, Q = 256", *store, Recipe(256, 256), false, threads);
+  // Floats are what the CPU trains on, bytes what a device does.
+  for (const auto& [form, word] : {std::pair{Form::kFloats, ""}, {Form::kPixels, ", bytes"}}) {
+    lanes.emplace_back(fmt::format("train, S = 256{}", word), *store, Recipe(256, 256), true, form, threads);
+    lanes.emplace_back(fmt::format("train, S in [256, 512]{}", word), *store, Recipe(256, 512), true, form, threads);
+    lanes.emplace_back(fmt::format("evaluate, Q = 256{}", word), *store, Recipe(256, 256), false, form, threads);
+  }
   for (Lane& lane : lanes) fmt::print("{}: verified, {:.2f} levels from an independent rendering\n", lane.name(), lane.Verify(48));
 
   std::vector<double> ceiling;
@@ -233,9 +248,9 @@ void Run(const std::string& path, int repeats, int threads) {
   }
   const double decoding = Median(ceiling);
   fmt::print("{} repeats, {} threads, medians; {} kernels\n", repeats, threads, Avx2Kernels() != nullptr ? "AVX2" : "baseline");
-  fmt::print("{:<24}{:>8.0f} images/s of CPU time\n", "decoding whole images", decoding);
+  fmt::print("{:<32}{:>8.0f} images/s of CPU time\n", "decoding whole images", decoding);
   for (size_t i = 0; i < lanes.size(); ++i)
-    fmt::print("{:<24}{:>8.0f} images/s of CPU time ({:.2f} of whole decoding), {:.0f} images/s wall\n", lanes[i].name(),
+    fmt::print("{:<32}{:>8.0f} images/s of CPU time ({:.2f} of whole decoding), {:.0f} images/s wall\n", lanes[i].name(),
                Median(cpu[i]), Median(cpu[i]) / decoding, Median(wall[i]));
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <numeric>
 
@@ -192,6 +193,47 @@ TEST(Train, ColourAndNormalisationAreApplied) {
   for (size_t c = 0; c < 3; ++c)
     for (size_t i = 0; i < 32 * 32; ++i)
       ASSERT_NEAR(out[c * 1024 + i], (plain[c * 1024 + i] + shift[c] - recipe.mean[c]) / recipe.standard_deviation[c], 1e-5);
+}
+
+// Every kind of record and every denominator, flipped or not: what a device makes of the bytes is what the CPU trains on.
+TEST(Bytes, AndTheirScaleAreTheFloatsBitForBit) {
+  Preprocessing recipe = Plain(40, 110, 37);
+  recipe.flip = recipe.colour = true;
+  recipe.colour_eigenvalues = {0.2175, 0.0188, 0.0045};
+  recipe.colour_eigenvectors = {{{-0.5675, 0.7192, 0.4009}, {-0.5808, -0.0045, -0.8140}, {-0.5836, -0.6948, 0.4203}}};
+  recipe.mean = {123.68F, 116.779F, 103.939F};
+  recipe.standard_deviation = {58.4F, 57.1F, 57.4F};
+  const std::string jpeg = MakeJpeg(MakePicture(331, 353), {.luma_h = 2, .luma_v = 2}), png = MakePng(MakePicture(61, 43));
+  const std::string raw(size_t{3} * 45 * 50, 'x');
+  for (const int channels : {1, 3}) {
+    recipe.channels = channels;
+    const auto count = static_cast<size_t>(channels * recipe.crop * recipe.crop);
+    Augmenter augmenter(recipe);
+    std::vector<float> floats(count), made(count);
+    std::vector<uint8_t> bytes(count);
+    PixelScale scale;
+    const auto same = [&] {
+      ToValues(bytes, scale, recipe.crop, made);
+      return std::memcmp(made.data(), floats.data(), count * sizeof(float)) == 0;
+    };
+    int flipped = 0;
+    for (uint64_t ordinal = 0; ordinal < 24; ++ordinal) {
+      RecordView record = ordinal % 3 == 0   ? Record(jpeg, ordinal)
+                          : ordinal % 3 == 1 ? Record(png, ordinal, Encoding::kPng)
+                                             : Record(raw, ordinal, Encoding::kRaw8);
+      if (ordinal % 3 == 2) record.header.width = 45, record.header.height = 50, record.header.channels = 3;
+      ASSERT_TRUE(augmenter.Train(record, 1, 4, floats.data()));
+      ASSERT_TRUE(augmenter.Train(record, 1, 4, bytes.data(), scale));
+      EXPECT_TRUE(same()) << "training, record " << ordinal;
+      flipped += static_cast<int>(scale.flip);
+      ASSERT_TRUE(augmenter.Evaluate(record, floats.data()));
+      ASSERT_TRUE(augmenter.Evaluate(record, bytes.data(), scale));
+      EXPECT_TRUE(same()) << "evaluation, record " << ordinal;
+      EXPECT_EQ(scale.flip, 0u);
+    }
+    EXPECT_GT(flipped, 0);
+    EXPECT_LT(flipped, 24);
+  }
 }
 
 TEST(CentreCrop, HalvesRoundToEvenAsTorchvision) {

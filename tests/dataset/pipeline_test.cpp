@@ -150,6 +150,42 @@ TEST(Training, RowsAreWhatSamplerAndAugmenterSay) {
   }
 }
 
+// The values of a batch of bytes: what a device makes of them.
+std::vector<float> ValuesOf(const Batch& batch) {
+  std::vector<float> values(batch.pixels.size());
+  const size_t count = batch.pixels.size() / static_cast<size_t>(batch.rows);
+  for (size_t row = 0; row < static_cast<size_t>(batch.rows); ++row)
+    ToValues(std::span(batch.pixels).subspan(row * count, count), batch.scales[row], batch.side,
+             std::span(values).subspan(row * count, count));
+  return values;
+}
+
+TEST(Pixels, AreTheSameBatchesWithTheSameValues) {
+  const MemoryStore store = MakeStore();
+  for (const bool training : {true, false})
+    for (int rank = 0; rank < 2; ++rank) {
+      PipelineOptions options = training ? Training(7, rank, 2) : Validation(7, rank, 2);
+      options.rows = 5;  // the last one or two are padding
+      auto floats = StartOrDie(store, options);
+      options.pixels = true;
+      auto bytes = StartOrDie(store, options);
+      for (int step = 0; step < (training ? 12 : 4); ++step) {
+        auto a = floats->Next(), b = bytes->Next();
+        ASSERT_TRUE(a && b && *a && *b);
+        EXPECT_TRUE((*a)->pixels.empty() && (*a)->scales.empty());
+        EXPECT_TRUE((*b)->images.empty());
+        EXPECT_EQ((*b)->pixels.size(), size_t{5} * 3 * 24 * 24);
+        EXPECT_EQ((*b)->scales.size(), 5u);
+        EXPECT_EQ(ValuesOf(**b), (*a)->images) << "padding is 0 in both";
+        EXPECT_EQ((*b)->labels, (*a)->labels);
+        EXPECT_EQ((*b)->weights, (*a)->weights);
+        EXPECT_EQ((*b)->sample_index, (*a)->sample_index);
+        floats->Recycle(std::move(*a));
+        bytes->Recycle(std::move(*b));
+      }
+    }
+}
+
 TEST(Training, StartsAtAnyStepAndSeeksAnywhere) {
   const MemoryStore store = MakeStore();
   const auto whole = RunSteps(store, 7, 1, 2, 0, 12);

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/pixel_scale.h"
 #include "common/random.h"
 #include "tests/support/test_images.h"
 
@@ -108,7 +109,7 @@ TEST(Resize, ACropIsThatPartOfTheWholeMirroredOrNot) {
   std::vector<float> out(3 * kCrop * kCrop);
   for (const bool mirrored : {false, true}) {
     columns.Make(100, 100, 64, kLeft, kCrop, mirrored);
-    resizer.ToPlanar(picture, 0, 0, columns, rows, {1, 2, 0.5F}, {0, -3, 7}, out.data());
+    resizer.ToPlanar(picture, 0, 0, columns, rows, 3, {1, 2, 0.5F}, {0, -3, 7}, out.data());
     for (int c = 0; c < 3; ++c)
       for (int y = 0; y < kCrop; ++y)
         for (int x = 0; x < kCrop; ++x) {
@@ -142,8 +143,45 @@ TEST(Resize, EveryProcessorVariantGivesTheBitsOfPlainArithmetic) {
     for (const ResizeKernels& kernels : Variants()) {
       Resizer resizer(kernels);
       std::vector<float> out(right.size(), -1);
-      resizer.ToPlanar(picture, 0, 0, columns, rows, gain, offset, out.data());
+      resizer.ToPlanar(picture, 0, 0, columns, rows, 3, gain, offset, out.data());
       EXPECT_EQ(std::memcmp(out.data(), right.data(), right.size() * sizeof(float)), 0) << side;
+    }
+  }
+}
+
+// Bytes are what floats are made of, in the same order of operations; a mirrored filter gives the bytes of mirroring. Sizes around the
+// variants' sixteen outputs at a time, from shrinking (many taps) to enlarging.
+TEST(Resize, BytesAreTheFloatsBeforeGainAndOffsetAndMirroringIsFlipping) {
+  const PixelScale scale{.gain = {0.017F, 0.018F, 0.019F}, .offset = {-2.1F, 0.3F, 1.7F}, .flip = 1};
+  for (const int side : {1, 15, 16, 17, 56, 224}) {
+    const Image picture = MakePicture(301, 277, static_cast<uint32_t>(side));
+    for (const int target : {std::max(side, 31), 260, 420}) {
+      AxisFilter columns, mirrored, rows;
+      columns.Make(301, 301, target, target - side, side, false);
+      mirrored.Make(301, 301, target, target - side, side, true);
+      rows.Make(277, 277, target, (target - side) / 2, side, false);
+      const auto values = static_cast<size_t>(side * side);
+      for (const int channels : {1, 3}) {
+        const size_t all = static_cast<size_t>(channels) * values;
+        std::vector<uint8_t> plain(all);
+        Resizer(BaselineKernels()).ToBytes(picture, 0, 0, columns, rows, channels, plain.data());
+        for (const ResizeKernels& kernels : Variants()) {
+          Resizer resizer(kernels);
+          std::vector<uint8_t> bytes(all + 1, 77), flipped(all);
+          resizer.ToBytes(picture, 0, 0, columns, rows, channels, bytes.data());
+          EXPECT_EQ(bytes[all], 77) << "nothing is written behind the end";
+          bytes.pop_back();
+          EXPECT_EQ(bytes, plain) << side << " of " << target;
+          std::vector<float> floats(all), from_bytes(all);
+          resizer.ToPlanar(picture, 0, 0, mirrored, rows, channels, std::to_array(scale.gain), std::to_array(scale.offset),
+                           floats.data());
+          ToValues(bytes, scale, side, from_bytes);
+          EXPECT_EQ(std::memcmp(floats.data(), from_bytes.data(), all * sizeof(float)), 0) << side << " of " << target;
+          resizer.ToBytes(picture, 0, 0, mirrored, rows, channels, flipped.data());
+          for (auto row = bytes.begin(); row != bytes.end(); row += side) std::reverse(row, row + side);
+          EXPECT_EQ(flipped, bytes) << side << " of " << target;
+        }
+      }
     }
   }
 }
