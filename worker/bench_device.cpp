@@ -81,11 +81,13 @@ Result<DeviceBench> RunDeviceBench(const BenchOptions& options, const Compute& c
   const auto compiled = engine->Compile(plan_options);
   if (!compiled) return Fail(BatchError(options, compiled.error()));
   Plan* plan = *compiled;
-  const BenchInput input = MakeBenchInput(options.batch, network.channels, options.crop, options.classes);
+  const bool pixels = engine->takes_pixels();  // then training feeds them
+  const BenchInput input = MakeBenchInput(options.batch, network.channels, options.crop, options.classes, pixels);
   DeviceBench bench{.device = engine->description(), .precision = compute.precision, .train_flops = TrainFlops(network, costs)};
   bench.passes = TimePasses(*engine, *plan, input, options);
   SingleCollective alone;
-  const auto made = engine->CreateTrainer(*plan, {.shape = {1, options.batch}, .global_batch = options.batch}, alone);
+  const auto made =
+      engine->CreateTrainer(*plan, {.shape = {1, options.batch}, .global_batch = options.batch, .pixels = pixels}, alone);
   if (!made) return Fail(BatchError(options, made.error()));
   const std::unique_ptr<Trainer>& trainer = *made;
   if (trainer == nullptr) return Fail(ErrorCode::kInternal, "{} has no trainer of whole steps", bench.device);

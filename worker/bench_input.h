@@ -12,11 +12,16 @@ struct BenchInput {
   std::vector<float> images, weights;
   std::vector<int32_t> labels;
   std::vector<uint64_t> index;
-  LaneBatch lane() const { return {images, labels, weights, index}; }
+  std::vector<uint8_t> pixels;
+  std::vector<PixelScale> scales;
+  LaneBatch lane() const {
+    return {.images = images, .labels = labels, .weights = weights, .sample_index = index, .pixels = pixels, .scales = scales};
+  }
 };
 
-// Standard normal images [batch, channels, crop, crop], uniform labels, weights 1.
-BenchInput MakeBenchInput(int batch, int channels, int crop, int classes);
+// Images [batch, channels, crop, crop] of mean 0 and deviation 1, uniform labels, weights 1. `pixels`: as training feeds devices,
+// uniform bytes with their scales, every second row mirrored; else standard normal floats.
+BenchInput MakeBenchInput(int batch, int channels, int crop, int classes, bool pixels = false);
 
 double Median(std::vector<double> values);
 

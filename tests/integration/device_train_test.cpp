@@ -142,6 +142,31 @@ TEST_F(DeviceTrainRun, WhereAFieldWasSaidIsNamed) {
   EXPECT_THAT(last_output_, HasSubstr("--set resources.device=gpu: \"gpu\" is not one of auto, cpu, cuda; did you mean cuda?"));
 }
 
+// The device gets bytes and makes the values of them itself; the trace forms the same values on the host.
+TEST_F(DeviceTrainRun, TheDeviceSeesTheSamplesAndCropsOfTheHostAndValidatesAlike) {
+  const auto validation = [this](const std::string& output) {
+    std::ifstream metrics(output + "/tiny/attempt-1/metrics.jsonl");
+    for (std::string line; std::getline(metrics, line);)
+      if (const auto point = nlohmann::json::parse(line); point.contains("top1_error")) return point;
+    ADD_FAILURE() << output << " has no validation: " << last_output_;
+    return nlohmann::json();
+  };
+  const std::string host = out_ + "/host", device = out_ + "/device";
+  for (const auto& [output, kind] : {std::pair{host, "cpu"}, {device, "cuda"}}) {
+    auto arguments = Steps(5, kind);
+    arguments.insert(arguments.end(), {"--trace", output + "-trace", "--set", "validation.every=5it", "--set", "lr.initial=1e-4"});
+    ASSERT_EQ(Run(0, output, arguments), 0) << last_output_;
+  }
+  const auto right = Trace(host + "-trace", 1), got = Trace(device + "-trace", 1);
+  ASSERT_EQ(right.size(), 5u);
+  ASSERT_EQ(got.size(), 5u);
+  for (const auto& [step, lines] : right)
+    for (const char* field : {"samples", "crops", "masks"}) EXPECT_EQ(got.at(step)[0].at(field), lines[0].at(field)) << field << " of step " << step;
+  const auto a = validation(host), b = validation(device);
+  EXPECT_EQ(b.value("images", 0), 30);
+  EXPECT_NEAR(b.value("loss", 0.0), a.value("loss", 1.0), 1e-3 * a.value("loss", 1.0));
+}
+
 TEST_F(DeviceTrainRun, ANonFiniteLossNamesItsStepAndLayerAndPublishesNothing) {
   const std::string output = out_ + "/nan";
   auto arguments = Steps(60, "cuda");

@@ -24,8 +24,10 @@ uint64_t Take(uint64_t& end, uint64_t bytes) {
 
 // One row of a batch as the loader delivers it.
 uint64_t RowBytes(const Network& network, const PlanOptions& options) {
-  const uint64_t pixels = static_cast<uint64_t>(options.height) * static_cast<uint64_t>(options.width);
-  return pixels * static_cast<uint64_t>(network.channels) * sizeof(float) + sizeof(int32_t) + sizeof(float) + sizeof(uint64_t);
+  const uint64_t values =
+      static_cast<uint64_t>(options.height) * static_cast<uint64_t>(options.width) * static_cast<uint64_t>(network.channels);
+  const uint64_t image = network.channels <= kMostPixelChannels ? values + sizeof(PixelScale) : values * sizeof(float);
+  return image + sizeof(int32_t) + sizeof(float) + sizeof(uint64_t);
 }
 
 Status RequireCountable(const Network& network, const DevicePlan& plan) {
@@ -58,6 +60,7 @@ DeviceRowsLayout LayOutRows(int batch, int classes) {
   layout.labels = Take(layout.total_bytes, rows * sizeof(int32_t));
   layout.weights = Take(layout.total_bytes, rows * sizeof(float));
   layout.sample_index = Take(layout.total_bytes, rows * sizeof(uint64_t));
+  layout.scales = Take(layout.total_bytes, rows * sizeof(PixelScale));
   layout.row_losses = Take(layout.total_bytes, rows * kDeviceRowLoss);
   layout.logits = Take(layout.total_bytes, rows * static_cast<uint64_t>(classes) * sizeof(float));
   layout.figures = Take(layout.total_bytes, kDeviceFigures);

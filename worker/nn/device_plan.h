@@ -118,6 +118,7 @@ uint64_t WorkspaceLimit(const DevicePlan& plan);
 // A plan's own small buffers, in one piece: offsets in bytes.
 struct DeviceRowsLayout {
   uint64_t labels = 0, weights = 0, sample_index = 0;
+  uint64_t scales = 0;      // of bytes
   uint64_t row_losses = 0;  // kDeviceRowLoss bytes each
   uint64_t logits = 0;      // [batch, classes] floats
   uint64_t figures = 0;     // kDeviceFigures bytes: sums, scalars of the step, the flag

@@ -287,6 +287,7 @@ Result<std::unique_ptr<Pipeline>> TrainLoop::StartPipeline() const {
                           .rows = options_.shape.rows(),
                           .first_batch = state_.step,
                           .threads = options_.decode_threads,
+                          .pixels = parts_.engine.takes_pixels(),
                           .progress = &parts_.pulse.progress});
 }
 

@@ -229,7 +229,8 @@ Result<std::unique_ptr<Trainer>> MakeTrainer(PreparedRun& run, Collective& colle
                                .global_batch = spec.training.global_batch,
                                .momentum = spec.training.momentum,
                                .weight_decay = spec.training.weight_decay,
-                               .decay_biases = spec.training.weight_decay_bias};
+                               .decay_biases = spec.training.weight_decay_bias,
+                               .pixels = run.engine->takes_pixels()};
   PLATEAU_ASSIGN(std::unique_ptr<Trainer> trainer, run.engine->CreateTrainer(*run.training, options, collective));
   if (trainer != nullptr) {
     for (std::string& line : trainer->algorithms()) run.loop.identity.fingerprint.algorithms.push_back(std::move(line));

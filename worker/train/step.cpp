@@ -46,16 +46,29 @@ LaneShape CutIntoLanes(int rank_rows, int micro_batch) {
   return {.lanes = lanes, .lane_rows = (rank_rows + lanes - 1) / lanes};
 }
 
-LaneBatch RowsOf(const Batch& batch) { return {batch.images, batch.labels, batch.weights, batch.sample_index}; }
+LaneBatch RowsOf(const Batch& batch) {
+  return {.images = batch.images,
+          .labels = batch.labels,
+          .weights = batch.weights,
+          .sample_index = batch.sample_index,
+          .pixels = batch.pixels,
+          .scales = batch.scales};
+}
 
 LaneBatch LaneOf(const LaneBatch& rows, const LaneShape& shape, int lane) {
   const auto begin = static_cast<size_t>(lane) * static_cast<size_t>(shape.lane_rows);
   const auto count = static_cast<size_t>(shape.lane_rows);
-  const size_t row_values = rows.images.size() / rows.labels.size();
-  return {.images = rows.images.subspan(begin * row_values, count * row_values),
-          .labels = rows.labels.subspan(begin, count),
-          .weights = rows.weights.subspan(begin, count),
-          .sample_index = rows.sample_index.subspan(begin, count)};
+  // A span of whatever a row has so many of; of none, where rows bring the other form.
+  const auto of_lane = [&](auto all) {
+    const size_t a_row = all.size() / rows.labels.size();
+    return all.subspan(begin * a_row, count * a_row);
+  };
+  return {.images = of_lane(rows.images),
+          .labels = of_lane(rows.labels),
+          .weights = of_lane(rows.weights),
+          .sample_index = of_lane(rows.sample_index),
+          .pixels = of_lane(rows.pixels),
+          .scales = of_lane(rows.scales)};
 }
 
 std::string PlaceName(const Network& network, size_t place) {

@@ -37,15 +37,29 @@ std::string TraceWriter::MaskChecksum(int64_t step, uint64_t sample) const {
   return ChecksumText(sum.Value());
 }
 
+// Of the values, also where a device makes them of bytes: traces compare across devices.
+std::string TraceWriter::CropChecksum(const Batch& batch, size_t row) {
+  const auto rows = static_cast<size_t>(batch.rows);
+  std::span<const float> values;
+  if (batch.pixels.empty()) {
+    const size_t count = batch.images.size() / rows;
+    values = std::span(batch.images).subspan(row * count, count);
+  } else {
+    const size_t count = batch.pixels.size() / rows;
+    values_.resize(count);
+    ToValues(std::span(batch.pixels).subspan(row * count, count), batch.scales[row], batch.side, values_);
+    values = values_;
+  }
+  return ChecksumText(Checksum({reinterpret_cast<const char*>(values.data()), values.size_bytes()}));
+}
+
 Status TraceWriter::Step(int64_t step, const Batch& batch, const StepTotals& totals) {
   std::vector<uint64_t> samples;
   std::vector<std::string> crops, masks;
-  const size_t row_values = batch.images.size() / static_cast<size_t>(batch.rows);
   for (size_t row = 0; row < static_cast<size_t>(batch.rows); ++row) {
     if (batch.weights[row] == 0) continue;
     samples.push_back(batch.sample_index[row]);
-    crops.push_back(ChecksumText(
-        Checksum({reinterpret_cast<const char*>(batch.images.data() + row * row_values), row_values * sizeof(float)})));
+    crops.push_back(CropChecksum(batch, row));
     masks.push_back(MaskChecksum(step, batch.sample_index[row]));
   }
   const nlohmann::ordered_json line = {{"step", step},       {"rank", rank_},

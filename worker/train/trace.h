@@ -15,7 +15,7 @@
 namespace plateau {
 
 // One JSON line a step into <path>.rank-<n>:
-// {"step","rank","samples":[source ordinals],"crops":[XXH3 of each row's pixels],"masks":[XXH3 of each row's dropout masks],"loss"}
+// {"step","rank","samples":[source ordinals],"crops":[XXH3 of each row's values],"masks":[XXH3 of each row's dropout masks],"loss"}
 // where loss is the mean over the global batch. Training thread only.
 class TraceWriter {
  public:
@@ -32,12 +32,14 @@ class TraceWriter {
     size_t units = 0;
   };
   TraceWriter() = default;
+  std::string CropChecksum(const Batch& batch, size_t row);
   std::string MaskChecksum(int64_t step, uint64_t sample) const;
 
   std::string path_;
   int rank_ = 0;
   uint64_t seed_ = 0;
   std::vector<MaskedLayer> masked_;
+  std::vector<float> values_;  // of a crop that came as bytes
   std::ofstream file_;
 };
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/pixel_scale.h"
 #include "common/random.h"
 #include "worker/model/network.h"
 #include "worker/nn/init.h"
@@ -18,7 +19,13 @@ struct Samples {
   std::vector<float> images, weights;
   std::vector<int32_t> labels;
   std::vector<uint64_t> index;
+  // Where there are any, `images` are the values that they stand for.
+  std::vector<uint8_t> pixels;
+  std::vector<PixelScale> scales;
   LaneBatch lane() const { return {images, labels, weights, index}; }
+  LaneBatch pixel_lane() const {
+    return {.images = {}, .labels = labels, .weights = weights, .sample_index = index, .pixels = pixels, .scales = scales};
+  }
   // Rows [begin, end), as a lane of its own.
   LaneBatch rows(int begin, int end) const {
     const size_t image = images.size() / labels.size(), count = static_cast<size_t>(end - begin);
@@ -36,6 +43,24 @@ inline Samples MakeSamples(int batch, int crop, int classes, uint64_t seed = 7, 
     samples.labels.push_back(static_cast<int32_t>(stream.NextBelow(static_cast<uint32_t>(classes))));
     samples.weights.push_back(1);
     samples.index.push_back(1000 + 17 * static_cast<uint64_t>(n));
+  }
+  return samples;
+}
+
+// The same with images that come as bytes, each scaled, shifted and mirrored in its own way.
+inline Samples MakePixelSamples(int batch, int crop, int classes, uint64_t seed = 7, int channels = 3) {
+  Samples samples = MakeSamples(batch, crop, classes, seed, channels);
+  RandomStream stream(seed, RandomPurpose::kSynthetic, 0, 1);
+  samples.pixels.resize(samples.images.size());
+  samples.scales.resize(static_cast<size_t>(batch));
+  for (uint8_t& pixel : samples.pixels) pixel = static_cast<uint8_t>(stream.NextBelow(256));
+  const size_t image = samples.images.size() / static_cast<size_t>(batch);
+  for (size_t row = 0; row < samples.scales.size(); ++row) {
+    PixelScale& scale = samples.scales[row];
+    scale.flip = stream.NextBelow(2);
+    for (float& gain : scale.gain) gain = 1 / (60 + 10 * static_cast<float>(stream.NextUniform()));
+    for (float& offset : scale.offset) offset = static_cast<float>(stream.NextUniform()) - 2.5F;
+    ToValues(std::span(samples.pixels).subspan(row * image, image), scale, crop, std::span(samples.images).subspan(row * image, image));
   }
   return samples;
 }

@@ -116,6 +116,28 @@ TEST_F(Step, WeightsThatTheUpdateMakesNonFiniteAreReported) {
   EXPECT_EQ(Run().nonfinite_parameter, 2);
 }
 
+TEST(LaneOf, CutsWhateverTheRowsBring) {
+  const Batch floats{.images = {0, 1, 2, 3, 4, 5, 6, 7}, .labels = {0, 1, 2, 3}, .weights = {1, 1, 1, 0}, .sample_index = {9, 8, 7, 6}};
+  const Batch bytes{.pixels = {0, 1, 2, 3, 4, 5, 6, 7},
+                    .scales = {{.flip = 0}, {.flip = 1}, {.flip = 2}, {.flip = 3}},
+                    .labels = {0, 1, 2, 3},
+                    .weights = {1, 1, 1, 0},
+                    .sample_index = {9, 8, 7, 6}};
+  const LaneShape shape{.lanes = 2, .lane_rows = 2};
+  const LaneBatch values = LaneOf(RowsOf(floats), shape, 1), pixels = LaneOf(RowsOf(bytes), shape, 1);
+  EXPECT_THAT(values.images, ElementsAre(4, 5, 6, 7));
+  EXPECT_TRUE(values.pixels.empty() && values.scales.empty());
+  EXPECT_THAT(pixels.pixels, ElementsAre(4, 5, 6, 7));
+  ASSERT_EQ(pixels.scales.size(), 2u);
+  EXPECT_EQ(pixels.scales[0].flip, 2u);
+  EXPECT_TRUE(pixels.images.empty());
+  for (const LaneBatch& lane : {values, pixels}) {
+    EXPECT_THAT(lane.labels, ElementsAre(2, 3));
+    EXPECT_THAT(lane.weights, ElementsAre(1, 0));
+    EXPECT_THAT(lane.sample_index, ElementsAre(7, 6));
+  }
+}
+
 TEST(CutIntoLanes, LanesAreEqualAndNoLargerThanTheMicroBatch) {
   for (int rows = 1; rows <= 64; ++rows)
     for (int micro = 0; micro <= 20; ++micro) {

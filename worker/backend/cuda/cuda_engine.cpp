@@ -63,9 +63,11 @@ class CudaEngine final : public Engine {
   Result<Plan*> Compile(const PlanOptions& options) override;
   Result<int> LargestBatch(const PlanOptions& like) const override;
   std::string description() const override;
+  bool takes_pixels() const override { return context_.network.channels <= kMostPixelChannels; }
   Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) override;
 
  private:
+  CudaPlan& Own(const Plan& plan, bool training) const;
   uint64_t ParameterBytes() const;
   uint64_t FreeBytes() const;
   uint64_t Planning() const { return PlanningBytes(FreeBytes() + ParameterBytes(), MayTakeNccl(context_.options)); }
@@ -206,11 +208,15 @@ std::string CudaEngine::description() const {
                      PrecisionName(context_.options.precision));
 }
 
+CudaPlan& CudaEngine::Own(const Plan& plan, bool training) const {
+  const auto own = std::ranges::find(plans_, &plan, [](const auto& one) -> const Plan* { return one.get(); });
+  PLATEAU_CHECK(own != plans_.end() && plan.options().training == training, "{}: not a plan of this engine for {}",
+                context_.network.name, training ? "training" : "evaluation");
+  return **own;
+}
+
 Result<std::unique_ptr<Trainer>> CudaEngine::CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) {
-  const auto own = std::ranges::find(plans_, &training, [](const auto& plan) -> Plan* { return plan.get(); });
-  PLATEAU_CHECK(own != plans_.end() && training.options().training, "{}: a trainer needs a training plan of this engine",
-                context_.network.name);
-  return CreateCudaTrainer(**own, options, collective);
+  return CreateCudaTrainer(Own(training, true), options, collective);
 }
 
 }  // namespace

@@ -33,7 +33,10 @@ void CudaPlan::Begin(const DeviceRows& rows, const StepScalars* scalars) {
     Check(cudaMemsetAsync(hidden_nonfinite(), 0, sizeof(int32_t), stream()), "cudaMemsetAsync");
     FlagNonFinite(stream(), parameters().weights(), DataType::kFloat, parameters().total(), hidden_nonfinite());
   }
-  if (rows.images != nullptr) InputFromFloat(stream(), rows.images, input(), Figures().nonfinite);
+  if (rows.pixels != nullptr)
+    InputFromBytes(stream(), rows.pixels, rows.scales, input());
+  else if (rows.images != nullptr)
+    InputFromFloat(stream(), rows.images, input(), Figures().nonfinite);
 }
 
 void CudaPlan::EnqueueForward(const DeviceRows& rows, const StepScalars* scalars) {

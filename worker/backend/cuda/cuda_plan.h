@@ -17,9 +17,11 @@ struct LaneFigures;
 
 // One lane's samples in device memory, all of `batch` rows; borrowed until the lane's backward pass has run.
 struct DeviceRows {
-  // [batch, C, H, W], normalised floats; needed only until the forward pass has begun. Null: the caller has queued a kernel that
-  // writes CudaPlan::input() itself.
+  // Either [batch, C, H, W], normalised floats, or as many bytes with the scale of each row; needed only until the forward pass has
+  // begun. All null: the caller has queued a kernel that writes CudaPlan::input() itself.
   const float* images = nullptr;
+  const uint8_t* pixels = nullptr;
+  const PixelScale* scales = nullptr;
   const int32_t* labels = nullptr;
   const float* weights = nullptr;         // 1, or 0 for padding
   const uint64_t* sample_index = nullptr;  // training
@@ -63,8 +65,8 @@ class CudaPlan final : public Plan {
   void EnqueueBackwardData(int layer);
   // Overwrites the gradients of the layer's parameters: CudaParameterStore::gradient_at.
   void EnqueueBackwardWeights(int layer);
-  // Device memory: 1 when since the last `first` Forward an image, a weight or a parameter's gradient was NaN or infinite. What is
-  // hidden behind a ReLU shows in these: a layer's gradient is a product with all its inputs, and 0 * infinity is NaN.
+  // Device memory: 1 when since the last `first` Forward an image of floats, a weight or a parameter's gradient was NaN or infinite. What
+  // is hidden behind a ReLU shows in these: a layer's gradient is a product with all its inputs, and 0 * infinity is NaN.
   int32_t* hidden_nonfinite() const;
   // The map that the first layers read, valid while generation() stays.
   Map input() const;
@@ -78,6 +80,7 @@ class CudaPlan final : public Plan {
   const Network& network() const { return context_.network; }
   const EngineOptions& engine_options() const { return context_.options; }
   const DevicePlan& layout() const { return layout_; }
+  int64_t image_values() const { return int64_t{network().channels} * options().height * options().width; }  // of one row
   size_t arena_bytes() const { return context_.arena.buffer.bytes(); }  // shared: as large as the largest plan's
   size_t workspace_bytes() const { return workspace_bytes_; }           // that this plan takes of the shared one
   size_t rows_bytes() const;

@@ -16,6 +16,13 @@ void CopyRows(DeviceBuffer& to, uint64_t offset, std::span<const T> rows, cudaSt
   if (!rows.empty()) CopyToDevice(to.at(offset), rows.data(), rows.size_bytes(), stream);
 }
 
+bool InputFinite(const LaneBatch& lane) {
+  const auto finite = [](float value) { return std::isfinite(value); };
+  return std::ranges::all_of(lane.images, finite) && std::ranges::all_of(lane.scales, [&](const PixelScale& scale) {
+           return std::ranges::all_of(scale.gain, finite) && std::ranges::all_of(scale.offset, finite);
+         });
+}
+
 }  // namespace
 
 void CudaPlan::Forward(const LaneBatch& lane, uint64_t step) {
@@ -78,7 +85,7 @@ std::span<const float> CudaPlan::logits() const {
 
 std::string CudaPlan::FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) {
   CheckLane(lane);
-  if (!std::ranges::all_of(lane.images, [](float value) { return std::isfinite(value); })) return "input";
+  if (!InputFinite(lane)) return "input";
   DeviceRows rows = Upload(lane, step);
   rows.first = false;
   Check(cudaMemsetAsync(hidden_nonfinite(), 0, sizeof(int32_t), stream()), "cudaMemsetAsync");
@@ -129,12 +136,18 @@ DeviceRows CudaPlan::Upload(const LaneBatch& lane, uint64_t step) {
   small_->host().scalars = {.step = step};
   DeviceBuffer& device = small_->device;
   CopyToDevice(&small_->figures()->scalars, &small_->host().scalars, sizeof(StepScalars), stream());
-  CopyToDevice(Buffer(layout_.images), lane.images.data(), lane.images.size_bytes(), stream());
+  const bool bytes = !lane.pixels.empty();
+  const std::span<const std::byte> images = bytes ? std::as_bytes(lane.pixels) : std::as_bytes(lane.images);
+  std::byte* staging = Buffer(layout_.images);  // has room for floats
+  CopyToDevice(staging, images.data(), images.size(), stream());
+  CopyRows(device, small_->at.scales, lane.scales, stream());
   CopyRows(device, small_->at.labels, lane.labels, stream());
   CopyRows(device, small_->at.weights, lane.weights, stream());
   CopyRows(device, small_->at.sample_index, lane.sample_index, stream());
   const auto padding = std::ranges::find_if(lane.weights, [](float weight) { return !(weight > 0); });
-  return {.images = reinterpret_cast<const float*>(Buffer(layout_.images)),
+  return {.images = bytes ? nullptr : reinterpret_cast<const float*>(staging),
+          .pixels = bytes ? reinterpret_cast<const uint8_t*>(staging) : nullptr,
+          .scales = bytes ? device.as<PixelScale>(small_->at.scales) : nullptr,
           .labels = device.as<int32_t>(small_->at.labels),
           .weights = device.as<float>(small_->at.weights),
           .sample_index = device.as<uint64_t>(small_->at.sample_index),
@@ -145,10 +158,15 @@ void CudaPlan::CheckLane(const LaneBatch& lane) const {
   const auto batch = static_cast<size_t>(options().batch);
   const size_t image = static_cast<size_t>(network().channels) * static_cast<size_t>(options().height) *
                        static_cast<size_t>(options().width);
-  PLATEAU_CHECK(lane.images.size() == batch * image && lane.labels.size() == batch && lane.weights.size() == batch &&
+  const bool bytes = !lane.pixels.empty();
+  PLATEAU_CHECK(lane.images.size() == (bytes ? 0 : batch * image) && lane.pixels.size() == (bytes ? batch * image : 0) &&
+                    lane.scales.size() == (bytes ? batch : 0) && (!bytes || network().channels <= kMostPixelChannels),
+                "batch {} of {}x{}x{}: {} image values, {} bytes, {} scales", batch, network().channels, options().height,
+                options().width, lane.images.size(), lane.pixels.size(), lane.scales.size());
+  PLATEAU_CHECK(lane.labels.size() == batch && lane.weights.size() == batch &&
                     (lane.sample_index.size() == batch || !options().training),
-                "batch {} of {}x{}: {} image values, {} labels, {} weights, {} sample indices", batch, options().height,
-                options().width, lane.images.size(), lane.labels.size(), lane.weights.size(), lane.sample_index.size());
+                "batch {}: {} labels, {} weights, {} sample indices", batch, lane.labels.size(), lane.weights.size(),
+                lane.sample_index.size());
   const bool has_batch_norm = std::ranges::find(network().layers, LayerKind::kBatchNorm, &LayerDef::kind) != network().layers.end();
   if (!options().training || !has_batch_norm) return;
   const auto padding = std::ranges::find_if(lane.weights, [](float weight) { return !(weight > 0); });

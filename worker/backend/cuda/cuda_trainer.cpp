@@ -75,14 +75,10 @@ class CudaTrainer final : public Trainer {
   DeviceReducer reducer_;
 };
 
-int64_t ImageValues(const CudaPlan& plan) {
-  return int64_t{plan.network().channels} * plan.options().height * plan.options().width;
-}
-
 CudaTrainer::CudaTrainer(CudaPlan& plan, const TrainerOptions& options, std::unique_ptr<RankSum> sum)
     : plan_(plan),
       options_(options),
-      feeder_(options.shape.rows(), ImageValues(plan), plan.engine_options().threads),
+      feeder_(options.shape.rows(), plan.image_values(), options.pixels, plan.engine_options().threads),
       host_spans_(plan.parameters().Spans(options.weight_decay, options.decay_biases)),
       samples_(static_cast<size_t>(options.shape.lanes)),
       sum_(std::move(sum)),

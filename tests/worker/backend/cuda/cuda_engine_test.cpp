@@ -146,6 +146,25 @@ TEST_F(CudaEngineTest, NoOverflowAndNoImageThatIsNotFiniteHidesBehindARelu) {
   }
 }
 
+TEST_F(CudaEngineTest, BytesAreTheFloatsThatTheyStandFor) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    auto engine = SmallEngine(0.5, precision);
+    EXPECT_TRUE(engine->takes_pixels());
+    const Samples samples = MakePixelSamples(4, kCrop, kClasses);
+    const StepResult floats = RunStep(*engine, samples.lane(), kCrop, 4), bytes = RunStep(*engine, samples.pixel_lane(), kCrop, 4);
+    EXPECT_EQ(bytes.logits, floats.logits);
+    EXPECT_EQ(bytes.gradients, floats.gradients);
+    EXPECT_EQ(RunStep(*engine, samples.lane(), kCrop, 4).logits, floats.logits) << "a plan takes either";
+    CudaPlan* plan = Compile(*engine, {.batch = 4, .height = kCrop, .width = kCrop, .training = true});
+    EXPECT_EQ(plan->FirstNonFiniteLayer(samples.pixel_lane(), 3), "");
+    Samples bad = samples;
+    bad.scales[2].gain[1] = INFINITY;
+    EXPECT_EQ(plan->FirstNonFiniteLayer(bad.pixel_lane(), 3), "input");
+  }
+  const Network wide = *MakeNetwork("vgg-a", {.width = kWidth, .classes = 2, .channels = kMostPixelChannels + 1});
+  EXPECT_FALSE(MakeCudaEngine(wide, {.threads = 1, .crop = kCrop})->takes_pixels());
+}
+
 TEST_F(CudaEngineTest, ImpossibleInputsAreRefusedNamingTheLayer) {
   const auto network = MakeTestNetwork("vgg-a", kWidth, kClasses, 0.5);
   const auto tiny = CreateCudaEngine(network, {.crop = 31});

@@ -161,6 +161,25 @@ TEST_F(CudaTrainer, ValidationBetweenStepsDisturbsNothing) {
   EXPECT_TRUE(between.tensors() == straight.tensors()) << "also where a larger plan moved the engine's memory";
 }
 
+// Bytes are what the floats were made of: the same bits, captured or not, over lanes and their padding, gray images too.
+TEST_F(CudaTrainer, BytesTrainToTheBitsOfTheFloatsThatTheyStandFor) {
+  for (const int channels : {1, 3}) {
+    Recipe r{.channels = channels, .pixels = true};
+    const auto bytes = Whole(r, kTwoLanes);
+    const auto floats = [&](uint64_t step) {
+      Samples samples = bytes(step);
+      samples.pixels.clear();
+      return samples;
+    };
+    DeviceRank of_bytes(r, kTwoLanes, alone_, choices_);
+    r.pixels = false;
+    DeviceRank of_floats(r, kTwoLanes, alone_, choices_);
+    const auto first = Train(*of_bytes.trainer, bytes, 0, 7), second = Train(*of_floats.trainer, floats, 0, 7);
+    EXPECT_EQ(Losses(first), Losses(second));
+    EXPECT_TRUE(of_bytes.tensors() == of_floats.tensors());
+  }
+}
+
 TEST_F(CudaTrainer, ALossThatIsNotFiniteHaltsThisAndEveryLaterStep) {
   const Recipe r;
   DeviceRank sound(r, kTwoLanes, alone_, choices_), device(r, kTwoLanes, alone_, choices_);

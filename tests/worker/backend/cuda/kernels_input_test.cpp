@@ -35,31 +35,63 @@ TEST_P(InputTest, FloatsThatAreNotFiniteRaiseTheFlag) {
   EXPECT_EQ(flag.ReadOne(), 1);
 }
 
-TEST_P(InputTest, BytesAreShiftedNormalisedAndFlipped) {
+TEST_P(InputTest, BytesAreScaledShiftedAndFlipped) {
   for (const int channels : {1, 2, 3}) {
     constexpr int kN = 3, kH = 5, kW = 7;
     RandomStream random(9, RandomPurpose::kSynthetic, 0, 0);
     std::vector<uint8_t> pixels(static_cast<size_t>(kN * kH * kW * channels));
     for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(random.NextBelow(256));
-    const std::vector<ImageParameters> images{{{1.5F, -20, 3}, 0}, {{0, 0, 0}, 1}, {{-7, 8.25F, 40}, 1}};
-    const Normalisation normalisation{{123.68F, 116.78F, 103.94F}, {1 / 58.4F, 1 / 57.1F, 1 / 57.4F}};
+    const std::vector<PixelScale> scales{{.gain = {1 / 58.4F, 1 / 57.1F, 1 / 57.4F}, .offset = {-2.1F, -1.7F, 0.3F}, .flip = 0},
+                                         {.gain = {0.1F, 0.2F, 0.3F}, .offset = {3, 2, 1}, .flip = 1},
+                                         {.gain = {0, 0, 0}, .offset = {0, 0, 0}, .flip = 0}};
     Map right(kN, channels, kH, kW);
     for (int n = 0; n < kN; ++n)
       for (int c = 0; c < channels; ++c)
         for (int h = 0; h < kH; ++h)
           for (int w = 0; w < kW; ++w) {
-            const ImageParameters& image = images[static_cast<size_t>(n)];
-            const int from = image.flip != 0 ? kW - 1 - w : w;
-            const float pixel = pixels[static_cast<size_t>(((n * kH + h) * kW + from) * channels + c)];
-            const float centred = pixel + image.colour[c] - normalisation.mean[c];
-            right.at(n, c, h, w) = Rounded(centred * normalisation.inverse_deviation[c], type());
+            const PixelScale& scale = scales[static_cast<size_t>(n)];
+            const int from = scale.flip != 0 ? kW - 1 - w : w;
+            const float pixel = pixels[static_cast<size_t>(((n * channels + c) * kH + h) * kW + from)];
+            const volatile float product = pixel * scale.gain[c];  // never fused with the sum
+            right.at(n, c, h, w) = Rounded(product + scale.offset[c], type());
           }
     const auto device = Upload(pixels);
-    const auto parameters = Upload(images);
+    const auto on_device = Upload(scales);
     const auto out = Fresh(kN, channels, kH, kW);
-    InputFromBytes(queue(), device.data(), parameters.data(), normalisation, out);
+    InputFromBytes(queue(), device.data(), on_device.data(), out);
     EXPECT_EQ(out.Read().values, right.values) << channels;
   }
+}
+
+// Every byte under gains and offsets as the recipe draws them: a fused multiply-add would round some of these otherwise.
+TEST_P(InputTest, BytesAreTheValuesThatTheHostHas) {
+  constexpr int kRows = 64, kSide = 16;  // of 256 bytes
+  RandomStream random(3, RandomPurpose::kSynthetic, 0, 0);
+  std::vector<uint8_t> pixels;
+  std::vector<PixelScale> scales(kRows);
+  for (int row = 0; row < kRows; ++row) {
+    scales[static_cast<size_t>(row)].flip = static_cast<uint32_t>(row % 2);
+    for (size_t c = 0; c < 3; ++c) {
+      const float gain = 1 / (50 + 10 * static_cast<float>(random.NextUniform()));
+      scales[static_cast<size_t>(row)].gain[c] = gain;
+      scales[static_cast<size_t>(row)].offset[c] = (5 * static_cast<float>(random.NextNormal()) - 115) * gain;
+      for (int byte = 0; byte < 256; ++byte) pixels.push_back(static_cast<uint8_t>(byte));
+    }
+  }
+  std::vector<float> values(pixels.size());
+  constexpr size_t kImage = 3 * kSide * kSide;
+  for (size_t row = 0; row < kRows; ++row)
+    ToValues(std::span(pixels).subspan(row * kImage, kImage), scales[row], kSide, std::span(values).subspan(row * kImage, kImage));
+  Map right(kRows, 3, kSide, kSide);
+  for (size_t i = 0; i < values.size(); ++i) right.values[i] = Rounded(values[i], type());
+  const auto device = Upload(pixels);
+  const auto on_device = Upload(scales);
+  const auto out = Fresh(kRows, 3, kSide, kSide), from_floats = Fresh(kRows, 3, kSide, kSide);
+  InputFromBytes(queue(), device.data(), on_device.data(), out);
+  EXPECT_EQ(out.Read().values, right.values);
+  const auto floats = Upload(values);
+  InputFromFloat(queue(), floats.data(), from_floats);
+  EXPECT_EQ(out.Bytes(), from_floats.Bytes());
 }
 
 class DropoutTest : public KernelTest {};

@@ -21,6 +21,7 @@ struct Recipe {
   double dropout = 0.5;
   int classes = 4, global_batch = 6;
   int steps = 20;
+  bool pixels = false;  // batches bring bytes to the trainer
 };
 
 // Convolutions, pools, dropout: timing its algorithms takes moments.
@@ -48,12 +49,12 @@ inline Network NetworkOf(const Recipe& r) {
 }
 
 inline TrainerOptions OptionsOf(const Recipe& r, const LaneShape& shape) {
-  return {.shape = shape, .global_batch = r.global_batch, .momentum = 0.9, .weight_decay = 5e-3};
+  return {.shape = shape, .global_batch = r.global_batch, .momentum = 0.9, .weight_decay = 5e-3, .pixels = r.pixels};
 }
 
 // The global batch of a step, and the rows [begin, end) of it in lanes, padded at the end.
 inline Samples BatchOf(const Recipe& r, uint64_t step) {
-  return MakeSamples(r.global_batch, r.crop, r.classes, 100 + step, r.channels);
+  return (r.pixels ? MakePixelSamples : MakeSamples)(r.global_batch, r.crop, r.classes, 100 + step, r.channels);
 }
 inline Samples RowsOf(const Samples& all, int begin, int end, const LaneShape& shape) {
   const LaneBatch rows = all.rows(begin, end);
@@ -62,7 +63,15 @@ inline Samples RowsOf(const Samples& all, int begin, int end, const LaneShape& s
                   .labels = {rows.labels.begin(), rows.labels.end()},
                   .index = {rows.sample_index.begin(), rows.sample_index.end()}};
   const auto count = static_cast<size_t>(shape.rows());
-  of_rank.images.resize(count * (all.images.size() / all.labels.size()));
+  const size_t image = all.images.size() / all.labels.size();
+  of_rank.images.resize(count * image);
+  if (!all.pixels.empty()) {
+    const auto first = static_cast<ptrdiff_t>(begin), last = static_cast<ptrdiff_t>(end), bytes = static_cast<ptrdiff_t>(image);
+    of_rank.pixels.assign(all.pixels.begin() + first * bytes, all.pixels.begin() + last * bytes);
+    of_rank.pixels.resize(count * image);
+    of_rank.scales.assign(all.scales.begin() + first, all.scales.begin() + last);
+    of_rank.scales.resize(count, {.gain = {0, 0, 0}, .offset = {0, 0, 0}});
+  }
   of_rank.weights.resize(count);
   of_rank.labels.resize(count);
   of_rank.index.resize(count, ~uint64_t{0});
@@ -129,7 +138,8 @@ inline std::vector<StepResult> Train(Trainer& trainer, const Batches& batches, u
   std::deque<Samples> kept;
   for (uint64_t step = first; step < last; ++step) {
     kept.push_back(batches(step));
-    trainer.Enqueue({.rows = kept.back().lane(), .step = step, .lr = rate(step), .votes = {.stop = static_cast<int64_t>(step % 2)}});
+    const LaneBatch rows = kept.back().pixels.empty() ? kept.back().lane() : kept.back().pixel_lane();
+    trainer.Enqueue({.rows = rows, .step = step, .lr = rate(step), .votes = {.stop = static_cast<int64_t>(step % 2)}});
     while (static_cast<int>(kept.size()) > trainer.depth()) {
       results.push_back(trainer.Settle());
       kept.pop_front();

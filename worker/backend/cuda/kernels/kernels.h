@@ -15,24 +15,18 @@
 #include <cstdint>
 #include <span>
 
+#include "common/pixel_scale.h"
 #include "worker/backend/cuda/kernels/types.h"
 
 namespace plateau::cuda {
 
 // ---- input (input.cu)
-// images [n, channels, h, w] float, normalised, as the loader delivers them -> out.
+// images [n, channels, h, w] float, normalised -> out.
 void InputFromFloat(cudaStream_t stream, const float* images, const Map& out, int32_t* nonfinite = nullptr);
-// One image's augmentation that is still to be done.
-struct ImageParameters {
-  float colour[3] = {};  // added to every pixel, 0..255 scale
-  int32_t flip = 0;      // left to right
-};
-struct Normalisation {
-  float mean[3] = {}, inverse_deviation[3] = {1, 1, 1};
-};
-// pixels [n, h, w, channels] bytes, 1 to 3 channels -> out = (pixel + colour - mean) * inverse_deviation, flipped.
-void InputFromBytes(cudaStream_t stream, const uint8_t* pixels, const ImageParameters* images, const Normalisation& normalisation,
-                    const Map& out);
+// pixels [n, channels, h, w] bytes, 1 to kMostPixelChannels channels; scales [n] -> out = pixel * gain + offset, mirrored where
+// `flip` is not 0: the bits of ToValues, which are those of the loader's floats. Nothing looks for what is not finite: bytes are finite,
+// and so are gains and offsets as the loader forms them.
+void InputFromBytes(cudaStream_t stream, const uint8_t* pixels, const PixelScale* scales, const Map& out);
 
 // ---- elementwise (elementwise.cu, channels.cu, dropout.cu)
 void CastToBf16(cudaStream_t stream, const float* from, void* to, int64_t count);
