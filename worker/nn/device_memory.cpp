@@ -92,7 +92,8 @@ Result<DeviceMemory> PredictMemory(const Network& network, int crop, const PlanO
   memory.rows = LayOutRows(options.batch, shapes.back().channels).total_bytes;
   if (!options.training) return memory;
   const int lanes = Lanes(std::max(rank_rows, options.batch), options.batch);
-  memory.batches = 2 * static_cast<uint64_t>(lanes) * static_cast<uint64_t>(options.batch) * RowBytes(network, options);
+  // A validation takes batches of as many rows as a lane.
+  memory.batches = 2 * static_cast<uint64_t>(lanes + 1) * static_cast<uint64_t>(options.batch) * RowBytes(network, options);
   memory.branches = std::bit_width(static_cast<unsigned>(lanes - 1)) * memory.gradients;
   return memory;
 }

@@ -104,7 +104,7 @@ struct DeviceMemory {
   uint64_t arena = 0;      // activations and gradients between layers: exactly what the plan takes
   uint64_t workspace = 0;  // of convolutions: the most that any may take
   uint64_t rows = 0;       // labels, logits and sums of a batch
-  uint64_t batches = 0;    // training: two batches of the rank on their way to the device
+  uint64_t batches = 0;    // training: two batches of the rank, and two of its validation, on their way to the device
   uint64_t branches = 0;   // training in lanes: their open sums of gradients
   uint64_t total() const { return weights + momenta + gradients + copy + arena + workspace + rows + batches + branches; }
 };

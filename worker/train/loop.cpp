@@ -30,7 +30,7 @@ TrainLoop::TrainLoop(const LoopOptions& options, const LoopParts& parts, TrainSt
              .shape = options.shape,
              .global_batch = options.spec.training.global_batch},
       validator_(
-          parts.validation_plan, parts.store, options.identity.preprocessing,
+          parts.engine, parts.validation_plan, parts.store, options.identity.preprocessing,
           {.scale = options.spec.validation.scale, .decode_threads = options.decode_threads, .progress = &parts.pulse.progress},
           parts.collective),
       checkpointed_step_(options.unpublished ? -1 : state_.step) {

@@ -3,43 +3,68 @@
 
 #include <array>
 
+#include "worker/train/step.h"
+
 namespace plateau {
 
-Validator::Validator(Plan& plan, const StoreReader& store, const Preprocessing& preprocessing, ValidateOptions options,
-                     Collective& collective)
-    : plan_(plan), store_(store), preprocessing_(preprocessing), options_(std::move(options)), collective_(collective) {
+namespace {
+
+std::unique_ptr<Scorer> MakeScorer(Engine& engine, Plan& plan) {
+  auto scorer = engine.CreateScorer(plan, engine.takes_pixels());
+  if (!scorer) throw Failure(scorer.error().code, scorer.error().message);
+  return std::move(*scorer);
+}
+
+void Add(LossSums& sums, const LossSums& part) {
+  sums.loss += part.loss;
+  sums.images += part.images;
+  sums.top1_correct += part.top1_correct;
+  sums.top5_correct += part.top5_correct;
+}
+
+}  // namespace
+
+Validator::Validator(Engine& engine, Plan& plan, const StoreReader& store, const Preprocessing& preprocessing,
+                     ValidateOptions options, Collective& collective)
+    : rows_(plan.options().batch),
+      pixels_(engine.takes_pixels()),
+      scorer_(MakeScorer(engine, plan)),
+      store_(store),
+      preprocessing_(preprocessing),
+      options_(std::move(options)),
+      collective_(collective) {
   preprocessing_.scale_low = preprocessing_.scale_high = options_.scale;
 }
 
+void Validator::Start() {
+  auto pipeline = Pipeline::Start(store_, preprocessing_,
+                                  {.split = options_.split,
+                                   .training = false,
+                                   .global_batch = rows_ * collective_.world_size(),
+                                   .rank = collective_.rank(),
+                                   .world_size = collective_.world_size(),
+                                   .rows = rows_,
+                                   .threads = options_.decode_threads,
+                                   .pixels = pixels_,
+                                   .progress = options_.progress});
+  if (!pipeline) throw Failure(pipeline.error().code, pipeline.error().message);
+  pipeline_ = std::move(*pipeline);
+}
+
+// The sums of batches are added in their order, however far a device is behind.
 LossSums Validator::Pass() {
-  if (!pipeline_) {
-    const int rows = plan_.options().batch;
-    auto pipeline = Pipeline::Start(store_, preprocessing_,
-                                    {.split = options_.split,
-                                     .training = false,
-                                     .global_batch = rows * collective_.world_size(),
-                                     .rank = collective_.rank(),
-                                     .world_size = collective_.world_size(),
-                                     .rows = rows,
-                                     .threads = options_.decode_threads,
-                                     .progress = options_.progress});
-    if (!pipeline) throw Failure(pipeline.error().code, pipeline.error().message);
-    pipeline_ = std::move(*pipeline);
-  }
+  if (!pipeline_) Start();
   LossSums sums;
+  int unsettled = 0;
   while (true) {
     auto batch = pipeline_->Next();
     if (!batch) throw Failure(batch.error().code, batch.error().message);
     if (*batch == nullptr) break;
-    const LaneBatch lane{(*batch)->images, (*batch)->labels, (*batch)->weights, (*batch)->sample_index};
-    plan_.Forward(lane, 0);
-    const LossSums part = plan_.Loss(lane, 1);
-    sums.loss += part.loss;
-    sums.images += part.images;
-    sums.top1_correct += part.top1_correct;
-    sums.top5_correct += part.top5_correct;
+    scorer_->Enqueue(RowsOf(**batch));
     pipeline_->Recycle(std::move(*batch));
+    for (++unsettled; unsettled > scorer_->depth(); --unsettled) Add(sums, scorer_->Settle());
   }
+  for (; unsettled > 0; --unsettled) Add(sums, scorer_->Settle());
   pipeline_->Seek(0);
   return sums;
 }

@@ -8,7 +8,7 @@
 #include "common/messages.h"
 #include "dataset/pipeline.h"
 #include "worker/collective/collective.h"
-#include "worker/nn/plan.h"
+#include "worker/nn/scorer.h"
 
 namespace plateau {
 
@@ -22,19 +22,24 @@ struct ValidateOptions {
 // Passes over the validation set, with one pipeline for all of them. Training thread only.
 class Validator {
  public:
-  // Borrows all but the options and the preprocessing.
-  Validator(Plan& plan, const StoreReader& store, const Preprocessing& preprocessing, ValidateOptions options,
+  // Borrows all but the options and the preprocessing; `plan` is one of the engine's. Throws Failure when the device has no room for
+  // its batches.
+  Validator(Engine& engine, Plan& plan, const StoreReader& store, const Preprocessing& preprocessing, ValidateOptions options,
             Collective& collective);
 
   // Collective. Every rank evaluates its part with the plan's fixed batch, padded rows weigh nothing. The report's counts are sums
-  // over ranks and add up to the set's size; number, step and epoch are left to the caller. The first images of the next pass are
-  // decoded behind the caller's back. Throws Failure when a record cannot be read or the counts do not add up.
+  // over ranks and add up to the set's size; number, step and epoch are left to the caller. Where a device computes, a batch is copied
+  // while it works on the one before. The first images of the next pass are decoded behind the caller's back. Throws Failure when a
+  // record cannot be read or the counts do not add up.
   ValidationReport Run();
 
  private:
+  void Start();
   LossSums Pass();
 
-  Plan& plan_;
+  const int rows_;     // of each batch of this rank
+  const bool pixels_;  // the engine takes bytes
+  const std::unique_ptr<Scorer> scorer_;
   const StoreReader& store_;
   Preprocessing preprocessing_;
   ValidateOptions options_;

@@ -4,6 +4,7 @@
 #include "tests/support/cuda/emulation.h"
 #include "tests/support/watch_double.h"
 #include "tests/worker/backend/cuda/cuda_fixture.h"
+#include "worker/nn/scorer.h"
 
 namespace plateau::cuda {
 namespace {
@@ -150,6 +151,41 @@ TEST_F(EngineFaults, AStepThatIsEnqueuedWaitsForNothingAndAllocatesNothing) {
   EXPECT_EQ(Used(), used);
   plan->libraries().stream().Wait();
   EXPECT_GT(emulated::OperationsRun(), 100);
+}
+
+TEST_F(EngineFaults, AValidationBatchIsCopiedAndQueuedWhileTheOneBeforeItRuns) {
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .crop = kCrop});
+  PlanOptions options = Options(3);
+  options.training = false;
+  auto scorer = std::move(*engine->CreateScorer(*Compile(*engine, options), true));
+  const Samples samples = MakePixelSamples(3, kCrop, kClasses);
+  scorer->Enqueue(samples.pixel_lane());
+  scorer->Settle();
+  const size_t used = Used();
+  emulated::Reset();
+  scorer->Enqueue(samples.pixel_lane());
+  scorer->Enqueue(samples.pixel_lane());
+  EXPECT_EQ(emulated::HostWaits(), 0);
+  EXPECT_EQ(emulated::OperationsRun(), 0);  // nobody has waited for them yet
+  EXPECT_EQ(Used(), used);
+  EXPECT_EQ(scorer->Settle().images, 3);
+  EXPECT_EQ(scorer->Settle().images, 3);
+}
+
+TEST_F(EngineFaults, AValidationThatFindsNoRoomSaysSo) {
+  auto engine = MakeCudaEngine(Small(), {.threads = 1, .crop = kCrop});
+  PlanOptions options = Options(3);
+  options.training = false;
+  CudaPlan* plan = Compile(*engine, options);
+  for (int allocation = 0; allocation < 4; ++allocation) {  // two of batches, two of sums
+    emulated::FailCall("cudaMalloc", cudaErrorMemoryAllocation, allocation);
+    const auto refused = engine->CreateScorer(*plan, true);
+    ASSERT_FALSE(refused.has_value()) << allocation;
+    EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+    EXPECT_NE(refused.error().message.find("two validation batches of 3 rows"), std::string::npos) << refused.error().message;
+    emulated::Reset();
+  }
+  EXPECT_TRUE(engine->CreateScorer(*plan, true).has_value());
 }
 
 TEST_F(EngineFaults, ADeviceThatFailsUnderAStepIsAFailureInItsWords) {

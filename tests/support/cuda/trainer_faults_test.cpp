@@ -11,7 +11,10 @@
 #include "tests/support/thread_collective.h"
 #include "tests/support/watch_double.h"
 #include "tests/worker/backend/cuda/trainer_fixture.h"
+#include "worker/backend/cuda/feeder.h"
 #include "worker/backend/cuda/nccl_group.h"
+#include "worker/nn/device_plan.h"
+#include "worker/nn/scorer.h"
 
 namespace plateau::cuda {
 namespace {
@@ -55,6 +58,28 @@ TEST_F(TrainerFaults, AnAsynchronousErrorEndsEveryRanksStepAndNamesRankAndHost) 
   });
   for (int rank = 0; rank < 2; ++rank)
     EXPECT_THAT(messages[static_cast<size_t>(rank)], AllOf(HasSubstr(fmt::format("rank {} (host ", rank)), HasSubstr("NCCL")));
+}
+
+// On their way to the device: those of two lanes of a training step, and of a validation.
+TEST_F(TrainerFaults, BatchesTakeWhatWasPredicted) {
+  const Recipe r{.global_batch = 32, .pixels = true};
+  SingleCollective alone;
+  SharedChoices choices;
+  DeviceRank device(r, {.lanes = 2, .lane_rows = 16}, alone, choices);
+  CudaPlan* evaluation = device.Compile({.batch = 16, .height = r.crop, .width = r.crop, .training = false});
+  const auto predicted = PredictMemory(NetworkOf(r), r.crop, device.plan->options(), Precision::kFp32, 32);
+  ASSERT_TRUE(predicted.has_value());
+  const auto used = [] {
+    size_t free = 0, total = 0;
+    EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+    return total - free;
+  };
+  const size_t before = used();
+  const StepFeeder feeder(32, device.plan->image_values(), true, 1);
+  EXPECT_EQ(used() - before, feeder.device_bytes());
+  const auto scorer = std::move(*device.engine->CreateScorer(*evaluation, true));
+  EXPECT_GE(used() - before, predicted->batches);
+  EXPECT_LT(used() - before, predicted->batches + 8192) << "scalars, sums, and the gaps of alignment";
 }
 
 TEST_F(TrainerFaults, ARankThatCannotJoinIsAnErrorOnEveryRank) {

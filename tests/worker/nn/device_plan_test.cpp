@@ -125,7 +125,7 @@ TEST(DeviceMemory, OfVggDAtItsPapersBatch) {
   EXPECT_GT(bf16->arena, uint64_t{5} << 30);
   EXPECT_LT(bf16->arena, uint64_t{9} << 30);
   EXPECT_GT(fp32->arena, bf16->arena * 19 / 10);
-  EXPECT_EQ(bf16->batches, 2 * uint64_t{256} * (3 * 224 * 224 + sizeof(PixelScale) + 16));
+  EXPECT_EQ(bf16->batches, 4 * uint64_t{256} * (3 * 224 * 224 + sizeof(PixelScale) + 16)) << "two to train on, two to validate on";
   EXPECT_EQ(bf16->total(), bf16->weights * 3 + bf16->copy + bf16->arena + bf16->workspace + bf16->rows + bf16->batches);
   const auto test = PredictMemory(network, 224, {.batch = 256, .height = 224, .width = 224, .training = false}, Precision::kBf16, 0);
   ASSERT_TRUE(test.has_value());

@@ -9,6 +9,7 @@
 #include "common/compute.h"
 #include "common/text.h"
 #include "worker/backend/cuda/cuda_plan.h"
+#include "worker/backend/cuda/cuda_scorer.h"
 #include "worker/backend/cuda/cuda_trainer.h"
 #include "worker/nn/runnable.h"
 
@@ -65,6 +66,7 @@ class CudaEngine final : public Engine {
   std::string description() const override;
   bool takes_pixels() const override { return context_.network.channels <= kMostPixelChannels; }
   Result<std::unique_ptr<Trainer>> CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) override;
+  Result<std::unique_ptr<Scorer>> CreateScorer(Plan& evaluation, bool pixels) override;
 
  private:
   CudaPlan& Own(const Plan& plan, bool training) const;
@@ -217,6 +219,10 @@ CudaPlan& CudaEngine::Own(const Plan& plan, bool training) const {
 
 Result<std::unique_ptr<Trainer>> CudaEngine::CreateTrainer(Plan& training, const TrainerOptions& options, Collective& collective) {
   return CreateCudaTrainer(Own(training, true), options, collective);
+}
+
+Result<std::unique_ptr<Scorer>> CudaEngine::CreateScorer(Plan& evaluation, bool pixels) {
+  return CreateCudaScorer(Own(evaluation, false), pixels);
 }
 
 }  // namespace
