@@ -90,7 +90,7 @@ Status CheckGpuOffer(const std::string& offer, const std::string& field) {
     if (!IsGpuId(id)) return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" in \"{}\" is no id of a GPU; {}", field, id, offer, kForms);
     if (!seen.insert(id).second) return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" names GPU {} twice; {}", field, offer, id, kForms);
   }
-  if (seen.empty() || seen.size() > kMostGpus) return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" names no GPU, or more than {}; {}", field, offer, kMostGpus, kForms);
+  if (seen.size() > kMostGpus) return Fail(ErrorCode::kInvalidInput, "{}: names more than {} GPUs; {}", field, kMostGpus, kForms);
   return {};
 }
 
@@ -117,8 +117,8 @@ Result<std::string> GrantOf(const std::string& grant, int rank) {
   if (grant == kNoGpus) return std::string();
   const std::vector<std::string> ids = SplitText(grant, ',');
   if (rank >= 0 && rank < static_cast<int>(ids.size()) && IsGpuId(ids[static_cast<size_t>(rank)])) return ids[static_cast<size_t>(rank)];
-  return Fail(ErrorCode::kInvalidInput, "{}=\"{}\" names no GPU for rank {}; it is set by the coordinator: one id a rank, or \"{}\"", kGpusVariable, grant,
-              rank, kNoGpus);
+  return Fail(ErrorCode::kInvalidInput, "{}=\"{}\" names no GPU for rank {}; it is set by the coordinator: one id a rank, or \"{}\"",
+              kGpusVariable, grant, rank, kNoGpus);
 }
 
 }  // namespace plateau

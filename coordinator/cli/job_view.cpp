@@ -49,7 +49,9 @@ std::string ReadGpus(const Json& nodes) {
     std::string ids;
     for (const auto& id : Part(node, "gpus"))
       if (id.is_string()) ids += (ids.empty() ? "" : ",") + id.get<std::string>();
-    if (!ids.empty()) text += fmt::format("{}{}: GPU{} {}", text.empty() ? "" : "; ", Text(node, "node"), ids.find(',') == std::string::npos ? "" : "s", ids);
+    if (ids.empty()) continue;
+    const char* kind = ids.find(',') == std::string::npos ? "GPU" : "GPUs";
+    text += fmt::format("{}{}: {} {}", text.empty() ? "" : "; ", Text(node, "node"), kind, ids);
   }
   return text;
 }

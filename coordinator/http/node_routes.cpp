@@ -46,7 +46,8 @@ Result<std::string> ReadGpus(const nlohmann::json& gpus) {
     offer += (offer.empty() ? "" : ",") + (id.is_string() ? id.get<std::string>() : id.dump());
   }
   if (understood) return gpus.empty() ? "0" : gpus.size() == 1 ? offer + "," : offer;
-  return Fail(ErrorCode::kInvalidInput, "request body: gpus: {} is neither a number nor a list of ids; leave it out for all the host has", gpus.dump());
+  return Fail(ErrorCode::kInvalidInput, "request body: gpus: {} is neither a number nor a list of ids; leave it out for all the host has",
+              gpus.dump());
 }
 
 Result<NodeBody> ReadBody(const ApiRequest& request) {

@@ -58,7 +58,8 @@ Verdict TooFewCores(const WaitingJob& job, const Cluster& cluster) {
 }
 
 Verdict TooFewGpus(const WaitingJob& job, const Cluster& cluster) {
-  const std::string needs = job.min_workers == 1 ? "a GPU for its worker" : fmt::format("{} GPUs, one for each of {} workers", job.min_workers, job.min_workers);
+  const std::string needs =
+      job.min_workers == 1 ? "a GPU for its worker" : fmt::format("{0} GPUs, one for each of {0} workers", job.min_workers);
   return {job.id, "TOO_LARGE",
           fmt::format("it needs {} ({}), and {}; submit it with fewer workers or another device, or add nodes with `plateau node add` "
                       "(`plateau node list` says why a node has none)",
@@ -72,7 +73,8 @@ Verdict WaitsForHosts(const WaitingJob& job, const Cluster& cluster, bool gpu, i
   return {job.id, "WAITING_FOR_HOST",
           fmt::format("waiting for {} {}, which does not answer: it needs {} workers of {} threads{}, and the nodes that answer have "
                       "room for {}",
-                      lost.size() == 1 ? "host" : "hosts", JoinNames(lost), job.min_workers, job.threads_per_worker, gpu ? " and a GPU each" : "", room)};
+                      lost.size() == 1 ? "host" : "hosts", JoinNames(lost), job.min_workers, job.threads_per_worker,
+                      gpu ? " and a GPU each" : "", room)};
 }
 
 // What device: auto comes to on these nodes. Where it would have to share cores anyway, GPUs alone count.

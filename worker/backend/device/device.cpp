@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "common/gpus.h"
 #include "worker/backend/device/cuda_library.h"
 
 namespace plateau {
@@ -25,6 +26,12 @@ Result<CudaLibrary> OpenedLibrary() {
   const auto known = opened.find(named);
   if (known != opened.end()) return known->second;
   return opened.emplace(named, OpenCudaLibrary(surroundings)).first->second;
+}
+
+// Where the launch gave this rank one, and there is none, the host has changed: the next attempt may do better.
+bool GotAGpu() {
+  const char* grant = std::getenv(kGpusVariable);
+  return grant != nullptr && std::strcmp(grant, kNoGpus) != 0;
 }
 
 }  // namespace
@@ -59,6 +66,9 @@ Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank, const std::
   if (wanted == DeviceKind::kCpu) return DeviceChoice{.reason = "the CPU"};
   const CudaAnswer answer = AskCuda();
   if (answer.devices.empty()) {
+    if (wanted == DeviceKind::kCuda && GotAGpu())
+      return Fail(ErrorCode::kUnavailable, "{}: cuda cannot be had, though the coordinator gave this rank a GPU: {}; its host's GPUs have changed, or "
+                  "--gpus claims one that is not there: look at `plateau-worker devices` on the host", field, answer.reason);
     if (wanted == DeviceKind::kCuda)
       return Fail(ErrorCode::kUnsupported, "{}: cuda cannot be had: {}; use auto or cpu", field, answer.reason);
     return DeviceChoice{.reason = "the CPU: " + answer.reason};
@@ -104,7 +114,7 @@ Result<Compute> ChooseTogether(Collective& collective, DeviceKind wanted, const 
     const std::string own = mine ? mine->reason : mine.error().message;
     std::string reason = collective.BroadcastText(own, speaker);
     if (ranks > 1) reason += fmt::format(" (rank {})", speaker);
-    if (wanted == DeviceKind::kCuda) return Fail(ErrorCode::kUnsupported, "{}", reason);
+    if (wanted == DeviceKind::kCuda) return Fail(GotAGpu() ? ErrorCode::kUnavailable : ErrorCode::kUnsupported, "{}", reason);
     compute.device = DeviceChoice{.reason = reason};
   } else {
     compute.device = std::move(*mine);

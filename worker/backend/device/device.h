@@ -40,8 +40,8 @@ struct CudaAnswer {
 // Opens the shared object (once a process) and asks the driver each time. Never throws.
 CudaAnswer AskCuda();
 
-// The device for `wanted` by the rule of resources.device: cuda is refused where none answers (kUnsupported, with the reason), auto
-// takes CUDA when a device answers, else the CPU and says why in `reason`. `local_rank` (of this rank among those on its host) picks
+// The device for `wanted` by the rule of resources.device: cuda is refused where none answers (kUnsupported, with the reason;
+// kUnavailable where the launch gave this rank a GPU, common/gpus.h), auto takes CUDA when a device answers, else the CPU and says why in `reason`. `local_rank` (of this rank among those on its host) picks
 // the device: ranks are spread over the devices in turn. `field`, where the wish was said ("resources.device", "--device"), stands at the
 // front of the message.
 struct DeviceChoice {

@@ -54,6 +54,20 @@ TEST_F(Device, WithoutADeviceAutoTakesTheCpuAndSaysWhyAndCudaIsRefused) {
   EXPECT_TRUE(AskCuda().unusable) << "the user named it";
 }
 
+TEST_F(Device, AGpuThatWasGivenAndIsGoneIsNoMistakeOfTheSpecifications) {
+  HideDevices();
+  ::setenv("PLATEAU_GPUS", "0", 1);
+  const auto gone = ChooseDevice(DeviceKind::kCuda, 0, "resources.device");
+  ::setenv("PLATEAU_GPUS", "none", 1);
+  const auto refused = ChooseDevice(DeviceKind::kCuda, 0, "resources.device");
+  ::unsetenv("PLATEAU_GPUS");
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code, ErrorCode::kUnavailable) << "tried again, elsewhere where that is possible";
+  EXPECT_THAT(gone.error().message, HasSubstr("though the coordinator gave this rank a GPU"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+}
+
 TEST_F(Device, PrecisionFollowsTheDeviceUnlessGiven) {
   const DeviceChoice cpu{.reason = "the CPU: no driver"}, cuda{.cuda = true, .reason = "Stub A"};
   EXPECT_EQ(*ChoosePrecision(cpu, {}, "f"), Precision::kFp32);
