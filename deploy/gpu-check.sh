@@ -106,7 +106,9 @@ for program in "$tests"/gpu_*; do
   LD_LIBRARY_PATH=$paths${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} timeout 1200 "$program" --gtest_color=no >"$kept/$name.log" 2>&1 || code=$?
   passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
   skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
-  if ((code == 0)); then
+  if ((code == 0)) && ((${passed:-0} == 0)); then
+    row "$name" "not run" "all of it was skipped, see gpu-check/$name.log"
+  elif ((code == 0)); then
     row "$name" right "${passed:-0} passed${skipped:+, $skipped skipped}"
   else
     failed=1
