@@ -60,7 +60,7 @@ void Turn::EndExternal(const std::string& how) { On(AttemptExited{job().Current(
 // In place of a restart.
 void Turn::LeaveExternal(const std::string& reason, const std::string& why) {
   if (job().Current()->finished == "STOPPED")
-    return End(JobState::kPaused, "STOPPED", fmt::format("stopped by its user, after a checkpoint; {}", Advice(job())));
+    return End(JobState::kPaused, "STOPPED", fmt::format("stopped by its user; {}; {}", StoppedHow(), Advice(job())));
   End(JobState::kFailed, reason, fmt::format("{}; {}", why, Advice(job())));
 }
 

@@ -157,8 +157,9 @@ static std::string ExitReason(const AttemptExited& event) {
 }
 
 // An attempt that is stopped behind a step writes a checkpoint; one that had done none, while it chose algorithms say, has nothing to write.
-static std::string StoppedHow(const Job& job, int attempt) {
-  const bool wrote = !job.checkpoints.empty() && job.checkpoints.back().path.starts_with(fmt::format("attempt-{}/", attempt));
+std::string Turn::StoppedHow() {
+  const auto& checkpoints = job().checkpoints;
+  const bool wrote = !checkpoints.empty() && checkpoints.back().path.starts_with(fmt::format("attempt-{}/", job().Current()->number));
   return wrote ? "a checkpoint was written" : "the attempt had not begun its first step";
 }
 
@@ -179,7 +180,7 @@ void Turn::On(const AttemptExited& event) {
   if (job().stop != StopTarget::kNone) {
     if (!job().Trains()) return EndStopped("it begins anew when it is resumed");
     return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint"
-                                       : StoppedHow(job(), ended.number));
+                                       : StoppedHow());
   }
   if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);

@@ -54,6 +54,7 @@ class Turn {
   void ArmTimeLimit(int64_t already_ms);
   void AskToLeave(StopTarget target, std::string reason, std::string message);
   void EndStopped(const std::string& how);
+  std::string StoppedHow();
   void Sweep(bool attempt_runs);
   std::string WhyNotRegistered(const AttemptRegistered& event);
   bool IsExternal() const { return out_.job.Current() != nullptr && out_.job.Current()->external; }

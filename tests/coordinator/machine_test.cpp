@@ -183,6 +183,24 @@ TEST(Machine, CancelAsksTheWorkersAndEndsCancelled) {
   EXPECT_EQ(t.job.state, JobState::kCancelled);
 }
 
+// A stop in front of the first step leaves no checkpoint, and that is said; an older attempt's is not this one's.
+TEST(Machine, AStopSaysWhetherACheckpointWasWritten) {
+  JobUnderTest t;
+  t.Run();
+  t.Tell(CheckpointVerified{1, CheckpointReport{.step = 5, .path = "attempt-1/step-000000005"}, "00"});
+  t.Tell(StopRequested{StopTarget::kPause});
+  t.Say(0, Finished{5, "STOPPED"});
+  t.Exit(0);
+  EXPECT_EQ(t.job.message, "paused on request; a checkpoint was written");
+  t.Tell(ResumeRequested{});
+  t.Run();
+  t.Tell(StopRequested{StopTarget::kPause});
+  t.Say(0, Finished{0, "STOPPED"});
+  t.Exit(0);
+  EXPECT_EQ(t.job.message, "paused on request; the attempt had not begun its first step");
+  EXPECT_EQ(t.job.curve.step, 5) << "nothing is lost";
+}
+
 TEST(Machine, AStopThatIsNotObeyedKills) {
   JobUnderTest t;
   t.Run();
