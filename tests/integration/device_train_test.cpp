@@ -167,6 +167,17 @@ TEST_F(DeviceTrainRun, TheDeviceSeesTheSamplesAndCropsOfTheHostAndValidatesAlike
   EXPECT_NEAR(b.value("loss", 0.0), a.value("loss", 1.0), 1e-3 * a.value("loss", 1.0));
 }
 
+TEST_F(DeviceTrainRun, AResumeInAnotherPrecisionSaysThatMoreThanLastBitsDiffer) {
+  const std::string output = out_ + "/precisions";
+  ASSERT_EQ(Run(0, output, Steps(2, "cuda")), 0) << last_output_;
+  auto rounded = Steps(4, "cuda");
+  rounded.insert(rounded.end(), {"--set", "training.precision=bf16"});
+  ASSERT_EQ(Run(0, output, rounded), 0) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr("precision bf16 (was fp32)"));
+  EXPECT_THAT(last_output_, HasSubstr("values are bf16 (8 significant bits) and were fp32"));
+  EXPECT_THAT(last_output_, HasSubstr("over 1 rank (1 lane of 24 on rank 0)"));
+}
+
 TEST_F(DeviceTrainRun, ANonFiniteLossNamesItsStepAndLayerAndPublishesNothing) {
   const std::string output = out_ + "/nan";
   auto arguments = Steps(60, "cuda");

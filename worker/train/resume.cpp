@@ -1,6 +1,8 @@
 // Where a run begins: fresh weights, or a checkpoint that rank 0 finds and shares.
 #include "worker/train/resume.h"
 
+#include <algorithm>
+
 #include "common/log.h"
 #include "worker/nn/init.h"
 #include "worker/train/agreement.h"
@@ -9,6 +11,10 @@
 
 namespace plateau {
 namespace {
+
+bool HasBatchNorm(const Network& network) {
+  return std::ranges::any_of(network.layers, [](const LayerDef& layer) { return layer.kind == LayerKind::kBatchNorm; });
+}
 
 // The checkpoint that `resume` names, its tensors put into the store; nullopt for fresh weights. Rank 0 only.
 Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& parameters, const ResumeOptions& options,
@@ -26,11 +32,10 @@ Result<std::optional<CheckpointState>> Find(FileSystem& files, ParameterStore& p
   if (const std::string why = WhyNotResumable(identity, loaded->state.identity); !why.empty())
     return Fail(ErrorCode::kInvalidInput, "cannot go on from {}: {}; set it back, or begin anew with --resume none", loaded->folder,
                 why);
-  if (const std::string text = FingerprintDifference(identity.fingerprint, loaded->state.identity.fingerprint); !text.empty())
-    LogWarning(
-        "resuming under another fingerprint: {}; samples, crops and masks stay the same, but the last bits of the results will "
-        "differ from an undisturbed run's",
-        text);
+  const Fingerprint &now = identity.fingerprint, &then = loaded->state.identity.fingerprint;
+  if (const std::string text = FingerprintDifference(now, then); !text.empty())
+    LogWarning("resuming under another fingerprint: {}; samples, crops and masks stay the same, but {}", text,
+               DifferenceMeans(now, then, HasBatchNorm(*options.network)));
   PLATEAU_TRY(ApplyCheckpoint(*loaded, parameters));
   LogInfo("resuming from {} at step {}", loaded->folder, loaded->state.train.step);
   return std::optional(std::move(loaded->state));

@@ -19,7 +19,7 @@ struct ResumeOptions {
   uint64_t seed = 1;
   LrPolicy lr;
   std::optional<JobSpec::InitFrom> init_from;  // of fresh weights: which a trained model replaces
-  const Network* network = nullptr;            // with init_from; of `parameters`
+  const Network* network = nullptr;            // of `parameters`
 };
 
 struct Beginning {

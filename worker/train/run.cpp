@@ -82,15 +82,17 @@ Status ToStatus(const auto& result) {
   return Fail(result.error());
 }
 
+std::string Counted(int count, const char* thing) { return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s"); }
+
 void LogBeginning(const Rank& rank, const PreparedRun& run, const AttemptFolder& folder, const TrainState& state) {
   const JobSpec& spec = run.loop.spec;
   if (!rank.zero()) return;
   if (rank.link == nullptr && spec.resources.workers != rank.collective.world_size())
-    LogInfo("resources.workers is {}, and {} ranks were started: {} ranks it is", spec.resources.workers,
-            rank.collective.world_size(), rank.collective.world_size());
-  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ranks ({} lanes of {} on rank 0), {}",
+    LogInfo("resources.workers is {}, and {} {} started: {} it is", spec.resources.workers, Counted(rank.collective.world_size(), "rank"),
+            rank.collective.world_size() == 1 ? "was" : "were", Counted(rank.collective.world_size(), "rank"));
+  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ({} of {} on rank 0), {}",
           folder.job, folder.attempt, spec.model.network, spec.model.width, run.loop.identity.classes.size(), spec.data.crop,
-          spec.training.global_batch, rank.collective.world_size(), run.loop.shape.lanes, run.loop.shape.lane_rows,
+          spec.training.global_batch, Counted(rank.collective.world_size(), "rank"), Counted(run.loop.shape.lanes, "lane"), run.loop.shape.lane_rows,
           run.engine->description());
   LogInfo("{} training images, step {} of {}, lr {:g}; checkpoints go to {}", run.loop.identity.images, state.step,
           run.loop.length.total_steps, RateAt(spec.lr, state.lr.lr, run.loop.length, state.step), folder.path());

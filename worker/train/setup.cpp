@@ -60,6 +60,7 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
                           .lanes = run.loop.shape.lanes,
                           .micro_batch = run.loop.shape.lane_rows,
                           .device = run.engine->description(),
+                          .precision = PrecisionName(run.precision),
                           .libraries = fmt::format("plateau 0.1.0, gcc {}", __VERSION__),
                           .algorithms = run.training->algorithms()};
   if (run.choices) identity.choices = run.choices->all();
@@ -70,7 +71,6 @@ RunIdentity MakeIdentity(const JobSpec& spec, const Manifest& manifest, const Pr
 struct OpenedRun {
   PreparedRun run;
   Network network;
-  Precision precision = Precision::kFp32;
 };
 
 Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, const ChoiceTable& recorded) {
@@ -83,7 +83,7 @@ Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int 
   OpenedRun opened;
   PreparedRun& run = opened.run;
   PLATEAU_ASSIGN(run.device, ChooseDevice(spec.resources.device, LocalRank(), "resources.device"));
-  PLATEAU_ASSIGN(opened.precision, ChoosePrecision(run.device, spec.training.precision, "training.precision"));
+  PLATEAU_ASSIGN(run.precision, ChoosePrecision(run.device, spec.training.precision, "training.precision"));
   PLATEAU_TRY(CheckCollective(run.device, spec.resources.collective, "resources.collective"));
   if (rank == 0 && spec.resources.device != DeviceKind::kCpu)
     LogInfo("resources.device: {} takes {}", DeviceKindName(spec.resources.device), run.device.reason);
@@ -110,7 +110,7 @@ Status MakeEngine(OpenedRun& opened, Collective& collective, Pulse& pulse, Start
                         .seed = spec.reproducibility.seed,
                         .crop = spec.data.crop,
                         .progress = &pulse.progress,
-                        .precision = opened.precision,
+                        .precision = run.precision,
                         .collective = spec.resources.collective,
                         .choices = run.choices.get(),
                         .watch = watch};

@@ -18,6 +18,7 @@ namespace plateau {
 
 struct PreparedRun {
   DeviceChoice device;
+  Precision precision = Precision::kFp32;
   std::unique_ptr<RecordedChoices> choices;  // of an engine on a device
   std::unique_ptr<StoreReader> store;
   std::unique_ptr<Engine> engine;

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
+
+#include "common/compute.h"
 
 namespace plateau {
 namespace {
@@ -75,8 +78,14 @@ ValidationRecord RecordFromJson(const Json& j) {
 Json FingerprintToJson(const Fingerprint& f) {
   return {{"ranks", f.ranks},          {"threads_per_rank", f.threads_per_rank},
           {"lanes", f.lanes},          {"micro_batch", f.micro_batch},
-          {"device", f.device},        {"libraries", f.libraries},
-          {"algorithms", f.algorithms}};
+          {"device", f.device},        {"precision", f.precision},
+          {"libraries", f.libraries},  {"algorithms", f.algorithms}};
+}
+
+// Files of the first releases name no precision; then the CPU had but one.
+std::string PrecisionFromJson(const Json& j) {
+  const bool cpu = j.at("device").get<std::string>().starts_with("cpu");
+  return j.value("precision", cpu ? PrecisionName(Precision::kFp32) : "");
 }
 
 Fingerprint FingerprintFromJson(const Json& j) {
@@ -85,6 +94,7 @@ Fingerprint FingerprintFromJson(const Json& j) {
           .lanes = j.at("lanes"),
           .micro_batch = j.at("micro_batch"),
           .device = j.at("device"),
+          .precision = PrecisionFromJson(j),
           .libraries = j.at("libraries"),
           .algorithms = j.at("algorithms")};
 }
@@ -121,6 +131,17 @@ Json MetricToJson(const CheckpointState& state) {
           {"value", Number(last.value)},
           {"validation", last.report.number},
           {"step", last.report.step}};
+}
+
+// False where one of them is not known.
+bool PrecisionDiffers(const Fingerprint& now, const Fingerprint& then) {
+  return !now.precision.empty() && !then.precision.empty() && now.precision != then.precision;
+}
+
+std::string PrecisionWords(const std::string& precision) {
+  if (precision == PrecisionName(Precision::kBf16)) return "bf16 (8 significant bits)";
+  if (precision == PrecisionName(Precision::kTf32)) return "fp32 with products of tf32 (11 significant bits)";
+  return precision + " (24 significant bits)";
 }
 
 }  // namespace
@@ -219,6 +240,17 @@ std::string WhyNotResumable(const RunIdentity& now, const RunIdentity& then) {
   return "";
 }
 
+std::string DifferenceMeans(const Fingerprint& now, const Fingerprint& then, bool batch_norm) {
+  if (PrecisionDiffers(now, then))
+    return fmt::format("from here on values are {} and were {}: losses and weights differ as between two runs of these precisions, from "
+                       "the first step on and by far more than their last bits", PrecisionWords(now.precision), PrecisionWords(then.precision));
+  const auto cut = [](const Fingerprint& f) { return std::tie(f.ranks, f.lanes, f.micro_batch); };
+  if (batch_norm && cut(now) != cut(then))
+    return "batch norm takes mean and variance of other lanes from here on, so that this is another run, not one whose last bits differ";
+  return "sums are formed by other algorithms or in another order: a step's results differ in their last bits, and later steps build on "
+         "that";
+}
+
 std::string FingerprintDifference(const Fingerprint& now, const Fingerprint& then) {
   std::string text;
   const auto add = [&](const char* what, const auto& a, const auto& b) {
@@ -229,6 +261,7 @@ std::string FingerprintDifference(const Fingerprint& now, const Fingerprint& the
   add("lanes", now.lanes, then.lanes);
   add("micro-batch", now.micro_batch, then.micro_batch);
   add("device", now.device, then.device);
+  if (PrecisionDiffers(now, then)) add("precision", now.precision, then.precision);
   add("libraries", now.libraries, then.libraries);
   if (text.empty() && now.algorithms != then.algorithms) text = "algorithms of some layers";
   return text;

@@ -38,6 +38,7 @@ struct Fingerprint {
   int lanes = 1;        // of rank 0
   int micro_batch = 0;  // rows of a lane on rank 0
   std::string device;   // the engine's description: library version, instruction set
+  std::string precision;  // "bf16"; "" in files that did not say
   std::string libraries;
   std::vector<std::string> algorithms;  // one line a layer and pass
   bool operator==(const Fingerprint&) const = default;
@@ -75,5 +76,7 @@ Result<CheckpointState> DecodeState(const std::string& text, const std::string& 
 std::string WhyNotResumable(const RunIdentity& now, const RunIdentity& then);
 // Empty when equal, else what differs, for the log: bits will then differ from an undisturbed run's.
 std::string FingerprintDifference(const Fingerprint& now, const Fingerprint& then);
+// By how much, in words, where FingerprintDifference says that something does. `batch_norm`: the network has layers of it.
+std::string DifferenceMeans(const Fingerprint& now, const Fingerprint& then, bool batch_norm);
 
 }  // namespace plateau

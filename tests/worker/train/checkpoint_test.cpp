@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "common/random.h"
 #include "tests/support/fake_parameters.h"
@@ -206,6 +207,41 @@ TEST(CheckpointState, AnotherFingerprintIsDescribed) {
   now = then;
   now.algorithms = {"conv1_1 forward winograd"};
   EXPECT_EQ(FingerprintDifference(now, then), "algorithms of some layers");
+  now.precision = "bf16";
+  EXPECT_EQ(FingerprintDifference(now, then), "algorithms of some layers") << "the checkpoint does not say its precision";
+}
+
+TEST(CheckpointState, ADifferenceSaysWhetherItIsOneOfLastBits) {
+  using ::testing::HasSubstr, ::testing::Not;
+  Fingerprint then = State(1).identity.fingerprint;
+  then.precision = "bf16";
+  Fingerprint now = then;
+  now.device = "cpu (oneDNN 2.6.3, 2 threads)";
+  EXPECT_THAT(DifferenceMeans(now, then, true), HasSubstr("differ in their last bits"));
+  now.precision = "fp32";
+  EXPECT_EQ(FingerprintDifference(now, then), "device cpu (oneDNN 2.6.3, 2 threads) (was cpu), precision fp32 (was bf16)");
+  const std::string precision = DifferenceMeans(now, then, false);
+  EXPECT_THAT(precision, HasSubstr("values are fp32 (24 significant bits) and were bf16 (8 significant bits)"));
+  EXPECT_THAT(precision, HasSubstr("by far more than their last bits"));
+  EXPECT_THAT(DifferenceMeans(then, now, false), HasSubstr("values are bf16 (8 significant bits) and were fp32"));
+  now = then;
+  now.lanes = 3;
+  EXPECT_THAT(DifferenceMeans(now, then, false), HasSubstr("differ in their last bits"));
+  EXPECT_THAT(DifferenceMeans(now, then, true), HasSubstr("batch norm takes mean and variance of other lanes"));
+}
+
+TEST(CheckpointState, ThePrecisionOfOlderFilesIsWhatTheCpuHadOrUnknown) {
+  CheckpointState state = State(1);
+  const auto decoded = [&](const std::string& device, bool with_precision) {
+    state.identity.fingerprint.device = device;
+    state.identity.fingerprint.precision = "tf32";
+    auto json = nlohmann::json::parse(EncodeState(state));
+    if (!with_precision) json["fingerprint"].erase("precision");
+    return DecodeState(json.dump(), "state.json")->identity.fingerprint.precision;
+  };
+  EXPECT_EQ(decoded("cuda (NVIDIA H200)", true), "tf32");
+  EXPECT_EQ(decoded("cpu (oneDNN 2.6.3, AVX-512, 2 threads)", false), "fp32");
+  EXPECT_EQ(decoded("cuda (NVIDIA H200)", false), "");
 }
 
 }  // namespace
