@@ -11,6 +11,7 @@
 #include "common/spec_source.h"
 #include "worker/collective/mpi.h"
 #include "worker/train/agreement.h"
+#include "worker/train/choices_files.h"
 #include "worker/train/join.h"
 #include "worker/train/rank_link.h"
 #include "worker/train/resume.h"

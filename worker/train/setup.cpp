@@ -13,6 +13,8 @@
 #include "worker/backend/device/device.h"
 #include "worker/collective/peers.h"
 #include "worker/train/agreement.h"
+#include "worker/train/choices_files.h"
+#include "worker/train/compile_alike.h"
 #include "worker/train/device_share.h"
 #include "worker/train/host_lanes.h"
 #include "worker/train/host_trainer.h"
@@ -96,8 +98,7 @@ Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int 
                                                                   .channels = manifest.channels,
                                                                   .dropout = spec.training.dropout}));
   PLATEAU_ASSIGN(run.shapes, InferShapes(opened.network, spec.data.crop, spec.data.crop));
-  if (run.device.cuda)
-    run.choices = std::make_unique<RecordedChoices>(recorded, rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
+  if (run.device.cuda) run.choices = OpenChoices(files, rank, recorded);
   run.loop.spec = spec;
   return opened;
 }
@@ -172,7 +173,8 @@ tl::unexpected<Error> Advised(const Error& error, const PreparedRun& run, int ra
   return Fail(error.code, "{}; {}", error.message, MemoryAdvice(run, rank_rows));
 }
 
-Status CompilePlans(PreparedRun& run, int validation_rows) {
+// `for_all`: also what only a rank of more rows runs, whose algorithms are then chosen here.
+Status CompilePlans(PreparedRun& run, int most_lane_rows, bool for_all) {
   const int crop = run.loop.spec.data.crop;
   const auto compile = [&](int rows, bool training) -> Result<Plan*> {
     auto plan = run.engine->Compile({.batch = rows, .height = crop, .width = crop, .training = training});
@@ -180,27 +182,10 @@ Status CompilePlans(PreparedRun& run, int validation_rows) {
     return plan;
   };
   PLATEAU_ASSIGN(run.training, compile(run.loop.shape.lane_rows, true));
-  PLATEAU_ASSIGN(run.validation, compile(validation_rows, false));
-  return {};
-}
-
-// Rank 0 compiles first, timing what is on no record; the others compile with its table, in which nothing is missing.
-Status CompileAlike(FileSystem& files, PreparedRun& run, int validation_rows, Collective& collective) {
-  if (!run.choices) return Agree(collective, CompilePlans(run, validation_rows));
-  const bool zero = collective.rank() == 0;
-  PLATEAU_TRY(Agree(collective, zero ? CompilePlans(run, validation_rows) : Status()));
-  const std::string table = collective.BroadcastText(zero ? EncodeChoices(run.choices->all()) : "", 0);
-  if (zero) {
-    if (const Status kept = AddToChoicesCache(files, ChoicesCachePath(), run.choices->timed()); !kept)
-      LogWarning("{}; the next run times its algorithms again", kept.error().message);
-    return Agree(collective, {});
-  }
-  const Status compiled = [&]() -> Status {
-    PLATEAU_ASSIGN(ChoiceTable choices, DecodeChoices(table, "rank 0's algorithms"));
-    run.choices->Adopt(std::move(choices));
-    return CompilePlans(run, validation_rows);
-  }();
-  return Agree(collective, compiled);
+  PLATEAU_ASSIGN(run.validation, compile(most_lane_rows, false));
+  if (!for_all) return {};
+  const auto of_others = compile(most_lane_rows, true);
+  return of_others ? Status() : Fail(of_others.error());
 }
 
 }  // namespace
@@ -217,7 +202,9 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collectiv
   const int most_rows = (spec.training.global_batch + world_size - 1) / world_size;
   PLATEAU_ASSIGN(const int micro_batch, MicroBatch(run, most_rows, collective));
   run.loop.shape = CutIntoLanes(RankRows(spec.training.global_batch, rank, world_size).size(), micro_batch);
-  PLATEAU_TRY(CompileAlike(files, run, CutIntoLanes(most_rows, micro_batch).lane_rows, collective));
+  const int most_lane_rows = CutIntoLanes(most_rows, micro_batch).lane_rows;
+  PLATEAU_TRY(CompileAlike(files, run.choices.get(), collective,
+                           [&] { return CompilePlans(run, most_lane_rows, run.choices != nullptr && rank == 0); }));
   run.loop.identity = MakeIdentity(spec, run.store->manifest(), run, world_size);
   run.loop.length = LengthOf(spec, run.loop.identity.images);
   return run;

@@ -9,8 +9,8 @@
 #include "dataset/shard_reader.h"
 #include "worker/backend/device/device.h"
 #include "worker/nn/plan.h"
+#include "worker/nn/recorded_choices.h"
 #include "worker/train/loop.h"
-#include "worker/train/recorded_choices.h"
 #include "worker/train/state.h"
 #include "worker/train/step.h"
 

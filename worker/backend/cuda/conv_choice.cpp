@@ -33,10 +33,9 @@ EngineRules ConvPass::Rules() const {
 
 void ConvPass::Choose(const std::string& layer) {
   std::vector<Algorithm> timed;  // kept until the choice is known: building one again may compile it again
-  const auto time = [&] {
-    return libraries_.TimedOnce(fmt::format("{} n{} {}", Key(), shape_.x.n, workspace_limit_), [&] { return Time(timed); });
-  };
-  BuildChosen(libraries_.choices(), fmt::format("{} {}", layer, Key()), time, [&](const std::string& text) -> Status {
+  const std::string plan = fmt::format("batch {} within {} bytes", shape_.x.n, workspace_limit_);
+  const auto time = [&] { return libraries_.TimedOnce(fmt::format("{} {}", Key(), plan), [&] { return Time(timed); }); };
+  BuildChosen(libraries_.choices(), fmt::format("{} {}", layer, Key()), plan, time, [&](const std::string& text) -> Status {
     for (Algorithm& algorithm : timed) {
       if (TextOf(algorithm) != text) continue;
       algorithm_ = std::move(algorithm);
@@ -64,7 +63,7 @@ Result<ConvPass::Algorithm> ConvPass::Build(const OperationGraph& graph, Way way
   EngineRules rules = Rules();
   const size_t extra = ExtraBytes(way);
   if (extra > rules.workspace_limit)
-    return Fail(ErrorCode::kUnsupported, "values in bf16 want {} of workspace, and {} are allowed", HumanBytes(extra),
+    return Fail(ErrorCode::kUnavailable, "values in bf16 want {} of workspace, and {} are allowed", HumanBytes(extra),
                 HumanBytes(rules.workspace_limit));
   if (extra != 0) rules.workspace_limit = (rules.workspace_limit - extra) / kWorkspaceAlign * kWorkspaceAlign;
   PLATEAU_ASSIGN(std::unique_ptr<ExecutionPlan> plan, graph.Build(engine, rules));

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <list>
-#include <map>
 
 #include "common/check.h"
 #include "common/compute.h"
@@ -11,23 +10,11 @@
 #include "worker/backend/cuda/cuda_plan.h"
 #include "worker/backend/cuda/cuda_scorer.h"
 #include "worker/backend/cuda/cuda_trainer.h"
+#include "worker/nn/recorded_choices.h"
 #include "worker/nn/runnable.h"
 
 namespace plateau::cuda {
 namespace {
-
-// What an engine without a caller's record times, it keeps for its own plans.
-class OwnChoices final : public AlgorithmChoices {
- public:
-  std::string Choose(const std::string& key, const std::function<std::string()>& time) override {
-    const auto known = choices_.find(key);
-    if (known != choices_.end()) return known->second;
-    return choices_.emplace(key, time()).first->second;
-  }
-
- private:
-  std::map<std::string, std::string> choices_;
-};
 
 // Ranks that share a device sum through the host.
 bool MayTakeNccl(const EngineOptions& options) {
@@ -88,7 +75,7 @@ CudaEngine::CudaEngine(Network network, const EngineOptions& options, std::vecto
     : crop_shapes_(std::move(shapes)) {
   context_.options = options;
   context_.network = std::move(network);
-  if (options.choices == nullptr) context_.own_choices = std::make_unique<OwnChoices>();
+  if (options.choices == nullptr) context_.own_choices = std::make_unique<RecordedChoices>(ChoiceTable(), ChoiceTable());
   AlgorithmChoices& choices = options.choices == nullptr ? *context_.own_choices : *options.choices;
   context_.libraries = std::make_unique<Libraries>(options.device, options.precision, options.deterministic, choices);
   context_.libraries->WatchBy(options.watch);

@@ -179,7 +179,7 @@ Result<std::unique_ptr<ExecutionPlan>> OperationGraph::Build(const EngineChoice&
   plan->workspace_bytes_ =
       static_cast<size_t>(GetOne<int64_t>(plan->plan_, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64));
   if (plan->workspace_bytes_ > rules.workspace_limit)
-    return Fail(ErrorCode::kUnsupported, "{}: it wants {} of workspace, and {} are allowed", choice.Text(),
+    return Fail(ErrorCode::kUnavailable, "{}: it wants {} of workspace, and {} are allowed", choice.Text(),
                 HumanBytes(plan->workspace_bytes_), HumanBytes(rules.workspace_limit));
   return plan;
 }

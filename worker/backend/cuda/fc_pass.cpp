@@ -36,10 +36,9 @@ FcPass::FcPass(Libraries& libraries, const std::string& layer, FcPassKind kind, 
   const std::string key =
       fmt::format("{} {} -> {} {}{}, {}, {}", pass, shape.inputs, shape.outputs, PrecisionName(libraries.precision()),
                   libraries.deterministic() ? " deterministic" : "", libraries.device_name(), libraries.cublas_version());
-  const auto time = [&] {
-    return libraries.TimedOnce(fmt::format("{} rows {} {}", key, shape.rows, workspace_limit), [&] { return Time(); });
-  };
-  BuildChosen(libraries.choices(), fmt::format("{} {}", layer, key), time, [&](const std::string& text) -> Status {
+  const std::string plan = fmt::format("batch {} within {} bytes", shape.rows, workspace_limit);
+  const auto time = [&] { return libraries.TimedOnce(fmt::format("{} {}", key, plan), [&] { return Time(); }); };
+  BuildChosen(libraries.choices(), fmt::format("{} {}", layer, key), plan, time, [&](const std::string& text) -> Status {
     PLATEAU_ASSIGN(algorithm_, Parse(text));
     return {};
   });

@@ -142,7 +142,7 @@ Result<LtAlgorithm> LtMatmul::Parse(const std::string& text, size_t workspace_li
   found.workspace_bytes = result.workspaceSize;
   if (Text(found) != text) return Fail(ErrorCode::kInvalidInput, "\"{}\" does not agree with its data: {}", text, Text(found));
   if (found.workspace_bytes > workspace_limit)
-    return Fail(ErrorCode::kUnsupported, "{}: it wants {} of workspace, and {} are allowed", text.substr(0, data),
+    return Fail(ErrorCode::kUnavailable, "{}: it wants {} of workspace, and {} are allowed", text.substr(0, data),
                 HumanBytes(found.workspace_bytes), HumanBytes(workspace_limit));
   if (Configured<int32_t>(found, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) != 1 &&
       (Configured<uint32_t>(found, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) & ~Reductions()) != 0)

@@ -71,17 +71,27 @@ std::byte* ScratchForTiming(Libraries& libraries, size_t bytes, const std::strin
   }
 }
 
-void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::function<std::string()>& time,
-                 const std::function<Status(const std::string& text)>& build) {
-  std::string text = choices.Choose(key, time);
-  Status built = build(text);
-  if (built) return;
-  LogWarning("{}: the algorithm on record, \"{}\", cannot be used here: {}; timing again", key, text, built.error().message);
-  text = time();
-  built = build(text);
-  if (!built)
-    throw Failure(ErrorCode::kInternal,
-                  fmt::format("{}: \"{}\" ran when it was timed and cannot be built now: {}", key, text, built.error().message));
+void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::string& plan,
+                 const std::function<std::string()>& time, const std::function<Status(const std::string& text)>& build) {
+  bool timed = false;
+  const auto time_now = [&] {
+    timed = true;
+    return time();
+  };
+  const std::optional<std::string> exception = choices.Exception(key, plan);
+  std::string text = exception ? *exception : choices.Choose(key, time_now);
+  for (int refused = 0;; ++refused) {
+    const Status built = build(text);
+    if (built) return;
+    const Error& why = built.error();
+    if (timed || refused == kMostRefused)
+      throw Failure(ErrorCode::kInternal, fmt::format("{}: \"{}\" {} and cannot be built now: {}", key, text,
+                                                      timed ? "ran when it was timed" : "is the last on record", why.message));
+    // That plans differ in their workspace is in the order of things; another reason is not.
+    LogText(why.code == ErrorCode::kUnavailable ? LogLevel::kInfo : LogLevel::kWarning,
+            fmt::format("{}: the algorithm on record, \"{}\", cannot be used here ({}): {}; another is taken", key, text, plan, why.message));
+    text = choices.Replace({key, plan, text, why}, time_now);
+  }
 }
 
 }  // namespace plateau::cuda

@@ -22,6 +22,7 @@ struct Candidate {
 inline constexpr int kTimedRuns = 5;         // the median counts
 inline constexpr size_t kMaxCandidates = 8;  // of one pass and way of fusing
 inline constexpr size_t kMaxOffers = 100;    // of a library's heuristics that are looked at for them
+inline constexpr int kMostRefused = 8;       // choices on record that are tried one after another
 inline constexpr double kMaxTimedMs = 2000;  // of device time a pass; what was not timed until then is not chosen
 
 // The text of the fastest, on the libraries' stream. Blocks. Throws Failure naming `what` when none runs, and StartStopped.
@@ -30,10 +31,11 @@ std::string Fastest(Libraries& libraries, const std::string& what, const std::ve
 // Libraries::TimingScratch, or null with a warning when memory is short: what is not timed is what the heuristics name first.
 std::byte* ScratchForTiming(Libraries& libraries, size_t bytes, const std::string& what);
 
-// Asks `choices` for `key` and builds what they name, by `build`; what cannot be built here is timed again, with a warning that
-// names key and reason, and stays this process's own. `time` is a pass's search, as AlgorithmChoices::Choose takes it. Throws
-// Failure.
-void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::function<std::string()>& time,
-                 const std::function<Status(const std::string& text)>& build);
+// Asks `choices` for `key` and builds what they name, by `build`. What cannot be built here is replaced by what they answer next, with
+// a line in the log that names key and reason: a plan's own choice, the machine's file's, or what `time` finds, a pass's search as
+// AlgorithmChoices::Choose takes it. `plan`: as AlgorithmChoices has it. `build` fails with kUnavailable where only workspace is short.
+// Throws Failure.
+void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::string& plan,
+                 const std::function<std::string()>& time, const std::function<Status(const std::string& text)>& build);
 
 }  // namespace plateau::cuda

@@ -5,6 +5,7 @@
 
 #include "tests/worker/backend/cuda/op_fixture.h"
 #include "worker/backend/cuda/conv_pass.h"
+#include "worker/nn/recorded_choices.h"
 
 namespace plateau::cuda {
 namespace {
@@ -267,21 +268,67 @@ TEST_F(ConvTest, LayersOfOneShapeAreTimedOnceAndRecordedEach) {
   EXPECT_EQ(by_pass.size(), 3u);
 }
 
-TEST_F(ConvTest, WhatCannotBeBuiltIsTimedAgainAndNotRecorded) {
-  RecordedChoices choices;
-  Libraries libraries(0, Precision::kFp32, true, choices);
+TEST_F(ConvTest, WhatCannotBeBuiltIsTimedAgainAndReplacedOnRecord) {
+  plateau::RecordedChoices first({}, {});
+  Libraries libraries(0, Precision::kFp32, true, first);
   Prepare(libraries, kMedium, {.bias = true, .relu = true, .data_relu = true});
   Create(libraries);
+  libraries.stream().Wait();  // what the others read
   for (const std::string text : {"engine 999999 plain", "engine 0 sideways", "engine x", "", "algo 3"}) {
-    for (auto& [key, recorded] : choices.texts) recorded = text;
+    ChoiceTable stale = first.all();
+    for (auto& [key, recorded] : stale) recorded = text;
+    plateau::RecordedChoices choices(stale, {});
+    Libraries again(0, Precision::kFp32, true, choices);
     testing::internal::CaptureStderr();
-    const auto op = Create(libraries);
+    const auto op = Create(again);
     EXPECT_THAT(testing::internal::GetCapturedStderr(),
                 HasSubstr("the algorithm on record, \"" + text + "\", cannot be used here"));
     RunAll(*op);
-    ExpectAll(libraries);
-    for (const auto& [key, recorded] : choices.texts) EXPECT_EQ(recorded, text);
+    ExpectAll(again);
+    EXPECT_EQ(choices.all().size(), stale.size()) << "nothing but the stale ones was replaced";
+    for (const auto& [key, recorded] : choices.all()) EXPECT_NE(recorded, text) << key;
+    EXPECT_EQ(choices.timed(), choices.all());
   }
+}
+
+// As a validation plan beside a training plan: what the first one runs stays on record, and the second one's own is found again.
+TEST_F(ConvTest, APlanWithTooLittleWorkspaceLeavesTheOthersTheirChoice) {
+  plateau::RecordedChoices offers({}, {});
+  Libraries libraries(0, Precision::kBf16, true, offers);
+  Prepare(libraries, kMedium, {.bias = true, .relu = true, .data_relu = true});
+  const auto pass = [&](Libraries& with, size_t limit) {
+    return ConvPass(with, "conv", ConvPassKind::kBackwardWeights, shape_, use_, limit);
+  };
+  const std::string key = [&] {
+    pass(libraries, kAmpleWorkspace);
+    return offers.all().begin()->first;
+  }();
+  std::string hungry;
+  size_t largest = 0;
+  for (const std::string& offer : Offers(libraries, ConvPassKind::kBackwardWeights)) {
+    plateau::RecordedChoices one({{key, offer}}, {});
+    Libraries with(0, Precision::kBf16, true, one);
+    const size_t bytes = pass(with, kAmpleWorkspace).workspace_bytes();
+    if (bytes > largest) largest = bytes, hungry = offer;
+  }
+  ASSERT_GT(largest, 0u) << "no engine on offer wants workspace";
+  plateau::RecordedChoices choices({}, {{key, hungry}});
+  Libraries with(0, Precision::kBf16, true, choices);
+  EXPECT_EQ(pass(with, kAmpleWorkspace).workspace_bytes(), largest);
+  testing::internal::CaptureStderr();
+  const std::string small = pass(with, largest - 1).description();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("of workspace, and "));
+  EXPECT_EQ(choices.all().at(key), hungry);
+  EXPECT_EQ(choices.all().size(), 2u);
+  EXPECT_EQ(pass(with, kAmpleWorkspace).workspace_bytes(), largest);
+
+  plateau::RecordedChoices resumed(choices.all(), {});
+  Libraries later(0, Precision::kBf16, true, resumed);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(pass(later, largest - 1).description(), small);
+  EXPECT_EQ(pass(later, kAmpleWorkspace).workspace_bytes(), largest);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_TRUE(resumed.timed().empty());
 }
 
 TEST_F(ConvTest, DeterministicLeavesOutAndRefusesEnginesWhoseBitsDiffer) {

@@ -1,5 +1,5 @@
-// Choices of algorithms: what is asked first, what is kept, and files that are damaged.
-#include "worker/train/recorded_choices.h"
+// Choices of algorithms in files: what is kept, what is replaced, and files that are damaged.
+#include "worker/train/choices_files.h"
 
 #include <cstdlib>
 
@@ -18,46 +18,12 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
-class Clocked {
- public:
-  std::function<std::string()> operator()(const std::string& answer) {
-    return [this, answer] {
-      ++times;
-      return answer;
-    };
-  }
-  int times = 0;
-};
-
-TEST(RecordedChoices, TheCheckpointGoesBeforeTheFileAndTheFileBeforeTheClock) {
-  Clocked clocked;
-  RecordedChoices choices({{"a", "recorded a"}, {"other device", "kept"}}, {{"a", "cached a"}, {"b", "cached b"}});
-  EXPECT_EQ(choices.Choose("a", clocked("timed a")), "recorded a");
-  EXPECT_EQ(choices.Choose("b", clocked("timed b")), "cached b");
-  EXPECT_EQ(clocked.times, 0);
-  EXPECT_EQ(choices.Choose("c", clocked("timed c")), "timed c");
-  EXPECT_EQ(choices.Choose("c", clocked("timed otherwise")), "timed c");
-  EXPECT_EQ(clocked.times, 1);
-  EXPECT_THAT(choices.timed(), ElementsAre(Pair("c", "timed c")));
-  EXPECT_THAT(choices.all(), ElementsAre(Pair("a", "recorded a"), Pair("b", "cached b"), Pair("c", "timed c"), Pair("other device", "kept")))
-      << "for the next checkpoint";
-}
-
-TEST(RecordedChoices, OtherRanksTakeRankZerosTableAndNeverTime) {
-  Clocked clocked;
-  RecordedChoices zero({}, {{"a", "cached"}}), one({}, {});
-  zero.Choose("a", clocked("timed"));
-  const auto table = DecodeChoices(EncodeChoices(zero.all()), "rank 0");
-  ASSERT_TRUE(table);
-  one.Adopt(*table);
-  EXPECT_EQ(one.Choose("a", clocked("timed")), "cached");
-  try {
-    one.Choose("conv9 forward", clocked("timed"));
-    FAIL() << "timed on its own";
-  } catch (const Failure& failure) {
-    EXPECT_THAT(failure.what(), HasSubstr("conv9 forward"));
-  }
-  EXPECT_EQ(clocked.times, 0);
+TEST(Choices, ATableGoesToOtherRanksWhole) {
+  const ChoiceTable table{{"conv \"1\" forward", "engine 34 k2=1"}, {"fc6", ""}};
+  const auto there = DecodeChoices(EncodeChoices(table), "rank 0");
+  ASSERT_TRUE(there) << there.error().message;
+  EXPECT_EQ(*there, table);
+  EXPECT_THAT(DecodeChoices("{\"a\":", "rank 0's algorithms").error().message, HasSubstr("rank 0's algorithms"));
 }
 
 TEST(ChoicesCache, KeepsWhatWasThereAndADamagedFileIsReplaced) {

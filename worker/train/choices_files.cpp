@@ -1,5 +1,5 @@
-// Choices of algorithms, from checkpoint, file or clock.
-#include "worker/train/recorded_choices.h"
+// Reads and writes choices of algorithms.
+#include "worker/train/choices_files.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -28,22 +28,6 @@ Result<ChoiceTable> ParseCache(const std::string& text, const std::string& path)
 }
 
 }  // namespace
-
-std::string RecordedChoices::Choose(const std::string& key, const std::function<std::string()>& time) {
-  if (const auto known = all_.find(key); known != all_.end()) return known->second;
-  if (adopted_)
-    throw Failure(ErrorCode::kInternal,
-                  fmt::format("rank 0 has chosen no algorithm for \"{}\": ranks must have devices and libraries of the same kind", key));
-  if (const auto known = cached_.find(key); known != cached_.end()) return all_.emplace(key, known->second).first->second;
-  const std::string choice = time();
-  timed_.emplace(key, choice);
-  return all_.emplace(key, choice).first->second;
-}
-
-void RecordedChoices::Adopt(ChoiceTable of_rank_zero) {
-  all_ = std::move(of_rank_zero);
-  adopted_ = true;
-}
 
 std::string EncodeChoices(const ChoiceTable& table) { return Json(table).dump(); }
 
@@ -93,6 +77,15 @@ Status AddToChoicesCache(FileSystem& files, const std::string& path, const Choic
   for (const auto& [key, choice] : timed) table[key] = choice;
   PLATEAU_TRY(files.MakeDirectories(std::filesystem::path(path).parent_path().string()));
   return WriteFileAtomic(files, path, Json{{"version", kCacheVersion}, {"choices", table}}.dump(1) + "\n");
+}
+
+std::unique_ptr<RecordedChoices> OpenChoices(FileSystem& files, int rank, ChoiceTable recorded) {
+  return std::make_unique<RecordedChoices>(std::move(recorded), rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
+}
+
+void KeepTimedChoices(FileSystem& files, const RecordedChoices& choices) {
+  if (const Status kept = AddToChoicesCache(files, ChoicesCachePath(), choices.timed()); !kept)
+    LogWarning("{}; the next run times its algorithms again", kept.error().message);
 }
 
 }  // namespace plateau
