@@ -10,6 +10,8 @@
 #include "worker/evaluate/dense_network.h"
 #include "worker/train/agreement.h"
 #include "worker/train/checkpoint.h"
+#include "worker/train/choices_files.h"
+#include "worker/train/device_share.h"
 #include "worker/train/trained_model.h"
 
 namespace plateau {
@@ -115,8 +117,16 @@ Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, c
                                                                      .channels = store.channels}));
   model.network = WithoutAuxiliary(whole);
   PLATEAU_ASSIGN(const Network dense, MakeDense(whole, crop));
-  PLATEAU_TRY(Agree(collective, MakeEngines(model, dense, settings, compute.device,
-                                            {.threads = threads, .crop = crop, .progress = progress, .precision = compute.precision})));
+  model.precision = compute.precision;
+  if (compute.device.cuda) model.choices = OpenChoices(files, collective.rank(), identity.choices);
+  EngineOptions options{.threads = threads,
+                        .crop = crop,
+                        .progress = progress,
+                        .precision = compute.precision,
+                        .collective = CollectiveKind::kMpi,  // there is nothing for NCCL to sum
+                        .choices = model.choices.get()};
+  PLATEAU_TRY(ShareDevices(compute.device, collective, options));
+  PLATEAU_TRY(Agree(collective, MakeEngines(model, dense, settings, compute.device, options)));
   for (Engine* engine : {model.crops.get(), model.dense.get()})
     if (engine != nullptr) PLATEAU_TRY(ShareWeights(collective, found, *engine));
   return model;

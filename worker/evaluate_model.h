@@ -11,6 +11,7 @@
 #include "worker/collective/collective.h"
 #include "worker/evaluate/settings.h"
 #include "worker/evaluate/tester.h"
+#include "worker/nn/recorded_choices.h"
 #include "worker/train/state.h"
 
 namespace plateau {
@@ -21,6 +22,8 @@ struct TestedModel {
   RunIdentity identity;           // what the weights were made with
   int64_t step = 0;
   Network network;                       // as trained, without auxiliary classifiers
+  Precision precision = Precision::kFp32;
+  std::unique_ptr<RecordedChoices> choices;  // of engines on a device: the checkpoint's, then the machine's
   std::unique_ptr<Engine> crops, dense;  // dense: only where it differs from crops
   TestEngines engines() const { return {crops.get(), dense ? dense.get() : crops.get()}; }
 };

@@ -69,6 +69,7 @@ Json ResultToJson(const TestSubject& s, const TestCounts& counts) {
           {"crop", s.crop},
           {"seconds", s.seconds},
           {"device", s.device},
+          {"precision", s.precision},
           {"ranks", s.ranks},
           {"threads", s.threads},
           {"checkpoint", s.checkpoint},
@@ -115,6 +116,7 @@ std::string ResultText(const TestSubject& s, const TestCounts& counts) {
   text += fmt::format("{:.1f} s, {:.2f} images/s on {} rank{} of {} thread{}\n", s.seconds,
                       s.seconds > 0 ? static_cast<double>(counts.images()) / s.seconds : 0, s.ranks, s.ranks > 1 ? "s" : "",
                       s.threads, s.threads > 1 ? "s" : "");
+  text += fmt::format("in {} on {}\n", s.precision, s.device);
   if (!s.posteriors.empty()) text += fmt::format("posteriors in {}\n", s.posteriors);
   return text;
 }

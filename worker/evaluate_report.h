@@ -18,7 +18,8 @@ struct TestSubject {
   bool flip = false;
   int crop = 0;
   double seconds = 0;
-  std::string device;  // as the engine describes itself
+  std::string device;     // as rank 0's engine describes itself
+  std::string precision;  // "bf16"
   int ranks = 1, threads = 1;
   std::string checkpoint, checkpoint_checksum;
   int64_t step = 0;

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <set>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
@@ -21,6 +23,8 @@
 #include "worker/evaluate_model.h"
 #include "worker/evaluate_report.h"
 #include "worker/train/agreement.h"
+#include "worker/train/choices_files.h"
+#include "worker/train/compile_alike.h"
 #include "worker/train/rank_link.h"
 #include "worker/train/watched_collective.h"
 
@@ -168,6 +172,34 @@ Status Plan(Rank& rank, Test& test) {
   return {};
 }
 
+// Collective; errors are the same on every rank. Devices choose algorithms by timing: rank 0 does so for the passes of all ranks. A rank
+// alone chooses as it goes.
+Status ChooseAlike(Rank& rank, Test& test) {
+  Collective& collective = rank.collective;
+  if (!test.model.choices || collective.world_size() == 1) return {};
+  if (rank.zero()) LogInfo("rank 0 chooses the algorithms of all ranks");
+  const auto choose = [&]() -> Status {
+    std::set<std::tuple<Engine*, int, int, int>> known;
+    const TestEngines engines = test.model.engines();
+    for (size_t i = 0; rank.zero() && i < test.groups.size(); ++i) {
+      for (const TestPass& pass : PassesOf(engines, test.settings, test.model.identity.preprocessing.crop, test.groups[i])) {
+        const auto& [batch, height, width, training] = pass.options;
+        if (rank.stop.raised() || !known.insert({pass.engine, batch, height, width}).second) continue;
+        const auto plan = pass.engine->Compile(pass.options);
+        if (!plan) return Fail(plan.error().code, "{} (--batch bounds the rows of a pass)", plan.error().message);
+        ++rank.pulse.progress;
+      }
+    }
+    return {};
+  };
+  PLATEAU_TRY(CompileAlike(rank.files, test.model.choices.get(), collective, choose));
+  // Where rank 0 was stopped, choices are missing: all stop.
+  std::array<int64_t, 1> stopped{rank.stop.raised() ? 1 : 0};
+  collective.AllReduceSum(std::span<int64_t>(stopped));
+  if (stopped[0] > 0) rank.stop.Raise();
+  return {};
+}
+
 void AddToPart(std::span<const float> posteriors, const ImageGroup& group, PosteriorsPart& part) {
   part.images.insert(part.images.end(), group.images.begin(), group.images.end());
   part.values.insert(part.values.end(), posteriors.begin(), posteriors.end());
@@ -224,6 +256,7 @@ TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome
           .crop = model.identity.preprocessing.crop,
           .seconds = outcome.seconds,
           .device = (model.crops ? model.crops : model.dense)->description(),
+          .precision = PrecisionName(model.precision),
           .ranks = rank.collective.world_size(),
           .threads = test.threads,
           .checkpoint = model.folder,
@@ -322,8 +355,10 @@ Status Evaluate(Rank& rank) {
   PLATEAU_ASSIGN(const bool kept, ReportKept(rank, test));
   if (kept) return {};
   PLATEAU_TRY(Plan(rank, test));
+  PLATEAU_TRY(ChooseAlike(rank, test));
   rank.pulse.phase = "validate";
   Outcome outcome = RunGroups(rank, test);
+  if (test.model.choices && rank.zero()) KeepTimedChoices(rank.files, *test.model.choices);
   rank.pulse.phase = "report";
   std::array<int64_t, 1> stopped{outcome.stopped ? 1 : 0};
   rank.collective.AllReduceSum(std::span<int64_t>(stopped));

@@ -24,7 +24,7 @@ Examples:
   plateau evaluate runs/vgg-a-1/attempt-1/step-000001000 --store shapes --mode center --per-class --json
   plateau fuse d.safetensors e.safetensors
   mpirun -np 2 plateau-worker evaluate --spec test.yaml          writes result.json to <output>/<name>/attempt-1
-Results do not depend on the number of ranks, and those of another --batch differ in the last bits only.
+Results do not depend on the number of ranks; those of another --batch, device or precision differ (worker/EVALUATE.md says by how much).
 Exit codes: 0 done, 2 bad input, 3 weights or scores that are not finite, 1 anything else.)";
 
 // What the command line says before it is checked.

@@ -9,6 +9,7 @@
 #include <new>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "dataset/pipeline.h"
 #include "worker/compute_flags.h"
@@ -24,6 +25,7 @@ struct FeaturesFlags {
   ComputeFlags compute;
   int batch = 16, threads = 0;
   uint64_t limit = 0;
+  bool json = false;
 };
 
 std::string_view Bytes(const auto& values) {
@@ -73,7 +75,7 @@ Status RunFeatures(const FeaturesFlags& flags) {
   preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
   PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
   PLATEAU_ASSIGN(Inference inference,
-                 Inference::Make(model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
+                 Inference::Make(files, model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
   const uint64_t images = flags.limit > 0 ? std::min(flags.limit, split->records) : split->records;
   const auto count = static_cast<int64_t>(images);
   const std::vector<TensorLayout> layouts = {{"features", TensorType::kF32, {count, inference.values()}},
@@ -86,12 +88,24 @@ Status RunFeatures(const FeaturesFlags& flags) {
                                                          {"layer", flags.layer},
                                                          {"store", store->manifest().name},
                                                          {"split", flags.split},
-                                                         {"split_checksum", split->checksum}});
+                                                         {"split_checksum", split->checksum},
+                                                         {"device", inference.device()},
+                                                         {"precision", inference.precision()}});
   PLATEAU_TRY(WriteBeside(files, flags.out, [&](WritableFile& file) -> Status {
     PLATEAU_TRY(file.Append(header));
     return Stream(flags, *store, preprocessing, inference, images, file);
   }));
-  fmt::print("{}: {} values of layer {} for each of {} images\n", flags.out, inference.values(), flags.layer, images);
+  if (flags.json)
+    fmt::print("{}\n", nlohmann::ordered_json{{"out", flags.out},
+                                              {"images", images},
+                                              {"values", inference.values()},
+                                              {"layer", flags.layer},
+                                              {"device", inference.device()},
+                                              {"precision", inference.precision()}}
+                           .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  else
+    fmt::print("{}: {} values of layer {} for each of {} images, in {} on {}\n", flags.out, inference.values(), flags.layer, images,
+               inference.precision(), inference.device());
   return {};
 }
 
@@ -115,6 +129,7 @@ void AddFeaturesVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--batch", flags->batch, "Images of one pass")->check(within::kBatch)->capture_default_str();
   verb->add_option("--threads", flags->threads, "Default: all cores")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
+  verb->add_flag("--json", flags->json, "Say as JSON what was written: out, images, values, layer, device, precision");
   verb->callback([flags, &exit_code] {
     Status status;
     try {

@@ -7,6 +7,7 @@
 #include "common/check.h"
 #include "common/text.h"
 #include "worker/evaluate/dense_network.h"
+#include "worker/train/choices_files.h"
 
 namespace plateau {
 namespace {
@@ -56,7 +57,7 @@ Result<Network> CutNetwork(const Network& network, const std::string& name, int 
   return cut;
 }
 
-Result<Inference> Inference::Make(const TrainedModel& model, const std::string& layer, int batch, int threads,
+Result<Inference> Inference::Make(FileSystem& files, const TrainedModel& model, const std::string& layer, int batch, int threads,
                                   const Compute& compute) {
   const int crop = model.identity.preprocessing.crop;
   Network network = WithoutAuxiliary(model.network);
@@ -73,10 +74,16 @@ Result<Inference> Inference::Make(const TrainedModel& model, const std::string& 
   made.weights_.resize(static_cast<size_t>(batch));
   made.labels_.resize(static_cast<size_t>(batch));
   made.index_.resize(static_cast<size_t>(batch));
+  made.precision_ = PrecisionName(compute.precision);
+  if (compute.device.cuda) made.choices_ = OpenChoices(files, 0, model.identity.choices);
   PLATEAU_ASSIGN(made.engine_, CreateEngine(compute.device, std::move(network),
-                                            {.threads = threads, .crop = crop, .precision = compute.precision}));
+                                            {.threads = threads,
+                                             .crop = crop,
+                                             .precision = compute.precision,
+                                             .choices = made.choices_.get()}));
   PLATEAU_TRY(FillParameters(model, made.engine_->parameters()));
   PLATEAU_ASSIGN(made.plan_, made.engine_->Compile({.batch = batch, .height = crop, .width = crop, .training = false}));
+  if (made.choices_) KeepTimedChoices(files, *made.choices_);
   return made;
 }
 

@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "common/file.h"
 #include "worker/backend/device/device.h"
 #include "worker/nn/plan.h"
+#include "worker/nn/recorded_choices.h"
 #include "worker/train/trained_model.h"
 
 namespace plateau {
@@ -20,16 +22,23 @@ Result<Network> CutNetwork(const Network& network, const std::string& name, int 
 // Owns an engine. One thread at a time.
 class Inference {
  public:
-  // `layer`: whose outputs Run gives, ReLU included; empty: the logits. `batch`: most images of one Run. Errors as of the engine and FillParameters.
-  static Result<Inference> Make(const TrainedModel& model, const std::string& layer, int batch, int threads,
+  // `layer`: whose outputs Run gives, ReLU included; empty: the logits. `batch`: most images of one Run. A device runs the algorithms
+  // that the model's checkpoint recorded, then those of the machine's file, to which `files` lets it add what it had to time. Errors
+  // as of the engine and FillParameters.
+  static Result<Inference> Make(FileSystem& files, const TrainedModel& model, const std::string& layer, int batch, int threads,
                                 const Compute& compute = {});
+  // As the engine describes itself, and "bf16".
+  std::string device() const { return engine_->description(); }
+  const std::string& precision() const { return precision_; }
   int values() const { return values_; }  // of each image
   int batch() const { return batch_; }
   // images [rows, C, crop, crop], normalised, rows <= batch. The result, [rows, values()], stays until the next call.
   std::span<const float> Run(std::span<const float> images, int rows);
 
  private:
+  std::unique_ptr<RecordedChoices> choices_;  // of an engine on a device
   std::unique_ptr<Engine> engine_;
+  std::string precision_;
   Plan* plan_ = nullptr;
   int values_ = 0, batch_ = 0;
   bool rectify_ = false;  // the ReLU of a fully connected layer

@@ -58,8 +58,12 @@ class PathList {
 // Prints results in the order of the paths.
 class Printer {
  public:
-  Printer(bool json, int top, const std::vector<ClassInfo>& classes) : json_(json), top_(top), classes_(classes) {
-    if (json_) fmt::print("[");
+  Printer(bool json, int top, const std::vector<ClassInfo>& classes, const Inference& inference)
+      : json_(json), top_(top), classes_(classes), device_(inference.device()), precision_(inference.precision()) {
+    if (json_)
+      fmt::print("[");
+    else
+      fmt::print(stderr, "in {} on {}\n", precision_, device_);  // stdout is the images'
   }
   void Good(const std::string& path, std::span<const float> logits) {
     const std::vector<double> posterior = Softmax(logits);
@@ -74,7 +78,7 @@ class Printer {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const size_t c : order)
       list.push_back({{"class", c}, {"synset", classes_[c].synset}, {"words", classes_[c].words}, {"probability", posterior[c]}});
-    Element({{"image", path}, {"classes", std::move(list)}});
+    Element({{"image", path}, {"classes", std::move(list)}, {"device", device_}, {"precision", precision_}});
   }
   void Bad(const std::string& path, const Error& error) {
     ++bad_;
@@ -102,6 +106,7 @@ class Printer {
   bool json_, first_ = true;
   int top_, bad_ = 0;
   const std::vector<ClassInfo>& classes_;
+  std::string device_, precision_;
 };
 
 // Decodes in full, as ingest does: damage anywhere is an error. One image of [C, crop, crop] is appended to `batch`.
@@ -138,11 +143,11 @@ Result<int> RunPredict(const PredictFlags& flags) {
   preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
   const bool from_stdin = std::find(flags.images.begin(), flags.images.end(), "-") != flags.images.end();
   const int rows = from_stdin ? kMostRows : std::min(kMostRows, static_cast<int>(flags.images.size()));
-  PLATEAU_ASSIGN(Inference inference, Inference::Make(model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
+  PLATEAU_ASSIGN(Inference inference, Inference::Make(files, model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
 
   Augmenter augmenter(preprocessing);
   ImagePreparer preparer;
-  Printer printer(flags.json, flags.top, model.identity.classes);
+  Printer printer(flags.json, flags.top, model.identity.classes, inference);
   const size_t values = static_cast<size_t>(preprocessing.channels) * static_cast<size_t>(preprocessing.crop) *
                         static_cast<size_t>(preprocessing.crop);
   PathList paths(flags.images);
@@ -178,8 +183,9 @@ void AddPredictVerb(CLI::App& app, int& exit_code) {
   CLI::App* verb = app.add_subcommand("predict", "The likeliest classes of image files");
   verb->footer(
       "CHECKPOINT is the folder of a checkpoint (step-...), of a run (its published checkpoint), or of an import. The centre crop is\n"
-      "looked at, at the checkpoint's validation scale. With --json an array is printed, an image a line: \"image\" and \"classes\"\n"
-      "(\"class\", \"synset\", \"words\", \"probability\"), or \"error\".\n"
+      "looked at, at the checkpoint's validation scale. With --json an array is printed, an image a line: \"image\", \"classes\"\n"
+      "(\"class\", \"synset\", \"words\", \"probability\"), \"device\" and \"precision\", or \"image\" and \"error\"; without it the device\n"
+      "and the precision go to stderr.\n"
       "Examples:\n"
       "  plateau predict runs/vgg-d-1 cat.jpg dog.png\n"
       "  find photos -name '*.jpg' | plateau predict runs/vgg-d-1 - --json\n"

@@ -178,6 +178,78 @@ TEST_F(DeviceTrainRun, AResumeInAnotherPrecisionSaysThatMoreThanLastBitsDiffer) 
   EXPECT_THAT(last_output_, HasSubstr("over 1 rank (1 lane of 24 on rank 0)"));
 }
 
+// 25 rows over two ranks: 12 and 13. The stale choice is none that either can build.
+TEST_F(DeviceTrainRun, AStaleChoiceInTheMachinesFileGivesWayOnAllRanksAndInTheFile) {
+  const std::string first = out_ + "/first", second = out_ + "/second", third = out_ + "/third";
+  auto uneven = Steps(4, "cuda");
+  uneven.insert(uneven.end(), {"--set", "training.global_batch=25"});
+  ASSERT_EQ(Run(2, first, uneven), 0) << last_output_;
+  auto cache = nlohmann::json::parse(test::ReadText(Cache()));
+  std::string stale;
+  for (auto& [key, choice] : cache["choices"].items())
+    if (key.starts_with("conv2 forward")) stale = key, choice = "engine 999999 plain";
+  ASSERT_NE(stale, "") << cache.dump(1);
+  std::ofstream(Cache()) << cache.dump();
+  ASSERT_EQ(Run(2, second, uneven), 0) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr(stale + ": the algorithm on record, \"engine 999999 plain\", cannot be used here"));
+  const std::string chosen = Choices(second).at(stale);
+  EXPECT_NE(chosen, "engine 999999 plain");
+  EXPECT_EQ(nlohmann::json::parse(test::ReadText(Cache()))["choices"][stale], chosen);
+  ASSERT_EQ(Run(2, third, uneven), 0) << last_output_;
+  EXPECT_THAT(last_output_, Not(HasSubstr("cannot be used here")));
+  EXPECT_EQ(Choices(third), Choices(second));
+  EXPECT_TRUE(Published(third, "model.safetensors") == Published(second, "model.safetensors"));
+}
+
+TEST_F(DeviceTrainRun, ATestRunsTheCheckpointsAlgorithmsThenTheMachinesOnAnyNumberOfRanks) {
+  const std::string output = out_ + "/tested", run = output + "/tiny";
+  auto rounded = Steps(4, "cuda");
+  rounded.insert(rounded.end(), {"--set", "training.precision=bf16"});
+  ASSERT_EQ(Run(0, output, rounded), 0) << last_output_;
+  std::filesystem::remove(Cache());
+  const auto evaluate = [&](const std::string& name, int ranks, const std::vector<std::string>& more) {
+    std::vector<std::string> command;
+    if (ranks > 0) command = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none"};
+    command.insert(command.end(), {PLATEAU_BIN_DIR "/plateau-worker", "evaluate", run, "--store", store_, "--threads", "1", "--device", "cuda",
+                                   "--precision", "bf16", "--posteriors", out_ + "/" + name});
+    command.insert(command.end(), more.begin(), more.end());
+    test::Process process(command, out_ + "/log");
+    EXPECT_EQ(process.Wait(), 0) << process.Output();
+    last_output_ = process.Output();
+    return test::ReadText(out_ + "/" + name);
+  };
+  const std::string center = evaluate("center", 0, {"--mode", "center"});
+  EXPECT_THAT(last_output_, HasSubstr("in bf16 on cuda ("));
+  EXPECT_FALSE(std::filesystem::exists(Cache())) << "the checkpoint has recorded them all: nothing was timed";
+
+  const std::vector<std::string> dense{"--mode", "both", "--scales", "30,36", "--flip"};
+  const std::string two = evaluate("two", 2, dense);
+  ASSERT_FALSE(two.empty());
+  const std::string kept = test::ReadText(Cache());
+  ASSERT_FALSE(kept.empty()) << "what was timed is kept for the next test";
+  EXPECT_TRUE(evaluate("again", 2, dense) == two);
+  EXPECT_TRUE(evaluate("one", 0, dense) == two);
+  EXPECT_TRUE(evaluate("three", 3, dense) == two);
+  EXPECT_EQ(test::ReadText(Cache()), kept) << "nothing was timed again";
+
+  std::filesystem::remove(Cache());
+  const auto features = [&](const std::string& name) {
+    test::Process process({PLATEAU_BIN_DIR "/plateau-worker", "features", run, "--store", store_, "--layer", "fc4", "--threads", "1", "--device",
+                           "cuda", "--precision", "bf16", "--out", out_ + "/" + name, "--json"},
+                          out_ + "/log");
+    EXPECT_EQ(process.Wait(), 0) << process.Output();
+    const std::string said = process.Output();
+    EXPECT_EQ(nlohmann::json::parse(said.substr(std::min(said.find('{'), said.size()))).at("precision"), "bf16");
+    return test::ReadText(out_ + "/" + name);
+  };
+  const std::string once = features("features-1");
+  ASSERT_FALSE(once.empty());
+  const std::string timed = test::ReadText(Cache());
+  EXPECT_THAT(timed, HasSubstr("fc4 forward")) << "as the last layer it goes without its ReLU, which no checkpoint has recorded";
+  EXPECT_TRUE(features("features-2") == once);
+  EXPECT_EQ(test::ReadText(Cache()), timed);
+}
+
 TEST_F(DeviceTrainRun, ANonFiniteLossNamesItsStepAndLayerAndPublishesNothing) {
   const std::string output = out_ + "/nan";
   auto arguments = Steps(60, "cuda");

@@ -94,6 +94,8 @@ TEST_F(EvaluateRun, RanksChangeNoBitAndBatchesNoCount) {
   };
   const json alone = Evaluate(with("1"));
   EXPECT_EQ(alone["images"], kImages);
+  EXPECT_THAT(alone["device"].get<std::string>(), ::testing::StartsWith("cpu ("));
+  EXPECT_EQ(alone["precision"], "fp32");
   EXPECT_EQ(alone["scales"], (std::vector<int>{36, 50, 64}));
   const std::string bytes = test::ReadText(out_ + "/1");
   ASSERT_FALSE(bytes.empty());

@@ -264,6 +264,8 @@ TEST_F(ExchangeVerbs, PredictNamesTheLikeliestClassesInOrder) {
   const auto list = nlohmann::json::parse(ran.out);
   ASSERT_EQ(list.size(), 2u);
   EXPECT_EQ(list[0]["image"], Path("one.jpg"));
+  EXPECT_THAT(list[1]["device"].get<std::string>(), ::testing::StartsWith("cpu ("));
+  EXPECT_EQ(list[1]["precision"], "fp32");
   const std::vector<std::string> words{"apple, red fruit", "pear", "plum", "quince"};
   for (const auto& image : list) {
     double sum = 0, before = 1;
@@ -284,6 +286,7 @@ TEST_F(ExchangeVerbs, PredictNamesTheLikeliestClassesInOrder) {
   const auto text = RunVerb(fmt::format("predict {} {} --top 2", Path("a"), Path("one.jpg")));
   EXPECT_THAT(text.out, HasSubstr(Path("one.jpg") + "\n  "));
   EXPECT_EQ(std::count(text.out.begin(), text.out.end(), '\n'), 3);
+  EXPECT_THAT(text.err, HasSubstr("in fp32 on cpu ("));
 }
 
 TEST_F(ExchangeVerbs, BadImagesAreNamedAndTheOthersPredicted) {
@@ -364,6 +367,8 @@ TEST_F(ExchangeVerbs, FeaturesAreTheLayersOutputsWithLabels) {
   EXPECT_EQ(fc7.tensors().at("features").shape, (std::vector<int64_t>{10, 80}));
   EXPECT_EQ(fc7.tensors().at("labels").shape, std::vector<int64_t>{10});
   EXPECT_EQ(fc7.metadata().at("layer"), "fc7");
+  EXPECT_EQ(fc7.metadata().at("precision"), "fp32");
+  EXPECT_THAT(fc7.metadata().at("device"), ::testing::StartsWith("cpu ("));
   // fc8 applied to fc7's outputs gives fc8's.
   const std::vector<int64_t> shape{10, 80}, logits_shape{10, 4}, weight_shape{4, 80}, bias_shape{4};
   const auto fc8 = features("fc8", "--batch 3");
@@ -383,6 +388,12 @@ TEST_F(ExchangeVerbs, FeaturesAreTheLayersOutputsWithLabels) {
   EXPECT_EQ(*std::min_element(x.begin(), x.end()), 0) << "fc7 has a ReLU";
   EXPECT_EQ(features("conv3_2").tensors().at("features").shape, (std::vector<int64_t>{10, 16}));
   EXPECT_EQ(features("fc7", "--split train --limit 5").tensors().at("features").shape, (std::vector<int64_t>{5, 80}));
+  const auto said = nlohmann::json::parse(
+      RunVerb(fmt::format("features {} --layer fc7 --store {} --out {} --threads 1 --json", Path("a"), Path("store"), Path("f"))).out);
+  EXPECT_EQ(said["images"], 10);
+  EXPECT_EQ(said["values"], 80);
+  EXPECT_EQ(said["precision"], "fp32");
+  EXPECT_EQ(said["device"], fc7.metadata().at("device"));
   const auto unknown = RunVerb(fmt::format("features {} --layer fc9 --store {} --out {}", Path("a"), Path("store"), Path("f")));
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err, HasSubstr("did you mean fc"));

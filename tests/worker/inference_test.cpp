@@ -39,7 +39,8 @@ struct Features {
 };
 
 Features FeaturesOf(const TrainedModel& model, const std::string& layer) {
-  auto inference = Inference::Make(model, layer, kImages, 1);
+  PosixFileSystem files;
+  auto inference = Inference::Make(files, model, layer, kImages, 1);
   EXPECT_TRUE(inference.has_value()) << layer << ": " << inference.error().message;
   if (!inference) return {};
   std::vector<float> images(size_t{kImages} * 3 * kCrop * kCrop);

@@ -24,6 +24,20 @@ int MostRows(const Network& network, int height, int width, int batch) {
   return static_cast<int>(std::clamp<int64_t>(kPassBytes / most, 1, batch));
 }
 
+std::vector<TestPass> PassesOf(const TestEngines& engines, const TestSettings& settings, int crop, const ImageGroup& group) {
+  std::vector<TestPass> passes;
+  const int images = static_cast<int>(group.images.size());
+  const auto add = [&](Engine* engine, int views, int height, int width) {
+    for (const int rows : CutIntoPasses(views, MostRows(engine->network(), height, width, settings.batch)))
+      passes.push_back({engine, {.batch = rows, .height = height, .width = width, .training = false}});
+  };
+  if (settings.dense())
+    for (const ImageSize& size : group.scaled) add(engines.dense, images * settings.flips(), size.height, size.width);
+  if (settings.crops())
+    for (size_t scale = 0; scale < group.scaled.size(); ++scale) add(engines.crops, images * settings.crop_views(), crop, crop);
+  return passes;
+}
+
 Tester::Tester(TestEngines engines, const TestSettings& settings, int crop, int channels, int classes,
                std::function<bool()> stopped)
     : engines_(engines), settings_(settings), crop_(crop), channels_(channels), classes_(classes), stopped_(std::move(stopped)) {

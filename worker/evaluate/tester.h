@@ -18,6 +18,15 @@ struct TestEngines {
   Engine* dense = nullptr;  // nullptr in center and multicrop mode
 };
 
+// A plan that views pass through.
+struct TestPass {
+  Engine* engine = nullptr;
+  PlanOptions options;
+};
+// What a Tester compiles for this group's images, in its order; a pass that comes again is named again. Throws Failure for a network
+// that does not take such images.
+std::vector<TestPass> PassesOf(const TestEngines& engines, const TestSettings& settings, int crop, const ImageGroup& group);
+
 // Evaluation thread only. Faults throw Failure.
 class Tester {
  public:

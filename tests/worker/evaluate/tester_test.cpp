@@ -228,6 +228,50 @@ TEST_F(TesterOnVgg, PosteriorsAreDistributions) {
   }
 }
 
+// Notes what it is asked to compile.
+class NotedEngine final : public Engine {
+ public:
+  explicit NotedEngine(Engine& engine) : engine_(engine) {}
+  const Network& network() const override { return engine_.network(); }
+  ParameterStore& parameters() override { return engine_.parameters(); }
+  Result<Plan*> Compile(const PlanOptions& options) override {
+    asked.push_back(options);
+    return engine_.Compile(options);
+  }
+  std::string description() const override { return engine_.description(); }
+  std::vector<PlanOptions> asked;
+
+ private:
+  Engine& engine_;
+};
+
+// On devices rank 0 compiles what PassesOf names, and the other ranks find nothing else.
+TEST_F(TesterOnVgg, PassesAreWhatIsCompiled) {
+  const LoadedGroup loaded = MakeGroup(3, {{96, 74}, {131, 96}});
+  for (const EvaluationMode mode : {EvaluationMode::kDense, EvaluationMode::kMultiCrop, EvaluationMode::kBoth, EvaluationMode::kCenter})
+    for (const int batch : {4, 32}) {
+      const TestSettings settings{.scales = {74, 96}, .mode = mode, .flip = true, .batch = batch};
+      NotedEngine crops(*crops_), dense(*dense_);
+      const TestEngines engines{&crops, &dense};
+      Tester(engines, settings, kCrop, 3, kClasses).Run(loaded);
+      std::vector<PlanOptions> of_crops, of_dense;
+      for (const TestPass& pass : PassesOf(engines, settings, kCrop, group_))
+        (pass.engine == &crops ? of_crops : of_dense).push_back(pass.options);
+      const auto expect_same = [](const std::vector<PlanOptions>& named, const std::vector<PlanOptions>& compiled) {
+        ASSERT_EQ(named.size(), compiled.size());
+        for (size_t i = 0; i < named.size(); ++i) {
+          EXPECT_EQ(named[i].batch, compiled[i].batch);
+          EXPECT_EQ(named[i].height, compiled[i].height);
+          EXPECT_EQ(named[i].width, compiled[i].width);
+          EXPECT_EQ(named[i].training, compiled[i].training);
+        }
+      };
+      expect_same(of_crops, crops.asked);
+      expect_same(of_dense, dense.asked);
+      EXPECT_GT(crops.asked.size() + dense.asked.size(), 0u);
+    }
+}
+
 TEST_F(TesterOnVgg, AStopIsSeenBeforeTheNextPass) {
   const LoadedGroup loaded = MakeGroup(4, {{kCrop, kCrop}});
   int asked = 0;
