@@ -93,6 +93,19 @@ TEST_F(CliProgram, SubmitEditsTheSpecAndSendsAbsolutePaths) {
   EXPECT_EQ(body["data"]["store"], std::filesystem::current_path().string() + "/set");
 }
 
+// The coordinator speaks of a request's body; its user wrote a file and a command line.
+TEST_F(CliProgram, ARefusedSpecNamesTheSettingOrTheFile) {
+  FakeHttpServer server([](const FakeRequest& request) {
+    const bool set = request.body.find("gpu") != std::string::npos;
+    const std::string what = set ? R"(resources.device: \"gpu\" is not one of auto, cpu, cuda)" : "model.network: is empty";
+    return FakeAnswer{422, R"({"title":"refused","detail":"request body: )" + what + R"("})", ""};
+  });
+  const Ran set = Plateau("submit " + spec_ + " --set resources.device=gpu --endpoint " + server.Url());
+  EXPECT_EQ(set.code, 2);
+  EXPECT_THAT(set.out, HasSubstr("plateau: --set resources.device=gpu: \"gpu\" is not one of auto, cpu, cuda"));
+  EXPECT_THAT(Plateau("submit " + spec_ + " --endpoint " + server.Url()).out, HasSubstr("plateau: " + spec_ + ": model.network: is empty"));
+}
+
 TEST_F(CliProgram, FollowEndsWithTheExitCodeOfTheJob) {
   for (const auto& [state, reason, code] :
        {std::tuple("COMPLETED", "PLATEAU", 0), std::tuple("FAILED", "EXIT_137", 1), std::tuple("FAILED", "NAN_LOSS", 3),
