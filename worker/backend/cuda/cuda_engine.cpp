@@ -181,7 +181,7 @@ std::string CudaEngine::NoCutFits(const PlanOptions& rank, uint64_t bytes) const
   const auto at_once = PredictMemory(network, crop, rank, precision, rank.batch);
   std::string tried = at_once ? fmt::format(" at once ({})", HumanBytes(at_once->total())) : " at once";
   if (least->lanes > 1)
-    tried += fmt::format(" nor in lanes: {} of {} take the least, {}, of which {} are their open sums and {} two batches on their way",
+    tried += fmt::format(" nor in lanes: {} of {} take the least, {}, of which {} are their open sums and {} the batches on their way",
                          least->lanes, least->lane_rows, HumanBytes(memory.total()), HumanBytes(memory.branches),
                          HumanBytes(memory.batches));
   else if (rank.batch > 1)
