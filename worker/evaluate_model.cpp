@@ -95,7 +95,7 @@ Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings&
 
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
                                     TestSettings& settings, int threads, const Compute& compute,
-                                    std::atomic<int64_t>* progress) {
+                                    std::atomic<int64_t>* progress, StartWatch* watch) {
   std::optional<TrainedModel> found;
   PLATEAU_ASSIGN(const std::string text, ShareText(collective, collective.rank() == 0 ? ReadModel(files, path, found)
                                                                                       : Result<std::string>(std::string())));
@@ -124,7 +124,8 @@ Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, c
                         .progress = progress,
                         .precision = compute.precision,
                         .collective = CollectiveKind::kMpi,  // there is nothing for NCCL to sum
-                        .choices = model.choices.get()};
+                        .choices = model.choices.get(),
+                        .watch = watch};
   PLATEAU_TRY(ShareDevices(compute.device, collective, options));
   PLATEAU_TRY(Agree(collective, MakeEngines(model, dense, settings, compute.device, options)));
   for (Engine* engine : {model.crops.get(), model.dense.get()})

@@ -31,9 +31,10 @@ struct TestedModel {
 // Collective: rank 0 finds, reads and verifies, every rank gets the same; errors are the same everywhere. kInvalidInput when the
 // store's classes or channels are not the checkpoint's, when a tensor does not fit the network, and for scales below the crop;
 // kNumeric names a weight that is not finite. When settings.scales is empty it becomes the checkpoint's validation scale.
-// `progress` counts the layers that a pass has run, for a watcher.
+// `progress` counts the layers that a pass has run, for a watcher; `watch` hears of choosing algorithms, and may end it. Both outlive the
+// engines.
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
                                     TestSettings& settings, int threads, const Compute& compute,
-                                    std::atomic<int64_t>* progress);
+                                    std::atomic<int64_t>* progress, StartWatch* watch);
 
 }  // namespace plateau

@@ -26,6 +26,7 @@
 #include "worker/train/choices_files.h"
 #include "worker/train/compile_alike.h"
 #include "worker/train/rank_link.h"
+#include "worker/train/start_progress.h"
 #include "worker/train/watched_collective.h"
 
 namespace plateau {
@@ -37,6 +38,7 @@ struct Rank {
   Collective& collective;
   Pulse& pulse;
   StopFlag& stop;
+  StartProgress& watch;
   CoordinatorLink* link = nullptr;  // nullptr without a coordinator
   PosixFileSystem files;
   SystemClock clock;
@@ -156,7 +158,7 @@ Result<Test> Open(Rank& rank) {
                                                        of_spec ? options.spec_path + ": evaluate.precision" : "--precision"));
   if (rank.zero() && !options.spec_path.empty() && options.device == DeviceKind::kAuto) LogInfo("device: auto takes {}", compute.device.reason);
   PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings,
-                                             test.threads, compute, &rank.pulse.progress));
+                                             test.threads, compute, &rank.pulse.progress, &rank.watch));
   return test;
 }
 
@@ -186,6 +188,7 @@ Status ChooseAlike(Rank& rank, Test& test) {
         const auto& [batch, height, width, training] = pass.options;
         if (rank.stop.raised() || !known.insert({pass.engine, batch, height, width}).second) continue;
         const auto plan = pass.engine->Compile(pass.options);
+        if (!plan && rank.stop.raised()) continue;
         if (!plan) return Fail(plan.error().code, "{} (--batch bounds the rows of a pass)", plan.error().message);
         ++rank.pulse.progress;
       }
@@ -397,7 +400,9 @@ int RunEvaluate(const EvaluateOptions& options) {
     return ExitCode(agreed.error().code);
   }
   try {
-    Rank rank{options, world, pulse, stop, link->get()};
+    const SystemClock clock;
+    StartProgress watch(pulse, stop, clock, {.speaks = world.rank() == 0 && !options.quiet});
+    Rank rank{options, world, pulse, stop, watch, link->get()};
     const Status done = Evaluate(rank);
     if (!done && world.rank() == 0) {
       LogError("{}", done.error().message);

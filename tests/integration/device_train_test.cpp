@@ -134,6 +134,22 @@ TEST_F(DeviceTrainRun, AStopIsHeardWhileAlgorithmsAreChosen) {
   EXPECT_FALSE(std::filesystem::exists(output + "/tiny/attempt-1")) << "there is nothing to write";
 }
 
+TEST_F(DeviceTrainRun, AStopIsHeardWhileATestChoosesItsAlgorithms) {
+  const std::string output = out_ + "/trained";
+  auto arguments = Steps(1, "cpu");
+  arguments.insert(arguments.end(), {"--set", "model.network=vgg-a", "--set", "model.width=0.25", "--set", "data.crop=32", "--set", "training.global_batch=4"});
+  ASSERT_EQ(Run(0, output, arguments), 0) << last_output_;
+  test::Process process({PLATEAU_BIN_DIR "/plateau-worker", "evaluate", output + "/tiny", "--store", store_, "--threads", "1", "--device", "cuda", "--precision",
+                         "fp32", "--scales", "288"},
+                        out_ + "/evaluated");
+  ASSERT_TRUE(test::Eventually([&] { return process.Output().find("choosing algorithms: ") != std::string::npos; })) << process.Output();
+  const auto asked = std::chrono::steady_clock::now();
+  kill(process.pid(), SIGTERM);
+  EXPECT_EQ(process.Wait(), 1) << process.Output();
+  EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(30)) << process.Output();
+  EXPECT_THAT(process.Output(), HasSubstr("stopped before the end: there is no result"));
+}
+
 TEST_F(DeviceTrainRun, WhereAFieldWasSaidIsNamed) {
   setenv("PLATEAU_PRETENDED_DEVICES", "0", 1);
   EXPECT_EQ(Run(0, out_ + "/none", Steps(4, "cuda")), 2);

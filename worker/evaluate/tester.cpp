@@ -117,6 +117,7 @@ void Tester::AddViews(Engine& engine, const LoadedGroup& loaded, const std::vect
   for (const int rows : CutIntoPasses(static_cast<int>(views.size()), MostRows(engine.network(), height, width, settings_.batch))) {
     if (stopped_()) return;
     const auto plan = engine.Compile({.batch = rows, .height = height, .width = width, .training = false});
+    if (!plan && stopped_()) return;  // which also ends the choice of algorithms
     if (!plan) throw Failure(plan.error().code, plan.error().message + " (--batch bounds the rows of a pass)");
     const auto count = static_cast<size_t>(rows);
     images_.resize(count * image_values);

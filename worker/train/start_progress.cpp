@@ -29,7 +29,7 @@ void StartProgress::Begin(const char* what, const char* pieces, int all) {
   all_ = all;
   done_ = 0;
   begun_ms_ = said_ms_ = clock_.MonotonicMs();
-  pulse_.phase = PhaseOf(what);
+  before_ = pulse_.phase.exchange(PhaseOf(what));
   ++pulse_.progress;
   if (options_.speaks && options_.terminal && all > 0)
     line_ = std::make_unique<Progress>(ProgressOptions{.label = what, .unit = pieces, .total = static_cast<uint64_t>(all)}, clock_);
@@ -54,7 +54,7 @@ void StartProgress::End() {
   if (closed_) return;
   if (line_ && done_ == all_) line_->Finish(static_cast<uint64_t>(all_));
   line_.reset();
-  pulse_.phase = kStart;
+  pulse_.phase = before_;
   ++pulse_.progress;
 }
 

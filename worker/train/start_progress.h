@@ -12,7 +12,7 @@
 
 namespace plateau {
 
-// Puts each stretch into the pulse's phase ("start: joining NCCL") and its pieces into the pulse's progress, so that the coordinator sees
+// Puts each stretch, also one behind the start such as a test's next size of images, into the pulse's phase ("start: joining NCCL") and its pieces into the pulse's progress, so that the coordinator sees
 // a start that moves. The one that speaks says how far a long stretch is: a redrawn line on a terminal, else a log line every two seconds.
 // Borrows all; outlives the engine it watches. Training thread only.
 class StartProgress final : public StartWatch {
@@ -30,7 +30,7 @@ class StartProgress final : public StartWatch {
   bool WantsStop() override;
   // The first step begins: from now on it hears nothing and wants nothing, since steps end themselves.
   void Close() { closed_ = true; }
-  // Whether an engine was told to stop, and so gave up.
+  // Whether an engine was told to stop, and so may have given up.
   bool stopped() const { return stopped_; }
 
   static constexpr int64_t kSayEveryMs = 2000;
@@ -43,6 +43,7 @@ class StartProgress final : public StartWatch {
   const Clock& clock_;
   Options options_;
   const char* what_ = "";
+  const char* before_ = "start";  // the phase around the stretch
   const char* pieces_ = "";
   int all_ = 0, done_ = 0;
   int64_t begun_ms_ = 0, said_ms_ = 0;

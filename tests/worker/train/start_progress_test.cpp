@@ -40,8 +40,13 @@ TEST_F(StartProgressTest, EachStretchIsAPhaseOfTheStart) {
     EXPECT_GT(pulse_.progress.load(), before) << "a start that moves is no hang";
   }
   EXPECT_STREQ(pulse_.phase.load(), "start");
-  const StartStretch joining(&progress, "joining NCCL");
-  EXPECT_STREQ(pulse_.phase.load(), "start: joining NCCL");
+  {
+    const StartStretch joining(&progress, "joining NCCL");
+    EXPECT_STREQ(pulse_.phase.load(), "start: joining NCCL");
+  }
+  pulse_.phase = "validate";
+  { const StartStretch another(&progress, "choosing algorithms", "layers", 3); }
+  EXPECT_STREQ(pulse_.phase.load(), "validate") << "a test that met images of another size goes on";
 }
 
 TEST_F(StartProgressTest, TheSpeakerSaysHowFarItIsEveryTwoSecondsAndNoMore) {
