@@ -99,7 +99,7 @@ struct JobSpec {
     bool weight_decay_bias = true;
     double dropout = 0.5;
     InitScheme init;
-    int micro_batch = 0;  // largest part of a rank's batch computed at once; 0: all of it, on a device what fits
+    int micro_batch = 0;  // largest part of a rank's batch computed at once; 0: all of it, or as many rows as fit
     std::optional<Precision> precision;  // absent: bf16 on CUDA, fp32 on the CPU
   } training;
 

@@ -34,8 +34,14 @@ run_suite() {
   if ! ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" "$@" | tee "$log"; then failed=1; fi
   line=$(grep -E "tests passed" "$log" || echo "no tests ran")
   summary+=("$(printf '%-28s %s (%d s)' "$name" "$line" $((SECONDS - began)))")
-  while read -r skipped; do summary+=("    skipped here: $skipped"); done < <(sed -nE 's/^[[:space:]]*[0-9]+ - ([^ ]+).*\(Skipped\)[[:space:]]*$/\1/p' "$log" | sort -u)
+  while read -r skipped; do summary+=("    skipped here: $skipped"); done < <(skipped_tests "$log")
   rm -f "$log"
+}
+
+# skipped_tests LOG: the tests that ctest's log counts as skipped, those that need a device in one line.
+skipped_tests() {
+  sed -nE 's/^[[:space:]]*[0-9]+ - ([^ ]+).*\(Skipped\)[[:space:]]*$/\1/p' "$1" | sort -u |
+    awk '/^gpu\./ { ++gpu; next } { print } END { if (gpu) print gpu " tests of a GPU (deploy/gpu-check.sh runs them on one)" }'
 }
 
 began=$SECONDS
