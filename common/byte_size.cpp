@@ -17,8 +17,8 @@ struct Unit {
   std::string_view name;
   double bytes;
 };
-constexpr Unit kUnits[] = {{"b", 1},      {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40},
-                           {"kb", 1e3},   {"mb", 1e6},     {"gb", 1e9},     {"tb", 1e12}};
+constexpr Unit kUnits[] = {{"b", 1},    {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40},
+                           {"kb", 1e3}, {"mb", 1e6},     {"gb", 1e9},     {"tb", 1e12}};
 
 std::optional<double> BytesOf(std::string_view name) {
   std::string lower(name);
@@ -38,8 +38,9 @@ Result<uint64_t> ParseByteSize(const std::string& text, const std::string& unit,
   const auto factor = BytesOf(rest.empty() ? std::string_view(unit) : rest);
   const double bytes = error == std::errc() && factor ? number * *factor : 0;
   if (bytes >= 1 && bytes <= kMost) return static_cast<uint64_t>(std::llround(bytes));
-  return Fail(ErrorCode::kInvalidInput, "{} {}: not a size; give a number of {} above 0, such as 80, or one with its unit: 80GiB, 80GB, 512MiB",
-              field, text.empty() ? "\"\"" : text, unit);
+  return Fail(ErrorCode::kInvalidInput,
+              "{} {}: not a size; give a number of {} above 0, such as 80, or one with its unit: 80GiB, 80GB, 512MiB", field,
+              text.empty() ? "\"\"" : text, unit);
 }
 
 }  // namespace plateau

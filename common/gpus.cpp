@@ -50,7 +50,8 @@ std::vector<std::string> IdsOf(const std::string& list) {
 
 bool IsGpuId(const std::string& id) {
   if (id.starts_with("GPU-") || id.starts_with("MIG-"))
-    return id.size() <= 80 && id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/") == std::string::npos;
+    return id.size() <= 80 &&
+           id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/") == std::string::npos;
   return !id.empty() && id.size() <= 4 && id.find_first_not_of("0123456789") == std::string::npos;
 }
 
@@ -63,7 +64,8 @@ bool Has(const std::vector<Gpu>& gpus, const std::string& id) {
 std::string GpuReportLine(const GpuReport& report) {
   Json gpus = Json::array();
   for (const Gpu& gpu : report.gpus) gpus.push_back({{"id", gpu.id}, {"name", gpu.name}, {"memory_bytes", gpu.memory_bytes}});
-  return Json{{"plateau_gpus", kLineVersion}, {"gpus", gpus}, {"reason", report.reason}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json{{"plateau_gpus", kLineVersion}, {"gpus", gpus}, {"reason", report.reason}}.dump(-1, ' ', false,
+                                                                                              Json::error_handler_t::replace);
 }
 
 std::optional<GpuReport> FindGpuReport(const std::string& output) {
@@ -88,7 +90,8 @@ Status CheckGpuOffer(const std::string& offer, const std::string& field) {
   std::set<std::string> seen;
   for (const std::string& id : IdsOf(offer)) {
     if (!IsGpuId(id)) return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" in \"{}\" is no id of a GPU; {}", field, id, offer, kForms);
-    if (!seen.insert(id).second) return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" names GPU {} twice; {}", field, offer, id, kForms);
+    if (!seen.insert(id).second)
+      return Fail(ErrorCode::kInvalidInput, "{}: \"{}\" names GPU {} twice; {}", field, offer, id, kForms);
   }
   if (seen.size() > kMostGpus) return Fail(ErrorCode::kInvalidInput, "{}: names more than {} GPUs; {}", field, kMostGpus, kForms);
   return {};
@@ -111,14 +114,18 @@ std::vector<Gpu> OfferedGpus(const std::string& offer, const std::vector<Gpu>& t
   return offered;
 }
 
-std::string GrantText(const std::vector<std::string>& ids) { return ids.empty() ? kNoGpus : fmt::format("{}", fmt::join(ids, ",")); }
+std::string GrantText(const std::vector<std::string>& ids) {
+  return ids.empty() ? kNoGpus : fmt::format("{}", fmt::join(ids, ","));
+}
 
 Result<std::string> GrantOf(const std::string& grant, int rank) {
   if (grant == kNoGpus) return std::string();
   const std::vector<std::string> ids = SplitText(grant, ',');
-  if (rank >= 0 && rank < static_cast<int>(ids.size()) && IsGpuId(ids[static_cast<size_t>(rank)])) return ids[static_cast<size_t>(rank)];
-  return Fail(ErrorCode::kInvalidInput, "{}=\"{}\" names no GPU for rank {}; it is set by the coordinator: one id a rank, or \"{}\"",
-              kGpusVariable, grant, rank, kNoGpus);
+  if (rank >= 0 && rank < static_cast<int>(ids.size()) && IsGpuId(ids[static_cast<size_t>(rank)]))
+    return ids[static_cast<size_t>(rank)];
+  return Fail(ErrorCode::kInvalidInput,
+              "{}=\"{}\" names no GPU for rank {}; it is set by the coordinator: one id a rank, or \"{}\"", kGpusVariable, grant,
+              rank, kNoGpus);
 }
 
 }  // namespace plateau

@@ -101,8 +101,10 @@ Status ReadResources(SpecReader reader, JobSpec& spec) {
   reader.Integer("workers", 1, 65536, resources.workers);
   if (const auto* device = reader.Value("device")) {
     const auto kind = ParseDeviceKind(device->is_string() ? device->get<std::string>() : device->dump(), "device");
-    if (kind) resources.device = *kind;
-    else reader.Refuse("device", kind.error().message.substr(8));
+    if (kind)
+      resources.device = *kind;
+    else
+      reader.Refuse("device", kind.error().message.substr(8));
   }
   std::string collective = "auto";
   reader.Choice("collective", {"auto", "mpi", "nccl"}, collective);

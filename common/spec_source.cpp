@@ -10,7 +10,8 @@ namespace {
 constexpr std::string_view kUnknown = "unknown field \"";
 constexpr std::string_view kFieldLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 // Messages of other parts begin with words of their own; only those of a section's field are the specification's.
-constexpr std::string_view kSections[] = {"model.", "data.", "training.", "lr.", "validation.", "resources.", "checkpoint.", "evaluate.", "fault.", "reproducibility."};
+constexpr std::string_view kSections[] = {"model.",     "data.",       "training.", "lr.",    "validation.",
+                                          "resources.", "checkpoint.", "evaluate.", "fault.", "reproducibility."};
 
 // "training.momentum" of "training.momentum: 7 is ..." and of "unknown field \"training.momentum\"...".
 std::string_view FieldOf(std::string_view text) {
@@ -23,13 +24,15 @@ std::string_view FieldOf(std::string_view text) {
 
 // The last --set that gave `field`, or a section around it.
 const std::pair<std::string, std::string>* SettingOf(const SpecSource& source, std::string_view field) {
-  const auto said = std::find_if(source.settings.rbegin(), source.settings.rend(),
-                                 [&](const auto& setting) { return field == setting.first || field.starts_with(setting.first + "."); });
+  const auto said = std::find_if(source.settings.rbegin(), source.settings.rend(), [&](const auto& setting) {
+    return field == setting.first || field.starts_with(setting.first + ".");
+  });
   return field.empty() || said == source.settings.rend() ? nullptr : &*said;
 }
 
 bool OfASection(std::string_view field) {
-  return std::any_of(std::begin(kSections), std::end(kSections), [&](std::string_view section) { return field.starts_with(section); });
+  return std::any_of(std::begin(kSections), std::end(kSections),
+                     [&](std::string_view section) { return field.starts_with(section); });
 }
 
 }  // namespace

@@ -110,7 +110,8 @@ void ControlLoop::Schedule() {
   };
   for (const auto& hold : placement.holds) apply(hold.id, HoldPlaced{hold.reason, hold.message});
   for (const auto& wait : placement.waits) apply(wait.id, WaitNoted{wait.reason, wait.message});
-  for (const auto& start : placement.starts) apply(start.id, StartGranted{NewToken(), start.shares, "", DeviceKindName(start.device), start.why});
+  for (const auto& start : placement.starts)
+    apply(start.id, StartGranted{NewToken(), start.shares, "", DeviceKindName(start.device), start.why});
   EndHostWaits(all, cluster, placement);
 }
 
@@ -145,7 +146,8 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
 void ControlLoop::Launch(const Job& job, int attempt) {
   auto spec = ResolveSources(*job.spec, Lookup());
   if (!spec) return follow_ups_.push_back({job.id, LaunchFailed{attempt, spec.error().message, false}});
-  if (const auto device = ParseDeviceKind(job.Current()->device, "device")) spec->resources.device = *device;  // no rank decides otherwise
+  if (const auto device = ParseDeviceKind(job.Current()->device, "device"))
+    spec->resources.device = *device;  // no rank decides otherwise
   const std::string folder = AttemptFolder(job.id, attempt);
   const auto& resources = job.spec->resources;
   const bool remote = !RemoteNodes(*job.Current()).empty();

@@ -213,7 +213,8 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   loop_options.machine_cores = MachineCores();
   const int cores = options.cores > 0 ? options.cores : loop_options.machine_cores;
   PLATEAU_ASSIGN(GpuReport gpus, OwnGpus(options));
-  LogInfo("this machine offers {} cores and {}", cores, gpus.gpus.empty() ? "no GPU: " + gpus.reason : fmt::format("{} GPU(s)", gpus.gpus.size()));
+  LogInfo("this machine offers {} cores and {}", cores,
+          gpus.gpus.empty() ? "no GPU: " + gpus.reason : fmt::format("{} GPU(s)", gpus.gpus.size()));
   NodeView own{.cores = cores};
   for (const Gpu& gpu : gpus.gpus) own.gpus.push_back(gpu.id);
   loop_options.cluster = {{std::move(own)}, options.allow_oversubscribe};
@@ -244,7 +245,8 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
                                                       if (!ingests.Post(notice)) loop.Post(notice);
                                                     });
   parts->prober = std::make_unique<AgentProber>(
-      AgentProberOptions{.agent = AgentCommand(options.rsh_agent), .worker = options.worker, .timeout_ms = options.probe_timeout_ms},
+      AgentProberOptions{
+          .agent = AgentCommand(options.rsh_agent), .worker = options.worker, .timeout_ms = options.probe_timeout_ms},
       [&loop](const ProbeAnswer& answer) { loop.Post(answer); });
   parts->desk = std::make_unique<CheckpointDesk>(
       files, [&loop](const std::string& job, JobEvent event) { loop.Post(job, std::move(event)); });

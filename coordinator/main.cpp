@@ -94,8 +94,9 @@ int Main(int argc, char** argv) {
   app.add_option("--worker", options.worker, "The plateau-worker program (default: beside this one)");
   app.add_option("--mpirun", options.mpirun, "The mpirun program")->capture_default_str();
   app.add_option("--cores", options.cores, "Cores offered to jobs (default: the machine's)")->check(CLI::PositiveNumber);
-  app.add_option("--gpus", options.gpus,
-                 "GPUs of this machine offered to jobs: how many (2), which (0,3), one (3,) or none (0); default: those that CUDA shows here");
+  app.add_option(
+      "--gpus", options.gpus,
+      "GPUs of this machine offered to jobs: how many (2), which (0,3), one (3,) or none (0); default: those that CUDA shows here");
   double lease_timeout_s = static_cast<double>(options.ingest_limits.lease_ms) / 1000;
   app.add_option("--lease-timeout", lease_timeout_s, "Seconds of silence after which an ingest worker's shard is given to another")
       ->check(CLI::Range(0.2, 86'400.0))

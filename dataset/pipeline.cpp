@@ -208,7 +208,8 @@ class ThreadedPipeline final : public Pipeline {
     }
     uint8_t* const image = batch.pixels.data() + row * ImageValues();
     PixelScale& scale = batch.scales[row];
-    return options_.training ? augmenter.Train(record, options_.seed, epoch, image, scale) : augmenter.Evaluate(record, image, scale);
+    return options_.training ? augmenter.Train(record, options_.seed, epoch, image, scale)
+                             : augmenter.Evaluate(record, image, scale);
   }
 
   void Pad(Batch& batch, size_t row) const {

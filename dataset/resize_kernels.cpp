@@ -126,7 +126,8 @@ void FilterRowAvx2(const uint8_t* row, int origin, const FilterTable& table, uin
 }
 
 // Packing works on halves of a register each by itself: the middle quarters change places.
-[[gnu::target("avx2")]] void CombineBytesAvx2(const uint8_t* const* rows, const int32_t* weights, int count, int size, uint8_t* out) {
+[[gnu::target("avx2")]] void CombineBytesAvx2(const uint8_t* const* rows, const int32_t* weights, int count, int size,
+                                              uint8_t* out) {
   constexpr int kLanes = 16, kInOrder = 0b11'01'10'00;
   int x = 0;
   for (; x + kLanes <= size; x += kLanes) {

@@ -68,8 +68,8 @@ BenchResult Summarise(const Engine& engine, const Plan& plan, Samples samples) {
   return result;
 }
 
-// More than there is would not be refused by the system but end some process when it is used. Steps were seen to take between 0.77 and 1
-// of the estimate.
+// More than there is would not be refused by the system but end some process when it is used. Steps were seen to take between 0.77
+// and 1 of the estimate.
 Status RequireMemory(const BenchOptions& options, const Network& network, const std::vector<LayerCost>& costs) {
   const TrainingMemory memory =
       EstimateTrainingMemory(network, costs, options.crop, options.crop, options.batch, SummaryPrecision::kFp32);

@@ -111,8 +111,10 @@ Status RunOnDevice(const BenchFlags& flags, const Compute& compute) {
   if (!flags.options.checkpoint.empty())
     return Fail(ErrorCode::kInvalidInput, "--checkpoint is timed on the CPU alone; leave it out, or give --device cpu");
   if (flags.algorithm != "auto")
-    return Fail(ErrorCode::kInvalidInput, "--algorithm {}: belongs to the CPU, and this runs on {}, whose algorithms are timed; leave it out, or "
-                "give --device cpu", flags.algorithm, compute.device.reason);
+    return Fail(ErrorCode::kInvalidInput,
+                "--algorithm {}: belongs to the CPU, and this runs on {}, whose algorithms are timed; leave it out, or "
+                "give --device cpu",
+                flags.algorithm, compute.device.reason);
   PLATEAU_ASSIGN(const DeviceBench bench, RunDeviceBench(flags.options, compute));
   fmt::print("{}", flags.json ? DeviceBenchToJson(flags.options, bench).dump(2) + "\n" : DeviceBenchText(flags.options, bench));
   return {};

@@ -33,17 +33,21 @@ void AddDevicesVerb(CLI::App& app, int& exit_code) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("devices", "List the GPUs of this machine, or say why there are none");
   verb->footer(
-      "One line a GPU that CUDA shows this process (CUDA_VISIBLE_DEVICES is respected): id, name, memory. The coordinator asks its hosts so.\n"
+      "One line a GPU that CUDA shows this process (CUDA_VISIBLE_DEVICES is respected): id, name, memory. The coordinator asks its "
+      "hosts so.\n"
       "`plateau doctor` tries them, too.\n"
       "Examples:\n"
       "  plateau-worker devices\n"
       "  ssh n1 /opt/plateau/bin/plateau-worker devices --json\n"
       "Exit code: 0, with and without GPUs.");
-  verb->add_flag("--json", *json, "One line of JSON: {\"plateau_gpus\":1,\"gpus\":[{\"id\",\"name\",\"memory_bytes\"}],\"reason\"}");
+  verb->add_flag("--json", *json,
+                 "One line of JSON: {\"plateau_gpus\":1,\"gpus\":[{\"id\",\"name\",\"memory_bytes\"}],\"reason\"}");
   verb->callback([json, &exit_code] {
     const GpuReport report = AskGpus();
-    if (*json) fmt::print("{}\n", GpuReportLine(report));
-    else Print(report);
+    if (*json)
+      fmt::print("{}\n", GpuReportLine(report));
+    else
+      Print(report);
     exit_code = 0;
   });
 }

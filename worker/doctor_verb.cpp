@@ -97,8 +97,10 @@ void AddDoctorVerb(CLI::App& app, int& exit_code) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("doctor", "Say what is on this machine, and try whether it works");
   verb->footer(
-      "Prints devices, driver, CUDA's libraries and where they were found, MPI, the processor, limits that hurt; runs a convolution\n"
-      "on the CPU and on each CUDA device and, under mpirun, sums over the ranks by MPI and over their devices as training makes them\n"
+      "Prints devices, driver, CUDA's libraries and where they were found, MPI, the processor, limits that hurt; runs a "
+      "convolution\n"
+      "on the CPU and on each CUDA device and, under mpirun, sums over the ranks by MPI and over their devices as training makes "
+      "them\n"
       "(NCCL where every rank has a device of its own).\n"
       "Examples:\n"
       "  plateau doctor\n"

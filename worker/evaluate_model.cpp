@@ -94,8 +94,8 @@ Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings&
 }  // namespace
 
 Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, const std::string& path, const Manifest& store,
-                                    TestSettings& settings, int threads, const Compute& compute,
-                                    std::atomic<int64_t>* progress, StartWatch* watch) {
+                                    TestSettings& settings, int threads, const Compute& compute, std::atomic<int64_t>* progress,
+                                    StartWatch* watch) {
   std::optional<TrainedModel> found;
   PLATEAU_ASSIGN(const std::string text, ShareText(collective, collective.rank() == 0 ? ReadModel(files, path, found)
                                                                                       : Result<std::string>(std::string())));

@@ -154,7 +154,8 @@ Result<Test> Open(Rank& rank) {
   Test test{.settings = options.settings, .threads = options.threads > 0 ? options.threads : UsableThreads()};
   PLATEAU_TRY(Agree(collective, OpenStore(rank, test)));
   const bool of_spec = !options.spec_path.empty();
-  PLATEAU_ASSIGN(const Compute compute, ChooseTogether(collective, options.device, options.precision, of_spec ? options.spec_path + ": resources.device" : "--device",
+  PLATEAU_ASSIGN(const Compute compute, ChooseTogether(collective, options.device, options.precision,
+                                                       of_spec ? options.spec_path + ": resources.device" : "--device",
                                                        of_spec ? options.spec_path + ": evaluate.precision" : "--precision"));
   if (rank.zero() && !options.spec_path.empty() && options.device == DeviceKind::kAuto) LogInfo("device: auto takes {}", compute.device.reason);
   PLATEAU_ASSIGN(test.model, LoadTestedModel(rank.files, collective, options.checkpoint, test.manifest(), test.settings,
@@ -174,8 +175,8 @@ Status Plan(Rank& rank, Test& test) {
   return {};
 }
 
-// Collective; errors are the same on every rank. Devices choose algorithms by timing: rank 0 does so for the passes of all ranks. A rank
-// alone chooses as it goes.
+// Collective; errors are the same on every rank. Devices choose algorithms by timing: rank 0 does so for the passes of all ranks. A
+// rank alone chooses as it goes.
 Status ChooseAlike(Rank& rank, Test& test) {
   Collective& collective = rank.collective;
   if (!test.model.choices || collective.world_size() == 1) return {};
@@ -253,26 +254,27 @@ Outcome RunGroups(Rank& rank, Test& test) {
 TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome) {
   const TestedModel& model = test.model;
   const bool job = !rank.options.output.empty();
-  return {.scales = test.settings.scales,
-          .mode = EvaluationModeName(test.settings.mode),
-          .flip = test.settings.flip,
-          .crop = model.identity.preprocessing.crop,
-          .seconds = outcome.seconds,
-          .device = (model.crops ? model.crops : model.dense)->description(),
-          .precision = PrecisionName(model.precision),
-          .ranks = rank.collective.world_size(),
-          .threads = test.threads,
-          .checkpoint = model.folder,
-          .checkpoint_checksum = model.manifest_checksum,
-          .step = model.step,
-          .network = model.identity.network,
-          .width = model.identity.width,
-          .classes = test.classes(),
-          .store = test.manifest().name,
-          .split = test.split->name,
-          .split_checksum = test.split->checksum,
-          .posteriors = job && WantsPosteriors(rank.options) ? FileOfAttempt(rank.options, kPosteriorsFile) : rank.options.posteriors,
-          .per_class = job && rank.options.per_class ? FileOfAttempt(rank.options, kPerClassFile) : ""};
+  return {
+      .scales = test.settings.scales,
+      .mode = EvaluationModeName(test.settings.mode),
+      .flip = test.settings.flip,
+      .crop = model.identity.preprocessing.crop,
+      .seconds = outcome.seconds,
+      .device = (model.crops ? model.crops : model.dense)->description(),
+      .precision = PrecisionName(model.precision),
+      .ranks = rank.collective.world_size(),
+      .threads = test.threads,
+      .checkpoint = model.folder,
+      .checkpoint_checksum = model.manifest_checksum,
+      .step = model.step,
+      .network = model.identity.network,
+      .width = model.identity.width,
+      .classes = test.classes(),
+      .store = test.manifest().name,
+      .split = test.split->name,
+      .split_checksum = test.split->checksum,
+      .posteriors = job && WantsPosteriors(rank.options) ? FileOfAttempt(rank.options, kPosteriorsFile) : rank.options.posteriors,
+      .per_class = job && rank.options.per_class ? FileOfAttempt(rank.options, kPerClassFile) : ""};
 }
 
 PosteriorsHead HeadOf(const Test& test, const TestSubject& subject) {

@@ -65,7 +65,9 @@ void AddEvaluateVerb(CLI::App& app, int& exit_code) {
   verb->add_flag("--per-class", options.per_class, "Accuracy of each class and the confusion matrix");
   verb->add_flag("--json", options.json, "The result as JSON");
   verb->add_flag("--quiet", options.quiet, "No progress bar");
-  verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")->check(within::kBatch)->capture_default_str();
+  verb->add_option("--batch", options.settings.batch, "Most images or crops of one pass")
+      ->check(within::kBatch)
+      ->capture_default_str();
   verb->add_option("--threads", options.threads, "Of each rank; default: the cores it may use")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
   verb->add_option("--limit", options.limit, "Only the first N images in source order")->check(within::kCount);

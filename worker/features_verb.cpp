@@ -74,8 +74,8 @@ Status RunFeatures(const FeaturesFlags& flags) {
   Preprocessing preprocessing = model.identity.preprocessing;
   preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
   PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
-  PLATEAU_ASSIGN(Inference inference,
-                 Inference::Make(files, model, flags.layer, flags.batch, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
+  PLATEAU_ASSIGN(Inference inference, Inference::Make(files, model, flags.layer, flags.batch,
+                                                      flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
   const uint64_t images = flags.limit > 0 ? std::min(flags.limit, split->records) : split->records;
   const auto count = static_cast<int64_t>(images);
   const std::vector<TensorLayout> layouts = {{"features", TensorType::kF32, {count, inference.values()}},

@@ -193,7 +193,9 @@ void AddImportVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--out", flags->out, "Folder to make")->required();
   verb->add_option("--names", flags->names, "torchvision (features.0.weight) or canonical (conv1_1.weight)")->capture_default_str();
   verb->add_option("--width", flags->width, "Of the network")->capture_default_str();
-  verb->add_option("--crop", flags->crop, "Side of the input that the weights are for")->check(within::kSide)->capture_default_str();
+  verb->add_option("--crop", flags->crop, "Side of the input that the weights are for")
+      ->check(within::kSide)
+      ->capture_default_str();
   verb->add_option("--scale", flags->scale, "Shortest side of a tested image")->check(within::kSide)->capture_default_str();
   verb->add_option("--mean", flags->mean, "R,G,B on the 0..255 scale that pixels lost")->delimiter(',')->capture_default_str();
   verb->add_option("--standard-deviation", flags->standard_deviation, "R,G,B that they were divided by")

@@ -76,11 +76,9 @@ Result<Inference> Inference::Make(FileSystem& files, const TrainedModel& model, 
   made.index_.resize(static_cast<size_t>(batch));
   made.precision_ = PrecisionName(compute.precision);
   if (compute.device.cuda) made.choices_ = OpenChoices(files, 0, model.identity.choices);
-  PLATEAU_ASSIGN(made.engine_, CreateEngine(compute.device, std::move(network),
-                                            {.threads = threads,
-                                             .crop = crop,
-                                             .precision = compute.precision,
-                                             .choices = made.choices_.get()}));
+  PLATEAU_ASSIGN(made.engine_,
+                 CreateEngine(compute.device, std::move(network),
+                              {.threads = threads, .crop = crop, .precision = compute.precision, .choices = made.choices_.get()}));
   PLATEAU_TRY(FillParameters(model, made.engine_->parameters()));
   PLATEAU_ASSIGN(made.plan_, made.engine_->Compile({.batch = batch, .height = crop, .width = crop, .training = false}));
   if (made.choices_) KeepTimedChoices(files, *made.choices_);

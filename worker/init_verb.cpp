@@ -71,9 +71,12 @@ void AddInitVerb(CLI::App& app, int& exit_code) {
       "  plateau-worker init --network vgg-a --classes 7 --crop 56 --width 0.5 --seed 1 --init glorot --out w.safetensors");
   verb->add_option("network,--network", flags->network, "such as vgg-d; plateau summary --help lists them")->required();
   verb->add_option("--out", flags->out, "file to write")->required();
-  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)")->check(within::kClasses);
-  verb->add_option("--crop", flags->crop, "side of the input, fixes the shape of fc6; default: the network's own")->check(within::kSide);
-  verb->add_option("--channels", flags->channels, "of the input; default: the network's own (lenet 1, else 3)")->check(within::kChannels);
+  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)")
+      ->check(within::kClasses);
+  verb->add_option("--crop", flags->crop, "side of the input, fixes the shape of fc6; default: the network's own")
+      ->check(within::kSide);
+  verb->add_option("--channels", flags->channels, "of the input; default: the network's own (lenet 1, else 3)")
+      ->check(within::kChannels);
   verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
       ->capture_default_str();
   verb->add_option("--seed", flags->seed, "same seed, same weights, on any machine")->capture_default_str();

@@ -59,7 +59,7 @@ std::string CalledAs(const std::string& program) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  plateau::FixNcclAlgorithm();  // while there is one thread
+  plateau::FixNcclAlgorithm();                     // while there is one thread
   const auto granted = plateau::TakeGrantedGpu();  // likewise
   RedirectOutput();
   const plateau::StackTraces traces(STDERR_FILENO);
@@ -70,7 +70,8 @@ int main(int argc, char** argv) {
   }
   if (*granted && !(*granted)->empty()) plateau::LogInfo("GPU {} of this host is this rank's, as device 0", **granted);
   plateau::DieWithLauncher();
-  CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.", CalledAs(argc > 0 ? argv[0] : ""));
+  CLI::App app("Plateau's worker: trains and evaluates VGG networks, alone or as ranks of mpirun.",
+               CalledAs(argc > 0 ? argv[0] : ""));
   app.require_subcommand(1);
   int exit_code = 0;
   plateau::AddTrainVerb(app, exit_code);

@@ -143,7 +143,8 @@ Result<int> RunPredict(const PredictFlags& flags) {
   preprocessing.scale_low = preprocessing.scale_high = model.identity.validation_scale;
   const bool from_stdin = std::find(flags.images.begin(), flags.images.end(), "-") != flags.images.end();
   const int rows = from_stdin ? kMostRows : std::min(kMostRows, static_cast<int>(flags.images.size()));
-  PLATEAU_ASSIGN(Inference inference, Inference::Make(files, model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
+  PLATEAU_ASSIGN(Inference inference,
+                 Inference::Make(files, model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
 
   Augmenter augmenter(preprocessing);
   ImagePreparer preparer;
@@ -182,9 +183,11 @@ void AddPredictVerb(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<PredictFlags>();
   CLI::App* verb = app.add_subcommand("predict", "The likeliest classes of image files");
   verb->footer(
-      "CHECKPOINT is the folder of a checkpoint (step-...), of a run (its published checkpoint), or of an import. The centre crop is\n"
+      "CHECKPOINT is the folder of a checkpoint (step-...), of a run (its published checkpoint), or of an import. The centre crop "
+      "is\n"
       "looked at, at the checkpoint's validation scale. With --json an array is printed, an image a line: \"image\", \"classes\"\n"
-      "(\"class\", \"synset\", \"words\", \"probability\"), \"device\" and \"precision\", or \"image\" and \"error\"; without it the device\n"
+      "(\"class\", \"synset\", \"words\", \"probability\"), \"device\" and \"precision\", or \"image\" and \"error\"; without it "
+      "the device\n"
       "and the precision go to stderr.\n"
       "Examples:\n"
       "  plateau predict runs/vgg-d-1 cat.jpg dog.png\n"

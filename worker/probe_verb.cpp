@@ -174,7 +174,8 @@ void AddProbeVerb(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   verb->add_option("--threads", flags->threads, "default: all cores")->check(within::kThreads);
   AddComputeFlags(*verb, flags->compute);
-  verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out")->check(within::kBatch);
+  verb->add_option("--make-input", flags->make_input, "only write an input file of this many random images to --out")
+      ->check(within::kBatch);
   verb->add_option("--classes", flags->classes, "of --make-input")->check(within::kClasses)->capture_default_str();
   verb->add_option("--crop", flags->crop, "of --make-input")->check(within::kSide)->capture_default_str();
   verb->add_option("--channels", flags->channels, "of --make-input")->check(within::kChannels)->capture_default_str();

@@ -82,13 +82,14 @@ Json DeviceJson(const DevicePrediction& device) {
 
 // What the memory that was asked about holds.
 std::string FitText(const DevicePrediction& device, int batch) {
-  const std::string who = device.sharers > 1  ? fmt::format("one of {} ranks that share the device", device.sharers)
+  const std::string who = device.sharers > 1 ? fmt::format("one of {} ranks that share the device", device.sharers)
                           : device.ranks > 1 ? fmt::format("one of {} ranks, each alone on its device", device.ranks)
                                              : "a rank alone";
   std::string text = fmt::format("  of {} free on the device {} plans with {}; the rest is left to CUDA's libraries{}\n",
                                  HumanBytes(device.device_bytes), who, HumanBytes(device.planning_bytes),
                                  device.sharers > 1 ? " and the other ranks" : "");
-  text += fmt::format("  largest batch at once: {}\n", device.largest_batch > 0 ? std::to_string(device.largest_batch) : "none, not even one image");
+  text += fmt::format("  largest batch at once: {}\n",
+                      device.largest_batch > 0 ? std::to_string(device.largest_batch) : "none, not even one image");
   if (device.lane_rows >= batch) return text;
   if (device.lane_rows > 0)
     return text + fmt::format("  training.micro_batch: auto computes a rank's {} images in {} lanes of {}\n", batch,
@@ -98,8 +99,9 @@ std::string FitText(const DevicePrediction& device, int batch) {
 
 std::string DeviceText(const NetworkSummary& summary) {
   const DevicePrediction& device = *summary.device;
-  std::string text = fmt::format("\ntraining on a CUDA device, batch {}, {} (of one rank, all at once; predicted; the workspace is the most that it may be)\n",
-                                 summary.batch, PrecisionName(device.precision));
+  std::string text = fmt::format(
+      "\ntraining on a CUDA device, batch {}, {} (of one rank, all at once; predicted; the workspace is the most that it may be)\n",
+      summary.batch, PrecisionName(device.precision));
   for (const auto& [name, bytes] : PartsOf(device.memory))
     if (bytes > 0) text += fmt::format("  {:<22}{:>12}\n", name, HumanBytes(bytes));
   text += fmt::format("  {:<22}{:>12}\n", "total", HumanBytes(device.memory.total()));

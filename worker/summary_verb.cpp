@@ -109,7 +109,8 @@ Status CheckDevice(const SummaryFlags& flags) {
   if (flags.device == "cpu" && (flags.precision != "auto" || !flags.memory.empty() || shared))
     return Fail(ErrorCode::kInvalidInput, "--precision, --memory, --ranks and --sharers belong to --device cuda");
   if (shared && flags.memory.empty())
-    return Fail(ErrorCode::kInvalidInput, "--ranks and --sharers say who shares a memory: give its size with --memory, such as --memory 80GiB");
+    return Fail(ErrorCode::kInvalidInput,
+                "--ranks and --sharers say who shares a memory: give its size with --memory, such as --memory 80GiB");
   return {};
 }
 
@@ -151,7 +152,8 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
   verb->add_option("network,--network", flags->network, "such as vgg-d; all are listed below");
   verb->add_option("--compare", flags->compare, "networks to put beside each other")->expected(1, 20);
   verb->add_option("--input", flags->input, "channels x height x width; default: the network's own, such as 3x224x224");
-  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)")->check(within::kClasses);
+  verb->add_option("--classes", flags->classes, "number of classes; default: the network's own (lenet 10, else 1000)")
+      ->check(within::kClasses);
   verb->add_option("--width", flags->width, "multiplies channels and fully connected units; 1 is the paper's")
       ->capture_default_str();
   verb->add_option("--batch", flags->batch, "images that the memory figures count; with --device cuda, those of one rank")
@@ -163,7 +165,9 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--ranks", flags->ranks, "of the job: where there are several, NCCL is left memory for its buffers")
       ->check(within::kRanks)
       ->capture_default_str();
-  verb->add_option("--sharers", flags->sharers, "ranks on the device: each may use an equal part")->check(within::kRanks)->capture_default_str();
+  verb->add_option("--sharers", flags->sharers, "ranks on the device: each may use an equal part")
+      ->check(within::kRanks)
+      ->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
   verb->callback([flags, &exit_code] {
     const auto status = RunSummary(*flags);

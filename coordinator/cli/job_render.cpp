@@ -51,8 +51,8 @@ std::string WorkerTable(const Style& style, const std::vector<WorkerRow>& worker
   table.RightAlign({0, 3, 4});
   for (const auto& row : workers) {
     const std::string heard = fmt::format("{:.1f}s ago", row.heartbeat_age_s);
-    table.Add({std::to_string(row.rank), row.host, row.gpu.empty() ? "-" : row.gpu, std::to_string(row.pid), Grouped(row.step), row.phase,
-               row.heartbeat_age_s > 5 ? style.Paint(Colour::kYellow, heard) : heard});
+    table.Add({std::to_string(row.rank), row.host, row.gpu.empty() ? "-" : row.gpu, std::to_string(row.pid), Grouped(row.step),
+               row.phase, row.heartbeat_age_s > 5 ? style.Paint(Colour::kYellow, heard) : heard});
   }
   return table.Render(style);
 }

@@ -61,7 +61,8 @@ std::vector<AttemptRow> ReadAttempts(const Json& list) {
   for (const auto& item : list) {
     const auto exit_code = Maybe(item, "exit_code");
     rows.push_back({Number<int>(item, "number"), Text(item, "state"), Text(item, "reason"), Text(item, "started"),
-                    Text(item, "ended"), exit_code ? std::optional<int>(static_cast<int>(*exit_code)) : std::nullopt, ReadGpus(Part(item, "nodes"))});
+                    Text(item, "ended"), exit_code ? std::optional<int>(static_cast<int>(*exit_code)) : std::nullopt,
+                    ReadGpus(Part(item, "nodes"))});
   }
   return rows;
 }

@@ -26,9 +26,8 @@ namespace plateau {
 namespace {
 
 // Verbs that plateau-worker has; other unknown ones are handed to it as well unless they look like a slip.
-const std::vector<std::string> kWorkerVerbs{"train", "evaluate", "predict", "summary", "init",    "probe",
-                                            "bench", "export",   "import",  "doctor",  "features", "ingest",
-                                            "fuse",  "devices"};
+const std::vector<std::string> kWorkerVerbs{"train",  "evaluate", "predict", "summary",  "init",   "probe", "bench",
+                                            "export", "import",   "doctor",  "features", "ingest", "fuse",  "devices"};
 
 std::string ProgramFolder() {
   std::error_code code;

@@ -126,10 +126,11 @@ void AddNodeCommand(CLI::App& app, CliContext& context) {
                           "What is left out is all that the host has, also for one that was added before.");
   add->add_option("name", *name, "Host name, as ssh takes it; localhost: the coordinator's own machine")->required();
   add->add_option("--cores", *cores, "Cores offered to jobs (default: as many as the host has)")->check(CLI::PositiveNumber);
-  add->add_option("--gpus", *gpus, "GPUs offered to jobs: how many (2), which (0,3), one (3,) or none (0) (default: all that the host has)");
+  add->add_option("--gpus", *gpus,
+                  "GPUs offered to jobs: how many (2), which (0,3), one (3,) or none (0) (default: all that the host has)");
   add->callback([&context, name, cores, gpus] { ReportStatus(context, Add(context, *name, *cores, *gpus)); });
   CLI::App* list = AddPart(*node, context, "list", "List the hosts: state, cores, jobs, GPUs",
-                            "Examples:\n  plateau node list\n  plateau node list --json");
+                           "Examples:\n  plateau node list\n  plateau node list --json");
   list->callback([&context] { ReportStatus(context, List(context)); });
   CLI::App* remove = AddPart(*node, context, "remove", "Take a host out; what runs on it runs on", "Examples:\n  plateau node remove n2");
   remove->add_option("name", *name, "Host name")->required();

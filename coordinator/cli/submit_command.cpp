@@ -75,7 +75,8 @@ Result<Json> Submit(const CliContext& context, const SubmitOptions& options) {
   std::map<std::string, std::string> headers{{"Content-Type", "application/json"}};
   if (!options.key.empty()) headers["Idempotency-Key"] = options.key;
   const bool many = spec.is_object() && spec.value("kind", Json()) == "pipeline";
-  auto answer = client.Post(std::string(many ? "/v1/pipelines" : "/v1/jobs") + (options.force ? "?force=true" : ""), spec.dump(), headers);
+  auto answer =
+      client.Post(std::string(many ? "/v1/pipelines" : "/v1/jobs") + (options.force ? "?force=true" : ""), spec.dump(), headers);
   if (!answer) return Fail(Located(answer.error(), SourceOf(options), "request body"));
   return answer;
 }

@@ -218,8 +218,9 @@ void AddUpCommand(CLI::App& app, CliContext& context) {
   command->add_option("--rsh-agent", options->rsh_agent, "How other hosts are reached (default ssh)");
   command->add_option("--zmq", options->zmq,
                       "Address of the same interface over ZeroMQ (default 127.0.0.1:7082; any free port when --http's is 0)");
-  command->add_option("--gpus", options->gpus,
-                      "GPUs of this machine offered to jobs: how many (2), which (0,3), one (3,) or none (0); default: those that CUDA shows here");
+  command->add_option(
+      "--gpus", options->gpus,
+      "GPUs of this machine offered to jobs: how many (2), which (0,3), one (3,) or none (0); default: those that CUDA shows here");
   CLI::Option* foreground = command->add_flag("--foreground", options->foreground, "Stay in this terminal until Ctrl-C");
   command->add_flag("--detach", options->detach, "Run in the background (the default)")->excludes(foreground);
   AddJsonFlag(*command, context);

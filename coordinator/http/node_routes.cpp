@@ -46,14 +46,15 @@ Result<std::string> ReadGpus(const nlohmann::json& gpus) {
     offer += (offer.empty() ? "" : ",") + (id.is_string() ? id.get<std::string>() : id.dump());
   }
   if (understood) return gpus.empty() ? "0" : gpus.size() == 1 ? offer + "," : offer;
-  return Fail(ErrorCode::kInvalidInput, "request body: gpus: {} is neither a number nor a list of ids; leave it out for all the host has",
-              gpus.dump());
+  return Fail(ErrorCode::kInvalidInput,
+              "request body: gpus: {} is neither a number nor a list of ids; leave it out for all the host has", gpus.dump());
 }
 
 Result<NodeBody> ReadBody(const ApiRequest& request) {
   const auto json = nlohmann::json::parse(request.body, nullptr, false);
   if (!json.is_object())
-    return Fail(ErrorCode::kInvalidInput, "request body: not a JSON object; send {{\"name\": HOST, \"cores\": N, \"gpus\": N or [IDS]}}");
+    return Fail(ErrorCode::kInvalidInput,
+                "request body: not a JSON object; send {{\"name\": HOST, \"cores\": N, \"gpus\": N or [IDS]}}");
   for (const auto& [key, value] : json.items())
     if (key != "name" && key != "cores" && key != "gpus")
       return Fail(ErrorCode::kInvalidInput, "request body: {}: no such field; a node has name, cores and gpus", key);

@@ -7,7 +7,8 @@ namespace plateau {
 
 DeviceNeed NeedOf(const JobSpec& spec) {
   const auto& resources = spec.resources;
-  if (resources.device != DeviceKind::kAuto) return {resources.device, fmt::format("resources.device: {}", DeviceKindName(resources.device))};
+  if (resources.device != DeviceKind::kAuto)
+    return {resources.device, fmt::format("resources.device: {}", DeviceKindName(resources.device))};
   if (resources.collective == CollectiveKind::kNccl) return {DeviceKind::kCuda, "resources.collective: nccl"};
   const bool trains = spec.kind == "train";
   const auto& precision = trains ? spec.training.precision : spec.evaluate.precision;

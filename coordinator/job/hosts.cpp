@@ -49,7 +49,9 @@ std::vector<std::string> RemoteNodes(const Attempt& attempt) {
 }
 
 std::string DescribeShares(const std::vector<NodeShare>& shares) {
-  const auto gpus = [](const NodeShare& share) { return fmt::format("GPU{} {}", share.gpus.size() > 1 ? "s" : "", fmt::join(share.gpus, ",")); };
+  const auto gpus = [](const NodeShare& share) {
+    return fmt::format("GPU{} {}", share.gpus.size() > 1 ? "s" : "", fmt::join(share.gpus, ","));
+  };
   if (shares.size() == 1 && shares[0].node == kLocalNode) {
     const std::string and_gpus = shares[0].gpus.empty() ? "" : " and " + gpus(shares[0]);
     if (shares[0].cores.empty()) return "on the whole node, more ranks than cores" + and_gpus;

@@ -35,25 +35,19 @@ std::vector<NodeShare> ParseShares(const Json& j, int workers) {
   if (j.contains("cores")) return {{kLocalNode, workers, j.at("cores").get<std::vector<int>>()}};
   std::vector<NodeShare> shares;
   for (const auto& one : j.at("shares"))
-    shares.push_back({one.at("node"), one.at("workers"), one.at("cores").get<std::vector<int>>(), one.value("gpus", std::vector<std::string>{})});
+    shares.push_back({one.at("node"), one.at("workers"), one.at("cores").get<std::vector<int>>(),
+                      one.value("gpus", std::vector<std::string>{})});
   return shares;
 }
 
 Json AttemptJson(const Attempt& a) {
-  return {{"number", a.number},
-          {"token", a.token},
-          {"state", a.state},
-          {"reason", a.reason},
-          {"message", a.message},
-          {"finished", a.finished},
-          {"retry", a.retry},
-          {"shares", SharesJson(a)},
-          {"device", a.device},
-          {"started_ms", a.started_ms},
-          {"ended_ms", a.ended_ms},
-          {"exit_code", a.exit_code},
-          {"external", a.external},
-          {"key", a.key}};
+  return {{"number", a.number},     {"token", a.token},
+          {"state", a.state},       {"reason", a.reason},
+          {"message", a.message},   {"finished", a.finished},
+          {"retry", a.retry},       {"shares", SharesJson(a)},
+          {"device", a.device},     {"started_ms", a.started_ms},
+          {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code},
+          {"external", a.external}, {"key", a.key}};
 }
 
 Attempt ParseAttempt(const Json& j, int workers) {

@@ -97,7 +97,9 @@ double RanSeconds(const Job& job, Moment now) {
 }
 
 // Of the newest attempt.
-Json DeviceJson(const Job& job) { return job.Current() == nullptr || job.Current()->device.empty() ? Json(nullptr) : Json(job.Current()->device); }
+Json DeviceJson(const Job& job) {
+  return job.Current() == nullptr || job.Current()->device.empty() ? Json(nullptr) : Json(job.Current()->device);
+}
 
 Json JobJson(const Job& job, Moment now, bool summary) {
   const double limit_s = job.spec->resources.time_limit_s;

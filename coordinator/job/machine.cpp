@@ -108,7 +108,8 @@ void Turn::On(const StartGranted& event) {
   ArmTimeLimit(0);
   if (attempt.external) return Sweep(true);
   Record("starting",
-         fmt::format("attempt {} starts {}{}{}", attempt.number, DescribeShares(attempt.shares), event.why.empty() ? "" : "; ", event.why),
+         fmt::format("attempt {} starts {}{}{}", attempt.number, DescribeShares(attempt.shares), event.why.empty() ? "" : "; ",
+                     event.why),
          {{"device", attempt.device}});
   if (job().publish_pending) Publish();
   Sweep(true);
@@ -156,10 +157,12 @@ static std::string ExitReason(const AttemptExited& event) {
   return event.exit_code < 0 ? "LOST" : fmt::format("EXIT_{}", event.exit_code);
 }
 
-// An attempt that is stopped behind a step writes a checkpoint; one that had done none, while it chose algorithms say, has nothing to write.
+// An attempt that is stopped behind a step writes a checkpoint; one that had done none, while it chose algorithms say, has nothing
+// to write.
 std::string Turn::StoppedHow() {
   const auto& checkpoints = job().checkpoints;
-  const bool wrote = !checkpoints.empty() && checkpoints.back().path.starts_with(fmt::format("attempt-{}/", job().Current()->number));
+  const bool wrote =
+      !checkpoints.empty() && checkpoints.back().path.starts_with(fmt::format("attempt-{}/", job().Current()->number));
   return wrote ? "a checkpoint was written" : "the attempt had not begun its first step";
 }
 
@@ -179,8 +182,7 @@ void Turn::On(const AttemptExited& event) {
   }
   if (job().stop != StopTarget::kNone) {
     if (!job().Trains()) return EndStopped("it begins anew when it is resumed");
-    return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint"
-                                       : StoppedHow());
+    return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint" : StoppedHow());
   }
   if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);

@@ -206,8 +206,9 @@ class AgentProber::Watch {
   GpuReport ReadGpus(const std::string& text) const {
     if (auto report = FindGpuReport(text)) return *report;
     const std::string said = LastLine(text);
-    return {{}, fmt::format("`{} devices` told nothing there{}; the worker program belongs at the same path on every host", options_.worker,
-                            said.empty() ? "" : ": " + said)};
+    return {{},
+            fmt::format("`{} devices` told nothing there{}; the worker program belongs at the same path on every host",
+                        options_.worker, said.empty() ? "" : ": " + said)};
   }
 
   // The exit status. Closes what belongs to the probe.

@@ -148,8 +148,7 @@ std::vector<std::string> NodeRegistry::TakeDueProbes(int64_t monotonic_ms) {
 std::optional<int64_t> NodeRegistry::NextProbeMs() const {
   std::optional<int64_t> next;
   for (const auto& node : nodes_)
-    if (!IsSettled(node) && !node.probing)
-      next = next ? std::min(*next, node.next_probe_ms) : node.next_probe_ms;
+    if (!IsSettled(node) && !node.probing) next = next ? std::min(*next, node.next_probe_ms) : node.next_probe_ms;
   return next;
 }
 

@@ -33,7 +33,8 @@ int AllGpus(const Cluster& cluster) { return EmptyCapacity(cluster, {.threads = 
 
 // "the node has 2"; "the 3 nodes have 6"
 std::string NodesHave(const Cluster& cluster, int count) {
-  return cluster.nodes.size() == 1 ? fmt::format("the node has {}", count) : fmt::format("the {} nodes have {}", cluster.nodes.size(), count);
+  return cluster.nodes.size() == 1 ? fmt::format("the node has {}", count)
+                                   : fmt::format("the {} nodes have {}", cluster.nodes.size(), count);
 }
 
 // More workers than cores: each node gets its share by its number of cores, unbound.
@@ -51,30 +52,34 @@ std::vector<NodeShare> SpreadUnbound(const Cluster& cluster, int workers) {
 }
 
 Verdict TooFewCores(const WaitingJob& job, const Cluster& cluster) {
-  return {job.id, "TOO_LARGE",
-          fmt::format("it needs {} cores ({} workers of {} threads, all threads of a worker on one node), {} and oversubscribing is "
-                      "switched off; submit it with fewer workers or threads, or add nodes with `plateau node add`",
-                      job.min_workers * job.threads_per_worker, job.min_workers, job.threads_per_worker, NodesHave(cluster, AllCores(cluster)))};
+  return {
+      job.id, "TOO_LARGE",
+      fmt::format("it needs {} cores ({} workers of {} threads, all threads of a worker on one node), {} and oversubscribing is "
+                  "switched off; submit it with fewer workers or threads, or add nodes with `plateau node add`",
+                  job.min_workers * job.threads_per_worker, job.min_workers, job.threads_per_worker,
+                  NodesHave(cluster, AllCores(cluster)))};
 }
 
 Verdict TooFewGpus(const WaitingJob& job, const Cluster& cluster) {
   const std::string needs =
       job.min_workers == 1 ? "a GPU for its worker" : fmt::format("{0} GPUs, one for each of {0} workers", job.min_workers);
-  return {job.id, "TOO_LARGE",
-          fmt::format("it needs {} ({}), and {}; submit it with fewer workers or another device, or add nodes with `plateau node add` "
-                      "(`plateau node list` says why a node has none)",
-                      needs, job.device_field, NodesHave(cluster, AllGpus(cluster)))};
+  return {
+      job.id, "TOO_LARGE",
+      fmt::format("it needs {} ({}), and {}; submit it with fewer workers or another device, or add nodes with `plateau node add` "
+                  "(`plateau node list` says why a node has none)",
+                  needs, job.device_field, NodesHave(cluster, AllGpus(cluster)))};
 }
 
 Verdict WaitsForHosts(const WaitingJob& job, const Cluster& cluster, bool gpu, int room) {
   std::vector<std::string> lost;
   for (const auto& node : cluster.nodes)
     if (node.health == NodeHealth::kLost) lost.push_back(node.name);
-  return {job.id, "WAITING_FOR_HOST",
-          fmt::format("waiting for {} {}, which does not answer: it needs {} workers of {} threads{}, and the nodes that answer have "
-                      "room for {}",
-                      lost.size() == 1 ? "host" : "hosts", JoinNames(lost), job.min_workers, job.threads_per_worker,
-                      gpu ? " and a GPU each" : "", room)};
+  return {
+      job.id, "WAITING_FOR_HOST",
+      fmt::format("waiting for {} {}, which does not answer: it needs {} workers of {} threads{}, and the nodes that answer have "
+                  "room for {}",
+                  lost.size() == 1 ? "host" : "hosts", JoinNames(lost), job.min_workers, job.threads_per_worker,
+                  gpu ? " and a GPU each" : "", room)};
 }
 
 // What device: auto comes to on these nodes. Where it would have to share cores anyway, GPUs alone count.
@@ -90,8 +95,10 @@ std::string WhyAuto(const WaitingJob& job, const Cluster& cluster, bool gpus) {
                                     : fmt::format("{} GPU{}", NodesHave(cluster, all), all == 1 ? "" : "s");
   const std::string wants = job.workers == 1 ? "1 worker" : fmt::format("{} workers", job.workers);
   if (gpus) return fmt::format("device: auto takes CUDA: {} for its {}", have, wants);
-  if (all < job.workers) return fmt::format("device: auto takes the CPU: {}{}", have, all == 0 ? "" : fmt::format(" for its {}", wants));
-  return fmt::format("device: auto takes the CPU: {}, but not beside {} free cores for each of its {}", have, job.threads_per_worker, wants);
+  if (all < job.workers)
+    return fmt::format("device: auto takes the CPU: {}{}", have, all == 0 ? "" : fmt::format(" for its {}", wants));
+  return fmt::format("device: auto takes the CPU: {}, but not beside {} free cores for each of its {}", have,
+                     job.threads_per_worker, wants);
 }
 
 // One pass over the line.

@@ -18,8 +18,10 @@ TEST(ByteSize, ANumberAloneCountsTheUnit) {
 }
 
 TEST(ByteSize, UnitsOf1024AndOf1000AreTold) {
-  for (const char* text : {"80GiB", "80 GiB", "80gib", "81920MiB", "0.078125TiB"}) EXPECT_EQ(*ParseByteSize(text, "B", "f"), 80 * kGiB) << text;
-  for (const char* text : {"80GB", "80 GB", "80  gb", "80000MB", "0.08TB", "80e9"}) EXPECT_EQ(*ParseByteSize(text, "B", "f"), 80'000'000'000u) << text;
+  for (const char* text : {"80GiB", "80 GiB", "80gib", "81920MiB", "0.078125TiB"})
+    EXPECT_EQ(*ParseByteSize(text, "B", "f"), 80 * kGiB) << text;
+  for (const char* text : {"80GB", "80 GB", "80  gb", "80000MB", "0.08TB", "80e9"})
+    EXPECT_EQ(*ParseByteSize(text, "B", "f"), 80'000'000'000u) << text;
 }
 
 TEST(ByteSize, WhatIsNoSizeIsRefusedNamingFieldAndExamples) {

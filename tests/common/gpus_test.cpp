@@ -31,8 +31,8 @@ TEST(GpuReport, IsFoundAmongOtherLines) {
 }
 
 TEST(GpuReport, AnythingElseIsNoReport) {
-  for (const char* text : {"", "0,0\n1,0", "{\"plateau_gpus\":2,\"gpus\":[],\"reason\":\"\"}", "{\"plateau_gpus\":1,\"gpus\":[{}],\"reason\":\"\"}",
-                           "{\"plateau_gpus\":1,"})
+  for (const char* text : {"", "0,0\n1,0", "{\"plateau_gpus\":2,\"gpus\":[],\"reason\":\"\"}",
+                           "{\"plateau_gpus\":1,\"gpus\":[{}],\"reason\":\"\"}", "{\"plateau_gpus\":1,"})
     EXPECT_FALSE(FindGpuReport(text).has_value()) << text;
 }
 
@@ -53,7 +53,8 @@ TEST(GpuOffer, TakesACountAListOrEverything) {
 }
 
 TEST(GpuOffer, WhatMakesNoSenseIsRefusedWithTheFieldAndTheForms) {
-  for (const char* good : {"", "0", "8", "0,3", "3,", "GPU-8f3a,GPU-11", "MIG-1/2/3,", "0, 1", "GPU-8f3a"}) EXPECT_TRUE(CheckGpuOffer(good, "--gpus").has_value()) << good;
+  for (const char* good : {"", "0", "8", "0,3", "3,", "GPU-8f3a,GPU-11", "MIG-1/2/3,", "0, 1", "GPU-8f3a"})
+    EXPECT_TRUE(CheckGpuOffer(good, "--gpus").has_value()) << good;
   for (const char* bad : {"-1", "9999", "all", "0,,1", ",", "0,0", "0;rm", "a b,", "GPU-1 2,"}) {
     const auto refused = CheckGpuOffer(bad, "--gpus");
     ASSERT_FALSE(refused.has_value()) << bad;

@@ -18,7 +18,9 @@ using ::testing::HasSubstr;
 class GpuHome : public CoordinatorHome {
  public:
   explicit GpuHome(const std::string& gpus) {
-    Script("mpirun", "echo \"$PLATEAU_GPUS\" > \"$PLATEAU_LOG_DIR/gpus.tmp\"; mv \"$PLATEAU_LOG_DIR/gpus.tmp\" \"$PLATEAU_LOG_DIR/gpus\"; exec sleep 1000");
+    Script("mpirun",
+           "echo \"$PLATEAU_GPUS\" > \"$PLATEAU_LOG_DIR/gpus.tmp\"; mv \"$PLATEAU_LOG_DIR/gpus.tmp\" \"$PLATEAU_LOG_DIR/gpus\"; "
+           "exec sleep 1000");
     options.gpus = gpus;
   }
   json Spec(const std::string& device, int workers = 1) const {
@@ -109,7 +111,8 @@ TEST(DeviceJobs, WithoutEnoughGpusAJobIsHeldUntilANodeOffersThem) {
   const std::string id = home.Submit(*daemon, home.Spec("cuda"));
   EXPECT_TRUE(ReachesState(*daemon, id, "HELD"));
   EXPECT_EQ(GpuHome::Job(*daemon, id).at("reason"), "TOO_LARGE");
-  EXPECT_THAT(GpuHome::Job(*daemon, id).at("message").get<std::string>(), HasSubstr("it needs a GPU for its worker (resources.device: cuda), and the node has 0"));
+  EXPECT_THAT(GpuHome::Job(*daemon, id).at("message").get<std::string>(),
+              HasSubstr("it needs a GPU for its worker (resources.device: cuda), and the node has 0"));
   EXPECT_THAT(GetJson(*daemon, "/v1/nodes").at("nodes")[0].at("no_gpus_why").get<std::string>(), HasSubstr("--gpus 0"));
   const auto offered = PostJson(*daemon, "/v1/nodes", R"({"name": "localhost", "gpus": [3]})");
   ASSERT_EQ(offered.status, 201) << offered.body;
@@ -121,7 +124,8 @@ TEST(DeviceJobs, ANodesOfferIsKeptAcrossARestart) {
   GpuHome home("");
   {
     const auto daemon = home.Start();
-    EXPECT_THAT(GetJson(*daemon, "/v1/nodes").at("nodes")[0].at("no_gpus_why").get<std::string>(), HasSubstr("/bin/true devices")) << "it told nothing";
+    EXPECT_THAT(GetJson(*daemon, "/v1/nodes").at("nodes")[0].at("no_gpus_why").get<std::string>(), HasSubstr("/bin/true devices"))
+        << "it told nothing";
     ASSERT_EQ(PostJson(*daemon, "/v1/nodes", R"({"name": "localhost", "gpus": 2})").status, 201);
   }
   const auto daemon = home.Start();

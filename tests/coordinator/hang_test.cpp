@@ -127,10 +127,12 @@ TEST_F(HangTest, RanksThatLoadAndPrepareHaveALimitOfTheirOwn) {
 }
 
 TEST_F(HangTest, ChoosingAlgorithmsAndJoiningNcclArePartsOfTheStart) {
-  const std::vector<Heartbeat> starting{{0, "start: choosing algorithms", 3, 0}, {0, "start: joining NCCL", 1, 2}, {0, "start: joining NCCL", 1, 2}};
+  const std::vector<Heartbeat> starting{
+      {0, "start: choosing algorithms", 3, 0}, {0, "start: joining NCCL", 1, 2}, {0, "start: joining NCCL", 1, 2}};
   EXPECT_EQ(FindAction<KillAttempt>(Repeat(starting, t_.limits.start_stall_ms - 1'000)), nullptr);
   EXPECT_NE(FindAction<KillAttempt>(Repeat(starting, 1'000)), nullptr);
-  EXPECT_THAT(t_.job.message, HasSubstr("rank 0 on node at step 0 in phase start: choosing algorithms keeps 2 other ranks waiting"));
+  EXPECT_THAT(t_.job.message,
+              HasSubstr("rank 0 on node at step 0 in phase start: choosing algorithms keeps 2 other ranks waiting"));
 }
 
 TEST_F(HangTest, ASilentRankIsBlamedBeforeThoseItKeepsWaiting) {

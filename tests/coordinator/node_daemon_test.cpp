@@ -87,8 +87,9 @@ TEST(NodeDaemon, BadNodesAreRefusedWithTheFieldAndTheRemedy) {
 
 TEST(NodeDaemon, HostsTellTheirGpusAndAGangGetsThemInTheOrderOfItsRanks) {
   NodeHome home;
-  home.Script("agent", "echo 0,0; echo 1,0; [ $1 = n1 ] && echo '" + GpuReportLine({{{"2", "NVIDIA H200", 7}, {"5", "NVIDIA H200", 7}}, ""}) +
-                           "'; [ $1 = n2 ] && echo '" + GpuReportLine({{{"0", "NVIDIA L4", 7}}, ""}) + "'; [ $1 = n3 ] && echo '" +
+  home.Script("agent", "echo 0,0; echo 1,0; [ $1 = n1 ] && echo '" +
+                           GpuReportLine({{{"2", "NVIDIA H200", 7}, {"5", "NVIDIA H200", 7}}, ""}) + "'; [ $1 = n2 ] && echo '" +
+                           GpuReportLine({{{"0", "NVIDIA L4", 7}}, ""}) + "'; [ $1 = n3 ] && echo '" +
                            GpuReportLine({{}, "no CUDA driver on this machine"}) + "'; exit 0");
   const auto daemon = home.Start();
   for (const char* name : {"n1", "n2", "n3"}) {

@@ -119,7 +119,8 @@ TEST_F(NodeRegistryTest, ChangesAreTakenOnceAndARecordComesBackAsItWas) {
 TEST_F(NodeRegistryTest, AHostTellsItsGpusOrWhyItHasNone) {
   ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
   EXPECT_FALSE(registry_.Find("n1")->gpus_told);
-  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}}, now_);
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}},
+                     now_);
   EXPECT_EQ(registry_.Find("n1")->gpus().size(), 2u);
   registry_.Doubt("n1", "", now_);
   registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{}, "the driver is gone"}}, now_);
@@ -130,7 +131,8 @@ TEST_F(NodeRegistryTest, AHostTellsItsGpusOrWhyItHasNone) {
 TEST_F(NodeRegistryTest, AnOfferOfGpusHoldsUntilItIsTakenBack) {
   ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
   ASSERT_TRUE(registry_.OfferGpus("n1", "5,", now_));
-  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}}, now_);
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}},
+                     now_);
   EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"5", "H200", 7}));
   ASSERT_TRUE(registry_.Add("n1", 4, true, now_)) << "a hostfile says nothing of GPUs";
   EXPECT_EQ(registry_.Find("n1")->gpus_given, "5,");
@@ -144,7 +146,8 @@ TEST_F(NodeRegistryTest, AnOfferOfGpusHoldsUntilItIsTakenBack) {
 TEST_F(NodeRegistryTest, GpusComeBackFromTheRecordAndThisMachinesAreAskedAnew) {
   ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
   ASSERT_TRUE(registry_.OfferGpus("n1", "1", now_));
-  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}}, now_);
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}},
+                     now_);
   ASSERT_TRUE(registry_.Add("head", 0, false, now_));
   NodeRegistry again{{.local_names = {kLocalNode}, .local_gpus = {{{"0", "L4", 24}}, ""}}};
   for (const auto& node : registry_.TakeChanged()) again.Restore(ParseNodeRecord(NodeRecordText(node)).value());

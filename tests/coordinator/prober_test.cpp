@@ -26,11 +26,12 @@ class ProberTest : public ::testing::Test {
     const std::string path = folder_.path() + "/agent";
     std::ofstream(path) << "#!/bin/bash\n" << script << "\n";
     ::chmod(path.c_str(), 0755);
-    return std::make_unique<AgentProber>(AgentProberOptions{.agent = path, .worker = worker_, .timeout_ms = timeout_ms, .max_at_once = 4},
-                                         [this](const ProbeAnswer& answer) {
-                                           const std::lock_guard lock(mutex_);
-                                           answers_[answer.node] = answer;
-                                         });
+    return std::make_unique<AgentProber>(
+        AgentProberOptions{.agent = path, .worker = worker_, .timeout_ms = timeout_ms, .max_at_once = 4},
+        [this](const ProbeAnswer& answer) {
+          const std::lock_guard lock(mutex_);
+          answers_[answer.node] = answer;
+        });
   }
   bool Has(const std::string& node) {
     return Eventually([&] {

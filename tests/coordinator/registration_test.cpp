@@ -159,7 +159,8 @@ TEST_F(Registration, AStopByItsUserPausesTheJob) {
   EXPECT_TRUE(Hears(*zero));
   EXPECT_TRUE(std::holds_alternative<Published>(zero->Ask(Finished{3, "STOPPED"})));  // Ctrl-C on mpirun
   EXPECT_EQ(Job("small-1").at("state"), "PAUSED");
-  EXPECT_THAT(Job("small-1").at("message").get<std::string>(), HasSubstr("stopped by its user; the attempt had not begun its first step; "));
+  EXPECT_THAT(Job("small-1").at("message").get<std::string>(),
+              HasSubstr("stopped by its user; the attempt had not begun its first step; "));
   EXPECT_THAT(Job("small-1").at("message").get<std::string>(), HasSubstr("--job small-1"));
 }
 

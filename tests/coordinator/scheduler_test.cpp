@@ -163,7 +163,9 @@ WaitingJob OnGpus(const std::string& id, int workers, int64_t queued_ms = 0, Dev
   job.device_field = std::string("resources.device: ") + DeviceKindName(device);
   return job;
 }
-WaitingJob OnAny(const std::string& id, int workers, int64_t queued_ms = 0) { return OnGpus(id, workers, queued_ms, DeviceKind::kAuto); }
+WaitingJob OnAny(const std::string& id, int workers, int64_t queued_ms = 0) {
+  return OnGpus(id, workers, queued_ms, DeviceKind::kAuto);
+}
 
 TEST(GpuScheduler, EachWorkerGetsAGpuOfItsOwnNode) {
   const auto placement = Place(GpuHosts({{"0"}, {"2", "GPU-8f", "5"}}), {OnGpus("a", 2, 1), OnGpus("b", 2, 2)}, {}, 10);
@@ -196,7 +198,8 @@ TEST(GpuScheduler, MoreGpusThanThereAreIsHeldWhetherCoresMayBeSharedOrNot) {
     const auto placement = Place(cluster, {OnGpus("big", 2, 1), OnGpus("small", 1, 2)}, {}, 2 * kPassWindowMs);
     ASSERT_EQ(placement.holds.size(), 1u);
     EXPECT_EQ(placement.holds[0].reason, "TOO_LARGE");
-    EXPECT_THAT(placement.holds[0].message, HasSubstr("it needs 2 GPUs, one for each of 2 workers (resources.device: cuda), and the 2 nodes have 1"));
+    EXPECT_THAT(placement.holds[0].message,
+                HasSubstr("it needs 2 GPUs, one for each of 2 workers (resources.device: cuda), and the 2 nodes have 1"));
     EXPECT_THAT(Started(placement), ElementsAre("small"));
   }
   auto held = OnGpus("big", 2);
@@ -268,7 +271,8 @@ TEST(GpuScheduler, ALostHostsGpusAreWaitedForByName) {
     EXPECT_THAT(Started(placement), IsEmpty());
     ASSERT_EQ(placement.waits.size(), 1u);
     EXPECT_THAT(placement.waits[0].message, HasSubstr("waiting for host n2"));
-    EXPECT_THAT(placement.waits[0].message, HasSubstr("2 workers of 1 threads and a GPU each, and the nodes that answer have room for 1"));
+    EXPECT_THAT(placement.waits[0].message,
+                HasSubstr("2 workers of 1 threads and a GPU each, and the nodes that answer have room for 1"));
   }
 }
 

@@ -149,8 +149,8 @@ TEST(Resize, EveryProcessorVariantGivesTheBitsOfPlainArithmetic) {
   }
 }
 
-// Bytes are what floats are made of, in the same order of operations; a mirrored filter gives the bytes of mirroring. Sizes around the
-// variants' sixteen outputs at a time, from shrinking (many taps) to enlarging.
+// Bytes are what floats are made of, in the same order of operations; a mirrored filter gives the bytes of mirroring. Sizes around
+// the variants' sixteen outputs at a time, from shrinking (many taps) to enlarging.
 TEST(Resize, BytesAreTheFloatsBeforeGainAndOffsetAndMirroringIsFlipping) {
   const PixelScale scale{.gain = {0.017F, 0.018F, 0.019F}, .offset = {-2.1F, 0.3F, 1.7F}, .flip = 1};
   for (const int side : {1, 15, 16, 17, 56, 224}) {

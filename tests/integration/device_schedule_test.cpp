@@ -1,5 +1,5 @@
-// The programs with a machine that seems to have two GPUs: the coordinator hears of them, gives them away, and its ranks train on what
-// they were given. The devices are stand-ins on the host: this is about who gets which, never about a device.
+// The programs with a machine that seems to have two GPUs: the coordinator hears of them, gives them away, and its ranks train on
+// what they were given. The devices are stand-ins on the host: this is about who gets which, never about a device.
 #include <cstdlib>
 
 #include <gmock/gmock.h>
@@ -31,7 +31,9 @@ class DeviceSchedule : public ::testing::Test {
     spec["model"] = {{"network", "lenet"}};
     spec["data"]["crop"] = 28;
     spec["training"]["max_steps"] = 4;
-    spec["resources"] = {{"workers", workers}, {"device", device}, {"collective", device == "cpu" ? "auto" : "mpi"}};  // the stand-in for NCCL joins threads only
+    spec["resources"] = {{"workers", workers},
+                         {"device", device},
+                         {"collective", device == "cpu" ? "auto" : "mpi"}};  // the stand-in for NCCL joins threads only
     return spec;
   }
   static std::string Log(const House& house, const std::string& id, int rank) {
@@ -53,7 +55,8 @@ TEST_F(DeviceSchedule, RanksTrainOnTheGpusThatTheyWereGiven) {
   EXPECT_EQ(trained["device"], "cuda");
   EXPECT_EQ(trained["attempts"][0]["nodes"][0]["gpus"], Json::parse(R"(["0","1"])"));
   EXPECT_EQ(trained["spec"]["resources"]["device"], "auto");
-  for (int rank = 0; rank < 2; ++rank) EXPECT_THAT(Log(house, both, rank), HasSubstr(fmt::format("GPU {} of this host is this rank's", rank)));
+  for (int rank = 0; rank < 2; ++rank)
+    EXPECT_THAT(Log(house, both, rank), HasSubstr(fmt::format("GPU {} of this host is this rank's", rank)));
   EXPECT_THAT(Log(house, both, 0), HasSubstr("resources.device: cuda takes Emulated device"));
   const Json after = house.AwaitEnd(next);
   EXPECT_EQ(after["state"], "COMPLETED") << after.dump(1) << Log(house, next, 0);

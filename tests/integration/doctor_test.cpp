@@ -108,11 +108,13 @@ TEST_F(Doctor, ALibraryThatIsNoneIsAFaultWithVariableValueAndRemedy) {
     const json* devices = Named(document["ranks"][0], "devices");
     ASSERT_NE(devices, nullptr);
     EXPECT_EQ((*devices)["health"], "bad");
-    EXPECT_THAT((*devices)["text"].get<std::string>(), AllOf(HasSubstr("PLATEAU_CUDA_LIBRARY=" + value + ": " + fault), HasSubstr("unset it, or name")));
+    EXPECT_THAT((*devices)["text"].get<std::string>(),
+                AllOf(HasSubstr("PLATEAU_CUDA_LIBRARY=" + value + ": " + fault), HasSubstr("unset it, or name")));
   }
 }
 
-// Here there is no driver, or there is one: either way each library that the backend needs is there with its file, or with the remedy.
+// Here there is no driver, or there is one: either way each library that the backend needs is there with its file, or with the
+// remedy.
 TEST_F(Doctor, EachLibraryOfCudaIsListedWithItsFileOrTheRemedy) {
   if (!std::filesystem::exists(PLATEAU_BIN_DIR "/libplateau_cuda.so")) GTEST_SKIP() << "this build has no CUDA";
   test::Process process({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--json"}, folder_.path() + "/out.txt");

@@ -60,7 +60,8 @@ TEST_F(PretendedDevice, TheDoctorSumsOverTheDevicesOfRanks) {
   test::AllowMpirunHere();
   const auto doctor = [&](const char* devices, int expected) {
     ::setenv("PLATEAU_PRETENDED_DEVICES", devices, 1);
-    test::Process process({"mpirun", "-np", "2", "--bind-to", "none", PLATEAU_BIN_DIR "/plateau-worker", "doctor"}, folder_.path() + "/out.txt");
+    test::Process process({"mpirun", "-np", "2", "--bind-to", "none", PLATEAU_BIN_DIR "/plateau-worker", "doctor"},
+                          folder_.path() + "/out.txt");
     EXPECT_EQ(process.Wait(), expected) << process.Output();
     ::unsetenv("PLATEAU_PRETENDED_DEVICES");
     return process.Output();
@@ -117,7 +118,8 @@ TEST_F(PretendedDevice, WhatItCannotDoIsRefusedOnTheCpu) {
 }
 
 TEST_F(PretendedDevice, TheBenchmarkRefusesWhatADeviceCannotNamingTheFlag) {
-  const std::vector<std::string> small{"bench", "vgg-a", "--width", "0.0625", "--crop", "32", "--classes", "10", "--steps", "1", "--device", "cuda"};
+  const std::vector<std::string> small{"bench",     "vgg-a", "--width", "0.0625", "--crop",   "32",
+                                       "--classes", "10",    "--steps", "1",      "--device", "cuda"};
   const auto with = [&](const std::string& flag, const std::string& value) {
     auto arguments = small;
     arguments.insert(arguments.end(), {flag, value});

@@ -389,7 +389,8 @@ TEST_F(ExchangeVerbs, FeaturesAreTheLayersOutputsWithLabels) {
   EXPECT_EQ(features("conv3_2").tensors().at("features").shape, (std::vector<int64_t>{10, 16}));
   EXPECT_EQ(features("fc7", "--split train --limit 5").tensors().at("features").shape, (std::vector<int64_t>{5, 80}));
   const auto said = nlohmann::json::parse(
-      RunVerb(fmt::format("features {} --layer fc7 --store {} --out {} --threads 1 --json", Path("a"), Path("store"), Path("f"))).out);
+      RunVerb(fmt::format("features {} --layer fc7 --store {} --out {} --threads 1 --json", Path("a"), Path("store"), Path("f")))
+          .out);
   EXPECT_EQ(said["images"], 10);
   EXPECT_EQ(said["values"], 80);
   EXPECT_EQ(said["precision"], "fp32");

@@ -134,7 +134,9 @@ std::vector<Finding> CheckDeviceSum(Collective& collective, const CudaAnswer& an
   collective.AllReduceSum(std::span(&with, 1));
   if (ranks == 1 || with == 0) return {};
   if (with < ranks)
-    return {{"Checks", kName, Health::kNote, fmt::format("not tried: {} of {} ranks have no CUDA device, and training would take all to the CPU", ranks - with, ranks)}};
+    return {{"Checks", kName, Health::kNote,
+             fmt::format("not tried: {} of {} ranks have no CUDA device, and training would take all to the CPU", ranks - with,
+                         ranks)}};
   const auto line = answer.table->rank_self_test(collective, device);
   if (!line) return {{"Checks", kName, Health::kBad, line.error().message}};
   return {{"Checks", kName, Health::kGood, *line}};

@@ -33,8 +33,8 @@ std::string News(const Examination& rank, const Examination& zero, size_t width,
   std::string text;
   for (const Finding& f : rank.findings) {
     const bool told = rank.host == zero.host && std::any_of(zero.findings.begin(), zero.findings.end(), [&](const Finding& known) {
-      return known.section == f.section && known.name == f.name && known.text == f.text;
-    });
+                        return known.section == f.section && known.name == f.name && known.text == f.text;
+                      });
     const bool shown = f.health == Health::kBad || (!told && (f.health == Health::kNote || f.name == "device"));
     if (shown) text += Line(f, width, colour);
   }
@@ -53,8 +53,9 @@ std::vector<Alike> GroupOthers(const std::vector<Examination>& ranks, size_t wid
   for (size_t i = 1; i < ranks.size(); ++i) {
     const Examination& rank = ranks[i];
     const std::string news = News(rank, ranks.front(), width, colour);
-    auto group = std::find_if(groups.begin(), groups.end(),
-                              [&](const Alike& one) { return one.host == rank.host && one.good == rank.good() && one.news == news; });
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Alike& one) {
+      return one.host == rank.host && one.good == rank.good() && one.news == news;
+    });
     if (group == groups.end()) group = groups.insert(group, {rank.host, news, rank.good(), {}});
     group->ranks.push_back(std::to_string(rank.rank));
   }

@@ -40,8 +40,8 @@ Status RequireCountable(const Network& network, const DevicePlan& plan) {
 
 int Lanes(int rows, int lane_rows) { return (rows + lane_rows - 1) / lane_rows; }
 
-// The cuts of a rank of `rows` rows among which the least one is: into powers of two of lanes. Between two of them the open sums are as
-// many, so that more lanes take less.
+// The cuts of a rank of `rows` rows among which the least one is: into powers of two of lanes. Between two of them the open sums
+// are as many, so that more lanes take less.
 template <typename Visit>
 void EachCut(const Network& network, int crop, const PlanOptions& like, Precision precision, int rows, const Visit& visit) {
   for (int most = 1; most / 2 < rows; most *= 2) {
@@ -154,7 +154,8 @@ Result<LeastCut> LeastMemory(const Network& network, int crop, const PlanOptions
 }
 
 uint64_t PlanningBytes(uint64_t rank_bytes, bool nccl) {
-  const uint64_t reserve = nccl ? std::min(kNcclReserve, rank_bytes / kNcclReserveShare) : std::min(kReserve, rank_bytes / kReserveShare);
+  const uint64_t reserve =
+      nccl ? std::min(kNcclReserve, rank_bytes / kNcclReserveShare) : std::min(kReserve, rank_bytes / kReserveShare);
   return rank_bytes - reserve;
 }
 

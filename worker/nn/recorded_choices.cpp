@@ -11,8 +11,9 @@ std::string ExceptionKey(const std::string& key, const std::string& plan) { retu
 std::string RecordedChoices::Choose(const std::string& key, const std::function<std::string()>& time) {
   if (!all_.contains(key)) {
     if (adopted_)
-      throw Failure(ErrorCode::kInternal,
-                    fmt::format("rank 0 has chosen no algorithm for \"{}\": ranks must have devices and libraries of the same kind", key));
+      throw Failure(
+          ErrorCode::kInternal,
+          fmt::format("rank 0 has chosen no algorithm for \"{}\": ranks must have devices and libraries of the same kind", key));
     Keep(key, "", time);
   }
   ++users_[key];
@@ -32,10 +33,11 @@ std::optional<std::string> RecordedChoices::Exception(const std::string& key, co
 
 std::string RecordedChoices::Replace(const RefusedChoice& refused, const std::function<std::string()>& time) {
   if (adopted_)
-    throw Failure(ErrorCode::kUnsupported,
-                  fmt::format("\"{}\": rank 0's algorithm, \"{}\", cannot be built here ({}): {}; ranks must have devices and libraries "
-                              "of the same kind, which mpirun ... plateau-worker doctor lists",
-                              refused.key, refused.text, refused.plan, refused.why.message));
+    throw Failure(
+        ErrorCode::kUnsupported,
+        fmt::format("\"{}\": rank 0's algorithm, \"{}\", cannot be built here ({}): {}; ranks must have devices and libraries "
+                    "of the same kind, which mpirun ... plateau-worker doctor lists",
+                    refused.key, refused.text, refused.plan, refused.why.message));
   const std::string exception = ExceptionKey(refused.key, refused.plan);
   if (all_.contains(exception)) return Keep(exception, refused.text, time);
   int& users = users_[refused.key];

@@ -80,7 +80,8 @@ Status AddToChoicesCache(FileSystem& files, const std::string& path, const Choic
 }
 
 std::unique_ptr<RecordedChoices> OpenChoices(FileSystem& files, int rank, ChoiceTable recorded) {
-  return std::make_unique<RecordedChoices>(std::move(recorded), rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
+  return std::make_unique<RecordedChoices>(std::move(recorded),
+                                           rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
 }
 
 void KeepTimedChoices(FileSystem& files, const RecordedChoices& choices) {

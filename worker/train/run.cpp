@@ -89,12 +89,13 @@ void LogBeginning(const Rank& rank, const PreparedRun& run, const AttemptFolder&
   const JobSpec& spec = run.loop.spec;
   if (!rank.zero()) return;
   if (rank.link == nullptr && spec.resources.workers != rank.collective.world_size())
-    LogInfo("resources.workers is {}, and {} {} started: {} it is", spec.resources.workers, Counted(rank.collective.world_size(), "rank"),
-            rank.collective.world_size() == 1 ? "was" : "were", Counted(rank.collective.world_size(), "rank"));
-  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ({} of {} on rank 0), {}",
-          folder.job, folder.attempt, spec.model.network, spec.model.width, run.loop.identity.classes.size(), spec.data.crop,
-          spec.training.global_batch, Counted(rank.collective.world_size(), "rank"), Counted(run.loop.shape.lanes, "lane"), run.loop.shape.lane_rows,
-          run.engine->description());
+    LogInfo("resources.workers is {}, and {} {} started: {} it is", spec.resources.workers,
+            Counted(rank.collective.world_size(), "rank"), rank.collective.world_size() == 1 ? "was" : "were",
+            Counted(rank.collective.world_size(), "rank"));
+  LogInfo("job {} attempt {}: {} width {:g}, {} classes, crop {}, batch {} over {} ({} of {} on rank 0), {}", folder.job,
+          folder.attempt, spec.model.network, spec.model.width, run.loop.identity.classes.size(), spec.data.crop,
+          spec.training.global_batch, Counted(rank.collective.world_size(), "rank"), Counted(run.loop.shape.lanes, "lane"),
+          run.loop.shape.lane_rows, run.engine->description());
   LogInfo("{} training images, step {} of {}, lr {:g}; checkpoints go to {}", run.loop.identity.images, state.step,
           run.loop.length.total_steps, RateAt(spec.lr, state.lr.lr, run.loop.length, state.step), folder.path());
   for (const std::string& line : run.training->algorithms()) LogDebug("{}", line);
@@ -168,7 +169,9 @@ void LeaveUnbegun(Rank& rank) {
 
 // The run itself; the answer is the same on every rank.
 tl::expected<void, TrainFault> Train(Rank& rank) {
-  const auto refuse = [](const Error& error) { return tl::unexpected(TrainFault{.error = error, .reason = FailureReason(error.code)}); };
+  const auto refuse = [](const Error& error) {
+    return tl::unexpected(TrainFault{.error = error, .reason = FailureReason(error.code)});
+  };
   Collective& collective = rank.collective;
   const auto text = ShareText(collective, rank.zero() ? ReadSpec(rank.options, rank.files) : Result<std::string>(std::string()));
   if (!text) return refuse(text.error());
@@ -212,8 +215,8 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   WatchedTrainer watched(trainer, rank.collective);
   const bool behind = trainer.depth() > 0;  // the host's own trainer is seen layer by layer
   TrainLoop loop(run->loop,
-                 {*run->engine, behind ? static_cast<Trainer&>(watched) : trainer, *run->training, *run->validation, *run->store, collective, rank.clock, rank.pulse, rank.stop,
-                  zero.parts ? &*zero.parts : nullptr, trace.get()},
+                 {*run->engine, behind ? static_cast<Trainer&>(watched) : trainer, *run->training, *run->validation, *run->store,
+                  collective, rank.clock, rank.pulse, rank.stop, zero.parts ? &*zero.parts : nullptr, trace.get()},
                  std::move(state));
   auto end = loop.Run();
   if (!end) {

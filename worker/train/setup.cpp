@@ -140,8 +140,8 @@ Result<int> LargestLanes(const PreparedRun& run, int most_rows, Collective& coll
   return HostLaneRows(run.engine->network(), crop, most_rows, MachineMemoryBytes() / static_cast<uint64_t>(2 * neighbours));
 }
 
-// The largest part of a rank's batch that is computed at once, 0 for all of it. `auto` takes what fits on every rank; on a device it is
-// refused where no cut does. Collective.
+// The largest part of a rank's batch that is computed at once, 0 for all of it. `auto` takes what fits on every rank; on a device
+// it is refused where no cut does. Collective.
 Result<int> MicroBatch(const PreparedRun& run, int most_rows, Collective& collective) {
   const JobSpec& spec = run.loop.spec;
   if (spec.training.micro_batch > 0) return spec.training.micro_batch;
@@ -160,11 +160,12 @@ Result<int> MicroBatch(const PreparedRun& run, int most_rows, Collective& collec
 std::string MemoryAdvice(const PreparedRun& run, int rank_rows) {
   const JobSpec& spec = run.loop.spec;
   if (!run.device.cuda) return fmt::format("set training.micro_batch below {}", run.loop.shape.lane_rows);
-  if (spec.training.micro_batch == 0) return "training.micro_batch: auto found that it fits: another process has taken memory since (nvidia-smi)";
+  if (spec.training.micro_batch == 0)
+    return "training.micro_batch: auto found that it fits: another process has taken memory since (nvidia-smi)";
   const auto fits = run.engine->LargestBatch({.batch = rank_rows, .height = spec.data.crop, .width = spec.data.crop});
   if (!fits) return fmt::format("no training.micro_batch does: {}", fits.error().message);
-  return fmt::format("training.micro_batch: {} is too large for a rank of {} rows: {} fits, which auto takes", spec.training.micro_batch, rank_rows,
-                     std::min(*fits, rank_rows));
+  return fmt::format("training.micro_batch: {} is too large for a rank of {} rows: {} fits, which auto takes",
+                     spec.training.micro_batch, rank_rows, std::min(*fits, rank_rows));
 }
 
 // An error of memory with what to change.
@@ -190,8 +191,8 @@ Status CompilePlans(PreparedRun& run, int most_lane_rows, bool for_all) {
 
 }  // namespace
 
-Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded,
-                               StartWatch* watch) {
+Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse,
+                               const ChoiceTable& recorded, StartWatch* watch) {
   const int rank = collective.rank(), world_size = collective.world_size();
   auto opened = OpenRun(files, spec, rank, world_size, recorded);
   PLATEAU_TRY(Agree(collective, opened ? Status() : Fail(opened.error())));

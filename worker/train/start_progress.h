@@ -12,9 +12,9 @@
 
 namespace plateau {
 
-// Puts each stretch, also one behind the start such as a test's next size of images, into the pulse's phase ("start: joining NCCL") and its pieces into the pulse's progress, so that the coordinator sees
-// a start that moves. The one that speaks says how far a long stretch is: a redrawn line on a terminal, else a log line every two seconds.
-// Borrows all; outlives the engine it watches. Training thread only.
+// Puts each stretch, also one behind the start such as a test's next size of images, into the pulse's phase ("start: joining NCCL") and
+// its pieces into the pulse's progress, so that the coordinator sees a start that moves. The one that speaks says how far a long stretch
+// is: a redrawn line on a terminal, else a log line every two seconds. Borrows all; outlives the engine it watches. Training thread only.
 class StartProgress final : public StartWatch {
  public:
   struct Options {

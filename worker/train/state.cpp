@@ -76,10 +76,10 @@ ValidationRecord RecordFromJson(const Json& j) {
 }
 
 Json FingerprintToJson(const Fingerprint& f) {
-  return {{"ranks", f.ranks},          {"threads_per_rank", f.threads_per_rank},
-          {"lanes", f.lanes},          {"micro_batch", f.micro_batch},
-          {"device", f.device},        {"precision", f.precision},
-          {"libraries", f.libraries},  {"algorithms", f.algorithms}};
+  return {{"ranks", f.ranks},         {"threads_per_rank", f.threads_per_rank},
+          {"lanes", f.lanes},         {"micro_batch", f.micro_batch},
+          {"device", f.device},       {"precision", f.precision},
+          {"libraries", f.libraries}, {"algorithms", f.algorithms}};
 }
 
 // Files of the first releases name no precision; then the CPU had but one.
@@ -242,12 +242,16 @@ std::string WhyNotResumable(const RunIdentity& now, const RunIdentity& then) {
 
 std::string DifferenceMeans(const Fingerprint& now, const Fingerprint& then, bool batch_norm) {
   if (PrecisionDiffers(now, then))
-    return fmt::format("from here on values are {} and were {}: losses and weights differ as between two runs of these precisions, from "
-                       "the first step on and by far more than their last bits", PrecisionWords(now.precision), PrecisionWords(then.precision));
+    return fmt::format(
+        "from here on values are {} and were {}: losses and weights differ as between two runs of these precisions, from "
+        "the first step on and by far more than their last bits",
+        PrecisionWords(now.precision), PrecisionWords(then.precision));
   const auto cut = [](const Fingerprint& f) { return std::tie(f.ranks, f.lanes, f.micro_batch); };
   if (batch_norm && cut(now) != cut(then))
-    return "batch norm takes mean and variance of other lanes from here on, so that this is another run, not one whose last bits differ";
-  return "sums are formed by other algorithms or in another order: a step's results differ in their last bits, and later steps build on "
+    return "batch norm takes mean and variance of other lanes from here on, so that this is another run, not one whose last bits "
+           "differ";
+  return "sums are formed by other algorithms or in another order: a step's results differ in their last bits, and later steps "
+         "build on "
          "that";
 }
 

@@ -54,7 +54,8 @@ TEST(NodeCommand, AddSendsWhichGpusAreOffered) {
 }
 
 TEST(NodeCommand, ListShowsGpusTheirJobsOrWhyThereAreNone) {
-  const std::string gpus = R"({"nodes":[{"name":"n1","cores":8,"used_cores":1,"state":"READY","message":"","jobs":["a-1"],"used_gpus":1,
+  const std::string gpus =
+      R"({"nodes":[{"name":"n1","cores":8,"used_cores":1,"state":"READY","message":"","jobs":["a-1"],"used_gpus":1,
     "gpus":[{"id":"0","name":"NVIDIA H200","memory_bytes":150000000000,"job":"a-1"},{"id":"3","name":"","memory_bytes":0,"job":null}]},
     {"name":"n2","cores":8,"used_cores":0,"state":"READY","message":"it answers","jobs":[],"used_gpus":0,"gpus":[],"no_gpus_why":"no CUDA driver"}]})";
   FakeHttpServer server([&](const FakeRequest&) { return FakeAnswer{200, gpus, ""}; });

@@ -103,7 +103,8 @@ TEST_F(CliProgram, ARefusedSpecNamesTheSettingOrTheFile) {
   const Ran set = Plateau("submit " + spec_ + " --set resources.device=gpu --endpoint " + server.Url());
   EXPECT_EQ(set.code, 2);
   EXPECT_THAT(set.out, HasSubstr("plateau: --set resources.device=gpu: \"gpu\" is not one of auto, cpu, cuda"));
-  EXPECT_THAT(Plateau("submit " + spec_ + " --endpoint " + server.Url()).out, HasSubstr("plateau: " + spec_ + ": model.network: is empty"));
+  EXPECT_THAT(Plateau("submit " + spec_ + " --endpoint " + server.Url()).out,
+              HasSubstr("plateau: " + spec_ + ": model.network: is empty"));
 }
 
 TEST_F(CliProgram, FollowEndsWithTheExitCodeOfTheJob) {

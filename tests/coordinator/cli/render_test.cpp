@@ -50,7 +50,8 @@ TEST(JobView, GpusStandWithTheRanksAndTheDevice) {
   Json json = RunningJob();
   json["device"] = "cuda";
   json["workers"][0]["gpu"] = "GPU-7f";
-  json["attempts"] = Json::parse(R"([{"number":1,"state":"RUNNING","nodes":[{"node":"n1","workers":2,"gpus":["0","3"]},{"node":"n2","workers":1,"gpus":["1"]}]}])");
+  json["attempts"] = Json::parse(
+      R"([{"number":1,"state":"RUNNING","nodes":[{"node":"n1","workers":2,"gpus":["0","3"]},{"node":"n2","workers":1,"gpus":["1"]}]}])");
   const std::string page = RenderJob(Style{}, ReadJobView(json), {}, {}, 0);
   EXPECT_THAT(page, HasSubstr("cuda (n1: GPUs 0,3; n2: GPU 1)"));
   EXPECT_THAT(page, HasSubstr("GPU-7f"));

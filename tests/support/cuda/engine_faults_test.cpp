@@ -84,8 +84,8 @@ TEST_F(EngineFaults, ARankThatNoCutFitsIsToldWhatWasTriedAndHowManyImagesARankMa
   const auto refused = engine->LargestBatch(Options(most));
   EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
   EXPECT_THAT(refused.error().message, AllOf(HasSubstr(fmt::format("the {} images of a rank at 32x32 do not fit into ", most)),
-                                             HasSubstr(" of device 0 at once ("), HasSubstr("nor in lanes: "), HasSubstr("open sums"),
-                                             HasSubstr("use more ranks"), Not(HasSubstr("auto"))));
+                                             HasSubstr(" of device 0 at once ("), HasSubstr("nor in lanes: "),
+                                             HasSubstr("open sums"), HasSubstr("use more ranks"), Not(HasSubstr("auto"))));
   int named = 0;
   const size_t at = refused.error().message.find("a rank of ");
   ASSERT_NE(at, std::string::npos) << refused.error().message;
@@ -105,11 +105,10 @@ TEST_F(EngineFaults, WhereNotEvenOneImageFitsThatIsSaid) {
 // Each plans with an equal part of what was free before any of them took memory.
 TEST_F(EngineFaults, RanksThatShareADevicePlanWithTheirParts) {
   emulated::SetMemoryBytes(Used() + (size_t{192} << 20));
-  const auto rows = [](const EngineOptions& options) {
-    return *MakeCudaEngine(Small(), options)->LargestBatch(Options(1));
-  };
+  const auto rows = [](const EngineOptions& options) { return *MakeCudaEngine(Small(), options)->LargestBatch(Options(1)); };
   const int alone = rows({.threads = 1, .crop = kCrop});
-  const EngineOptions shared{.threads = 1, .crop = kCrop, .ranks = 2, .device_sharers = 2, .device_free_bytes = uint64_t{192} << 20};
+  const EngineOptions shared{
+      .threads = 1, .crop = kCrop, .ranks = 2, .device_sharers = 2, .device_free_bytes = uint64_t{192} << 20};
   auto first = MakeCudaEngine(Small(), shared), second = MakeCudaEngine(Small(), shared);
   const int of_first = *first->LargestBatch(Options(1)), of_second = *second->LargestBatch(Options(1));
   EXPECT_EQ(of_first, of_second) << "what the first one holds is not the second one's loss";

@@ -69,8 +69,10 @@ ncclResult_t JoinWorld(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int 
   Id made;
   std::memcpy(&made, id.internal, sizeof(made));
   if (made.process != ::getpid())
-    return Fail(ncclInvalidUsage, fmt::format("the emulation joins threads of one process, and this id was made in process {}, not in {}: use "
-                                              "resources.collective: mpi", made.process, ::getpid()));
+    return Fail(ncclInvalidUsage,
+                fmt::format("the emulation joins threads of one process, and this id was made in process {}, not in {}: use "
+                            "resources.collective: mpi",
+                            made.process, ::getpid()));
   Lock lock(TheSystem().mutex);
   const std::string name(id.internal, sizeof(id.internal));
   auto& joining = Joining()[name];

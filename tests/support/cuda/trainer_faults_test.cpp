@@ -161,7 +161,8 @@ TEST_F(TrainerFaults, ATrainerGoesOnlyWhenTheDeviceIsDoneWithItsMemory) {
   SingleCollective alone;
   SharedChoices choices;
   DeviceRank device(r, {.lanes = 1, .lane_rows = 6}, alone, choices);
-  Train(*device.trainer, [&](uint64_t step) { return BatchOf(r, step); }, 0, 3);
+  Train(
+      *device.trainer, [&](uint64_t step) { return BatchOf(r, step); }, 0, 3);
   emulated::FailCall("cudaGraphLaunch", cudaErrorLaunchFailure);
   const Samples samples = BatchOf(r, 3);
   EXPECT_THROW(device.trainer->Enqueue({.rows = samples.lane(), .step = 3, .lr = 0.01}), Failure);

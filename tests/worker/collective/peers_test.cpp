@@ -15,9 +15,8 @@ namespace {
 using ::testing::ElementsAre;
 
 TEST(Peers, EveryRankLearnsTheNumberOfEveryRank) {
-  test::RunThreadRanks(3, [](Collective& collective) {
-    EXPECT_THAT(Gather(collective, 10 * collective.rank() - 5), ElementsAre(-5, 5, 15));
-  });
+  test::RunThreadRanks(
+      3, [](Collective& collective) { EXPECT_THAT(Gather(collective, 10 * collective.rank() - 5), ElementsAre(-5, 5, 15)); });
   SingleCollective alone;
   EXPECT_THAT(Gather(alone, int64_t{1} << 62), ElementsAre(int64_t{1} << 62));
 }

@@ -49,7 +49,11 @@ TEST(Finding, RankZeroIsPrintedInFullAndOfOthersWhatIsNotRight) {
 TEST(Finding, ADeviceIsNamedOnceForAllItsRanksAndANoteOfAHostOnce) {
   std::vector<Examination> ranks;
   for (int rank = 0; rank < 8; ++rank)
-    ranks.push_back({rank, rank < 4 ? "n1" : "n2", rank, {{"Limits", "open files", Health::kNote, "64"}, {"Checks", "device", Health::kInfo, rank % 2 == 0 ? "GPU 0" : "GPU 1"}}});
+    ranks.push_back(
+        {rank,
+         rank < 4 ? "n1" : "n2",
+         rank,
+         {{"Limits", "open files", Health::kNote, "64"}, {"Checks", "device", Health::kInfo, rank % 2 == 0 ? "GPU 0" : "GPU 1"}}});
   const std::string text = ExaminationsText(ranks, false);
   EXPECT_THAT(text, HasSubstr("\nrank 2 on n1: as rank 0\n\n")) << "nothing that rank 0 has not said";
   EXPECT_THAT(text, HasSubstr("\nranks 1, 3 on n1: as rank 0\n        device      GPU 1\n\n"));
@@ -61,7 +65,8 @@ TEST(Finding, AFaultIsSaidAgainForEveryRankThatHasIt) {
   auto ranks = TwoRanks();
   ranks[0].findings[2] = ranks[1].findings[2];
   ranks[1].host = "n1";
-  EXPECT_THAT(ExaminationsText(ranks, false), HasSubstr("\nrank 1 on n1: not well\n        device      GPU 1\n  FAIL  all-reduce  3 sums are wrong\n"));
+  EXPECT_THAT(ExaminationsText(ranks, false),
+              HasSubstr("\nrank 1 on n1: not well\n        device      GPU 1\n  FAIL  all-reduce  3 sums are wrong\n"));
 }
 
 }  // namespace

@@ -116,7 +116,8 @@ TEST(Checks, TheRanksDevicesSumAsTrainingDoesWhereAllHaveOne) {
   const cuda::PluginTable right{.rank_self_test = [](Collective& collective, int device) -> Result<std::string> {
     return fmt::format("{} ranks, device {}: right", collective.world_size(), device);
   }};
-  const cuda::PluginTable wrong{.rank_self_test = [](Collective&, int) -> Result<std::string> { return Fail(ErrorCode::kUnavailable, "NCCL says no"); }};
+  const cuda::PluginTable wrong{
+      .rank_self_test = [](Collective&, int) -> Result<std::string> { return Fail(ErrorCode::kUnavailable, "NCCL says no"); }};
   CudaAnswer answer{.compiled_in = true};
   answer.devices = {{"A", 1, 80}, {"B", 1, 80}};
   OneOfTwo with(1), without(0);

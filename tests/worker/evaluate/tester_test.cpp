@@ -248,7 +248,8 @@ class NotedEngine final : public Engine {
 // On devices rank 0 compiles what PassesOf names, and the other ranks find nothing else.
 TEST_F(TesterOnVgg, PassesAreWhatIsCompiled) {
   const LoadedGroup loaded = MakeGroup(3, {{96, 74}, {131, 96}});
-  for (const EvaluationMode mode : {EvaluationMode::kDense, EvaluationMode::kMultiCrop, EvaluationMode::kBoth, EvaluationMode::kCenter})
+  for (const EvaluationMode mode :
+       {EvaluationMode::kDense, EvaluationMode::kMultiCrop, EvaluationMode::kBoth, EvaluationMode::kCenter})
     for (const int batch : {4, 32}) {
       const TestSettings settings{.scales = {74, 96}, .mode = mode, .flip = true, .batch = batch};
       NotedEngine crops(*crops_), dense(*dense_);

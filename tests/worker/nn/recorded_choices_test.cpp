@@ -1,5 +1,5 @@
-// Choices of algorithms: what is asked first, what gives way to what when a choice cannot be built, and that no plan's choice changes
-// behind its back.
+// Choices of algorithms: what is asked first, what gives way to what when a choice cannot be built, and that no plan's choice
+// changes behind its back.
 #include "worker/nn/recorded_choices.h"
 
 #include <algorithm>
@@ -61,7 +61,8 @@ TEST(RecordedChoices, TheCheckpointGoesBeforeTheFileAndTheFileBeforeTheClock) {
   EXPECT_EQ(choices.Choose("c", clocked("timed otherwise")), "timed c");
   EXPECT_EQ(clocked.times, 1);
   EXPECT_THAT(choices.timed(), ElementsAre(Pair("c", "timed c")));
-  EXPECT_THAT(choices.all(), ElementsAre(Pair("a", "recorded a"), Pair("b", "cached b"), Pair("c", "timed c"), Pair("other device", "kept")))
+  EXPECT_THAT(choices.all(),
+              ElementsAre(Pair("a", "recorded a"), Pair("b", "cached b"), Pair("c", "timed c"), Pair("other device", "kept")))
       << "for the next checkpoint";
 }
 
@@ -142,7 +143,9 @@ TEST(RecordedChoices, OtherRanksTakeRankZerosTableAndNeverTime) {
   one.Adopt(zero.all());
   EXPECT_EQ(one.Choose("a", clocked("timed")), "cached");
   EXPECT_THAT(FaultOf([&] { one.Choose("conv9 forward", clocked("timed")); }), HasSubstr("conv9 forward"));
-  EXPECT_THAT(FaultOf([&] { one.Replace({"a", kTraining, "cached", {ErrorCode::kUnsupported, "for another chip"}}, clocked("timed")); }),
+  EXPECT_THAT(FaultOf([&] {
+                one.Replace({"a", kTraining, "cached", {ErrorCode::kUnsupported, "for another chip"}}, clocked("timed"));
+              }),
               AllOf(HasSubstr("\"a\": rank 0's algorithm, \"cached\", cannot be built here"), HasSubstr(kTraining),
                     HasSubstr("for another chip"), HasSubstr("devices and libraries of the same kind")));
   EXPECT_EQ(clocked.times, 0);

@@ -54,7 +54,8 @@ class CompilingAlike : public ::testing::Test {
         try {
           rank.chosen = rank.choices->Choose("conv1_1 forward", time);
           if (collective.rank() == broken)
-            rank.chosen = rank.choices->Replace({"conv1_1 forward", "batch 8", rank.chosen, {ErrorCode::kUnsupported, "for another chip"}}, time);
+            rank.chosen = rank.choices->Replace(
+                {"conv1_1 forward", "batch 8", rank.chosen, {ErrorCode::kUnsupported, "for another chip"}}, time);
           return {};
         } catch (const Failure& failure) {
           return Fail(failure.code(), "{}", failure.what());
@@ -98,7 +99,8 @@ TEST_F(CompilingAlike, WhatRankZeroReplacesStandsInItsTableAndInTheFile) {
 TEST_F(CompilingAlike, ARankThatCannotBuildRankZerosChoiceEndsAllWithItsReason) {
   const auto ranks = Compile(2);
   for (const Rank& rank : ranks)
-    EXPECT_THAT(rank.error, AllOf(HasSubstr("rank 2: \"conv1_1 forward\""), HasSubstr("timed by rank 0"), HasSubstr("for another chip")));
+    EXPECT_THAT(rank.error,
+                AllOf(HasSubstr("rank 2: \"conv1_1 forward\""), HasSubstr("timed by rank 0"), HasSubstr("for another chip")));
   EXPECT_EQ(ranks[2].timed, 0);
 }
 

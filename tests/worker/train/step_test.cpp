@@ -117,7 +117,8 @@ TEST_F(Step, WeightsThatTheUpdateMakesNonFiniteAreReported) {
 }
 
 TEST(LaneOf, CutsWhateverTheRowsBring) {
-  const Batch floats{.images = {0, 1, 2, 3, 4, 5, 6, 7}, .labels = {0, 1, 2, 3}, .weights = {1, 1, 1, 0}, .sample_index = {9, 8, 7, 6}};
+  const Batch floats{
+      .images = {0, 1, 2, 3, 4, 5, 6, 7}, .labels = {0, 1, 2, 3}, .weights = {1, 1, 1, 0}, .sample_index = {9, 8, 7, 6}};
   const Batch bytes{.pixels = {0, 1, 2, 3, 4, 5, 6, 7},
                     .scales = {{.flip = 0}, {.flip = 1}, {.flip = 2}, {.flip = 3}},
                     .labels = {0, 1, 2, 3},

@@ -78,8 +78,7 @@ Result<Plan*> CpuEngine::Compile(const PlanOptions& options) {
     plans_.push_front(std::move(plan));
     return plans_.front().get();
   } catch (const std::bad_alloc&) {
-    return Fail(ErrorCode::kUnavailable,
-                "{}: out of memory for a plan of batch {} at {}x{}; use a smaller batch",
+    return Fail(ErrorCode::kUnavailable, "{}: out of memory for a plan of batch {} at {}x{}; use a smaller batch",
                 context_.network.name, options.batch, options.height, options.width);
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_out_of_memory) {

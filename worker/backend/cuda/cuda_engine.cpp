@@ -173,23 +173,23 @@ std::string CudaEngine::WhatFits(const PlanOptions& options) const {
 std::string CudaEngine::NoCutFits(const PlanOptions& rank, uint64_t bytes) const {
   const Network& network = context_.network;
   const auto [precision, crop] = std::pair(context_.options.precision, context_.options.crop);
-  const std::string begin = fmt::format("{}: the {} images of a rank at {}x{} do not fit into {} of {}", network.name, rank.batch, rank.height,
-                                        rank.width, HumanBytes(bytes), DeviceText());
+  const std::string begin = fmt::format("{}: the {} images of a rank at {}x{} do not fit into {} of {}", network.name, rank.batch,
+                                        rank.height, rank.width, HumanBytes(bytes), DeviceText());
   const auto least = LeastMemory(network, crop, rank, precision);
   if (!least) return fmt::format("{}: {}", begin, least.error().message);
   const DeviceMemory& memory = least->memory;
   const auto at_once = PredictMemory(network, crop, rank, precision, rank.batch);
   std::string tried = at_once ? fmt::format(" at once ({})", HumanBytes(at_once->total())) : " at once";
   if (least->lanes > 1)
-    tried += fmt::format(" nor in lanes: {} of {} take the least, {}, of which {} are their open sums and {} the batches on their way",
-                         least->lanes, least->lane_rows, HumanBytes(memory.total()), HumanBytes(memory.branches),
-                         HumanBytes(memory.batches));
+    tried += fmt::format(
+        " nor in lanes: {} of {} take the least, {}, of which {} are their open sums and {} the batches on their way", least->lanes,
+        least->lane_rows, HumanBytes(memory.total()), HumanBytes(memory.branches), HumanBytes(memory.batches));
   else if (rank.batch > 1)
     tried += ", and lanes take more, for their open sums";
   const int most = MostRows(network, crop, rank, precision, bytes);
   if (most == 0) return fmt::format("{}{}; {}", begin, tried, kNothingFits);
-  return fmt::format("{}{}; a rank of {} images fits: use more ranks, each with a device of its own, or a smaller global batch", begin,
-                     tried, most);
+  return fmt::format("{}{}; a rank of {} images fits: use more ranks, each with a device of its own, or a smaller global batch",
+                     begin, tried, most);
 }
 
 std::string CudaEngine::description() const {

@@ -163,10 +163,10 @@ void CudaPlan::CheckLane(const LaneBatch& lane) const {
                     lane.scales.size() == (bytes ? batch : 0) && (!bytes || network().channels <= kMostPixelChannels),
                 "batch {} of {}x{}x{}: {} image values, {} bytes, {} scales", batch, network().channels, options().height,
                 options().width, lane.images.size(), lane.pixels.size(), lane.scales.size());
-  PLATEAU_CHECK(lane.labels.size() == batch && lane.weights.size() == batch &&
-                    (lane.sample_index.size() == batch || !options().training),
-                "batch {}: {} labels, {} weights, {} sample indices", batch, lane.labels.size(), lane.weights.size(),
-                lane.sample_index.size());
+  PLATEAU_CHECK(
+      lane.labels.size() == batch && lane.weights.size() == batch && (lane.sample_index.size() == batch || !options().training),
+      "batch {}: {} labels, {} weights, {} sample indices", batch, lane.labels.size(), lane.weights.size(),
+      lane.sample_index.size());
   const bool has_batch_norm = std::ranges::find(network().layers, LayerKind::kBatchNorm, &LayerDef::kind) != network().layers.end();
   if (!options().training || !has_batch_norm) return;
   const auto padding = std::ranges::find_if(lane.weights, [](float weight) { return !(weight > 0); });

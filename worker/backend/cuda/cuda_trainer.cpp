@@ -93,7 +93,8 @@ CudaTrainer::CudaTrainer(CudaPlan& plan, const TrainerOptions& options, std::uni
 }
 
 // Memory goes only when the device no longer uses it, which it may also while no step is underway: copies of one that could not be
-// enqueued. A sum over ranks that will not end is aborted first, and before that the graphs that captured it: NCCL's abort waits for them.
+// enqueued. A sum over ranks that will not end is aborted first, and before that the graphs that captured it: NCCL's abort waits
+// for them.
 CudaTrainer::~CudaTrainer() {
   for (Slot& slot : slots_) slot.graph.Clear();
   sum_.reset();
@@ -199,10 +200,11 @@ Result<std::unique_ptr<Trainer>> CreateCudaTrainer(CudaPlan& training, const Tra
                                          collective, training.libraries().stream()));
     return std::make_unique<CudaTrainer>(training, options, std::move(sum));
   } catch (const Failure& failure) {
-    const char* advice = options.shape.lanes == 1 ? "; use a smaller batch"
-                                                  : "; use fewer images a rank, or training.micro_batch: auto, which counts these sums";
-    return Fail(failure.code(), "{}: a trainer of {} lanes of {} rows, with {} MiB for sums over lanes: {}{}", training.network().name,
-                options.shape.lanes, options.shape.lane_rows,
+    const char* advice = options.shape.lanes == 1
+                             ? "; use a smaller batch"
+                             : "; use fewer images a rank, or training.micro_batch: auto, which counts these sums";
+    return Fail(failure.code(), "{}: a trainer of {} lanes of {} rows, with {} MiB for sums over lanes: {}{}",
+                training.network().name, options.shape.lanes, options.shape.lane_rows,
                 DeviceReducer::ExtraBytes(training.parameters().total(), options.shape.lanes) >> 20, failure.what(),
                 failure.code() == ErrorCode::kUnavailable ? advice : "");
   }

@@ -60,7 +60,9 @@ Result<std::unique_ptr<RankSum>> MakeRankSum(const RankSumOptions& options, Coll
       LogInfo("resources.collective: auto takes MPI through host memory: ranks {} and {} share a device, which NCCL refuses", a, b);
     return MakeHostSum(collective, compute, options.most_floats);
   }
-  PLATEAU_ASSIGN(auto group, NcclGroup::Join(collective, {.device = options.device, .deterministic = options.deterministic, .watch = options.watch}));
+  PLATEAU_ASSIGN(
+      auto group,
+      NcclGroup::Join(collective, {.device = options.device, .deterministic = options.deterministic, .watch = options.watch}));
   if (collective.rank() == 0) LogInfo("gradients are summed over {} ranks by {}", collective.world_size(), group->description());
   return std::make_unique<NcclSum>(std::move(group), compute);
 }

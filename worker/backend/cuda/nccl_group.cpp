@@ -34,7 +34,8 @@ constexpr const char* kJoin = "ncclCommInitRankConfig";
 using Clock = std::chrono::steady_clock;
 
 std::string NotInTime(const char* what, int64_t bound_ms) {
-  return fmt::format("NCCL: {} has not come to an end within {} s: another rank is missing or cannot be reached", what, bound_ms / 1000);
+  return fmt::format("NCCL: {} has not come to an end within {} s: another rank is missing or cannot be reached", what,
+                     bound_ms / 1000);
 }
 
 }  // namespace
@@ -43,7 +44,8 @@ NcclGroup::NcclGroup(int rank, const NcclOptions& options)
     : rank_(rank), host_(HostName()), options_(options), wait_(options.device) {}
 
 Result<std::unique_ptr<NcclGroup>> NcclGroup::Join(Collective& collective, const NcclOptions& options) {
-  PLATEAU_CHECK(!options.deterministic || NcclAlgorithmIsFixed(), "{}", "this program does not name NCCL's algorithm before it starts threads");
+  PLATEAU_CHECK(!options.deterministic || NcclAlgorithmIsFixed(), "{}",
+                "this program does not name NCCL's algorithm before it starts threads");
   const int rank = collective.rank(), ranks = collective.world_size();
   std::unique_ptr<NcclGroup> group(new NcclGroup(rank, options));
   struct {
@@ -66,8 +68,10 @@ Result<std::unique_ptr<NcclGroup>> NcclGroup::Join(Collective& collective, const
   }
   group->Abort();
   if (votes.stopped > 0) return Fail(StartStopped(kJoining).code(), "{}", StartStopped(kJoining).what());
-  return Fail(ErrorCode::kUnavailable, "rank {} (host {}): {}; {} of {} ranks could not join NCCL: see their logs with NCCL_DEBUG=WARN, or use "
-              "resources.collective: mpi", rank, group->host_, fault, votes.failed + votes.late, ranks);
+  return Fail(ErrorCode::kUnavailable,
+              "rank {} (host {}): {}; {} of {} ranks could not join NCCL: see their logs with NCCL_DEBUG=WARN, or use "
+              "resources.collective: mpi",
+              rank, group->host_, fault, votes.failed + votes.late, ranks);
 }
 
 // Asks all ranks again and again: where one cannot join, NCCL would keep the others waiting. `fault` becomes what this rank knows.
@@ -171,9 +175,11 @@ void NcclGroup::Taken(ncclResult_t code, const char* what) {
   const auto fault = WaitUntilTaken(code, what, options_.call_bound_ms);
   if (!fault) return;
   Abort();
-  throw Failure(ErrorCode::kUnavailable,
-                fmt::format("rank {} (host {}): {}; the first rank that failed says more in its log (NCCL_DEBUG=WARN), the run goes on from "
-                            "its newest checkpoint", rank_, host_, *fault));
+  throw Failure(
+      ErrorCode::kUnavailable,
+      fmt::format("rank {} (host {}): {}; the first rank that failed says more in its log (NCCL_DEBUG=WARN), the run goes on from "
+                  "its newest checkpoint",
+                  rank_, host_, *fault));
 }
 
 // NCCL may hang in leaving as in anything else; its thread is then left behind.

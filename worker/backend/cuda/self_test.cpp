@@ -144,8 +144,8 @@ void RequireSum(const DeviceBuffer& sums, int parts, const Stream& stream, const
   const float each = static_cast<float>(parts) * static_cast<float>(parts + 1) / 2;
   for (int64_t i = 0; i < kSummed; ++i)
     if (values[static_cast<size_t>(i)] != each * static_cast<float>(i % 7))
-      throw Failure(ErrorCode::kInternal, fmt::format("{} is wrong at value {}: {} in place of {}", whose, i, values[static_cast<size_t>(i)],
-                                                      each * static_cast<float>(i % 7)));
+      throw Failure(ErrorCode::kInternal, fmt::format("{} is wrong at value {}: {} in place of {}", whose, i,
+                                                      values[static_cast<size_t>(i)], each * static_cast<float>(i % 7)));
 }
 
 std::string TestAllReduce(int devices) {
@@ -173,7 +173,8 @@ std::string TestAllReduce(int devices) {
   Check(ncclGroupEnd(), "summing over the devices");
   for (auto& part : parts) {
     cuda::Check(cudaSetDevice(part->device), "cudaSetDevice");
-    RequireSum(part->values, devices, part->stream, fmt::format("NCCL's sum over {} devices, on device {},", devices, part->device));
+    RequireSum(part->values, devices, part->stream,
+               fmt::format("NCCL's sum over {} devices, on device {},", devices, part->device));
   }
   cuda::Check(cudaSetDevice(0), "cudaSetDevice");
   return devices == 1 ? std::string("all-reduce by NCCL, of one device: right") : fmt::format("all-reduce by NCCL over {} devices: right", devices);

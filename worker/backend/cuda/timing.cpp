@@ -89,7 +89,8 @@ void BuildChosen(AlgorithmChoices& choices, const std::string& key, const std::s
                                                       timed ? "ran when it was timed" : "is the last on record", why.message));
     // That plans differ in their workspace is in the order of things; another reason is not.
     LogText(why.code == ErrorCode::kUnavailable ? LogLevel::kInfo : LogLevel::kWarning,
-            fmt::format("{}: the algorithm on record, \"{}\", cannot be used here ({}): {}; another is taken", key, text, plan, why.message));
+            fmt::format("{}: the algorithm on record, \"{}\", cannot be used here ({}): {}; another is taken", key, text, plan,
+                        why.message));
     text = choices.Replace({key, plan, text, why}, time_now);
   }
 }

@@ -40,7 +40,8 @@ struct SharedObject {
   // `what` is wrong with it.
   tl::unexpected<Error> Refuse(const std::string& what) const {
     if (named)
-      return Fail(ErrorCode::kInvalidInput, "{}={}: {}; unset it, or name the libplateau_cuda.so that came with this program", kVariable, path, what);
+      return Fail(ErrorCode::kInvalidInput, "{}={}: {}; unset it, or name the libplateau_cuda.so that came with this program",
+                  kVariable, path, what);
     return Fail(ErrorCode::kCorrupt, "{}: {}; install Plateau again, all of one version", path, what);
   }
 };
@@ -59,8 +60,9 @@ Result<SharedObject> CheckNamed(const std::string& path) {
 
 Result<SharedObject> FindSharedObject(const CudaSurroundings& surroundings) {
   if (const std::string named = surroundings.variable(kVariable); !named.empty()) return CheckNamed(named);
-  const std::vector<std::string> places{surroundings.program_folder + "/" + kLibraryName,
-                                        (std::filesystem::path(surroundings.program_folder) / "../lib/plateau" / kLibraryName).lexically_normal()};
+  const std::vector<std::string> places{
+      surroundings.program_folder + "/" + kLibraryName,
+      (std::filesystem::path(surroundings.program_folder) / "../lib/plateau" / kLibraryName).lexically_normal()};
   std::error_code error;
   for (const std::string& place : places)
     if (std::filesystem::is_regular_file(place, error)) return SharedObject{place};
@@ -71,7 +73,8 @@ Result<SharedObject> FindSharedObject(const CudaSurroundings& surroundings) {
 // The libraries of CUDA that it asks for.
 Result<std::vector<std::string>> NeededOfCuda(const SharedObject& object) {
   auto needed = NeededLibraries(object.path);
-  if (!needed) return object.Refuse(needed.error().code == ErrorCode::kIo ? "cannot be read" : "is no 64-bit shared object, or cut short");
+  if (!needed)
+    return object.Refuse(needed.error().code == ErrorCode::kIo ? "cannot be read" : "is no 64-bit shared object, or cut short");
   std::erase_if(*needed, [](const std::string& name) { return !IsOfCuda(name); });
   return needed;
 }

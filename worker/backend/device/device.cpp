@@ -67,8 +67,10 @@ Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank, const std::
   const CudaAnswer answer = AskCuda();
   if (answer.devices.empty()) {
     if (wanted == DeviceKind::kCuda && GotAGpu())
-      return Fail(ErrorCode::kUnavailable, "{}: cuda cannot be had, though the coordinator gave this rank a GPU: {}; its host's GPUs have changed, or "
-                  "--gpus claims one that is not there: look at `plateau-worker devices` on the host", field, answer.reason);
+      return Fail(ErrorCode::kUnavailable,
+                  "{}: cuda cannot be had, though the coordinator gave this rank a GPU: {}; its host's GPUs have changed, or "
+                  "--gpus claims one that is not there: look at `plateau-worker devices` on the host",
+                  field, answer.reason);
     if (wanted == DeviceKind::kCuda)
       return Fail(ErrorCode::kUnsupported, "{}: cuda cannot be had: {}; use auto or cpu", field, answer.reason);
     return DeviceChoice{.reason = "the CPU: " + answer.reason};

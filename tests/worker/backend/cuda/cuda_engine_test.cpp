@@ -238,7 +238,8 @@ TEST_F(CudaEngineTest, ABatchThatDoesNotFitIsRefusedNamingTheLargestThatDoes) {
     EXPECT_GT(*largest, 8);
     EXPECT_LT(*largest, batch);
     EXPECT_THAT(refused.error().message, ::testing::HasSubstr(fmt::format("the largest batch that fits is {}", *largest)));
-    EXPECT_THAT(refused.error().message, ::testing::Not(::testing::HasSubstr("micro_batch"))) << "what to change is the caller's to say";
+    EXPECT_THAT(refused.error().message, ::testing::Not(::testing::HasSubstr("micro_batch")))
+        << "what to change is the caller's to say";
   }
   // The refusal left the engine as it was.
   const Samples samples = MakeSamples(2, kCrop, kClasses);

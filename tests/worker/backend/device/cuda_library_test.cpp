@@ -65,13 +65,14 @@ TEST_F(CudaLibraryTest, AMissingSharedObjectSaysWhereItBelongs) {
 TEST_F(CudaLibraryTest, WhatTheUserNamedAndIsNoneIsRefusedWithVariableValueAndRemedy) {
   const std::string text = folder_.path() + "/passwd";
   std::ofstream(text) << "root:x:0:0\n";
-  for (const auto& [value, fault] : std::map<std::string, std::string>{{"/nowhere/lib.so", "there is no such file"},
-                                                                       {folder_.path(), "is a folder"},
-                                                                       {"/dev/null", "is no plain file"},
-                                                                       {text, "is no 64-bit shared object, or cut short"},
-                                                                       {"libplateau_cuda.so", "is not a whole path, which begins with /"},
-                                                                       {"build/lib.so", "is not a whole path, which begins with /"},
-                                                                       {PLATEAU_EMPTY_PLUGIN, "is not Plateau's: it has no PlateauCudaPlugin"}}) {
+  for (const auto& [value, fault] :
+       std::map<std::string, std::string>{{"/nowhere/lib.so", "there is no such file"},
+                                          {folder_.path(), "is a folder"},
+                                          {"/dev/null", "is no plain file"},
+                                          {text, "is no 64-bit shared object, or cut short"},
+                                          {"libplateau_cuda.so", "is not a whole path, which begins with /"},
+                                          {"build/lib.so", "is not a whole path, which begins with /"},
+                                          {PLATEAU_EMPTY_PLUGIN, "is not Plateau's: it has no PlateauCudaPlugin"}}) {
     EXPECT_EQ(ErrorWith(value), "PLATEAU_CUDA_LIBRARY=" + value + ": " + fault +
                                     "; unset it, or name the libplateau_cuda.so that came with this program");
     EXPECT_EQ(OpenCudaLibrary(Surroundings()).error().code, ErrorCode::kInvalidInput) << value;
@@ -84,7 +85,8 @@ TEST_F(CudaLibraryTest, ADamagedOneWhereItBelongsIsToldFromNone) {
   const auto opened = OpenCudaLibrary(Surroundings());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
-  EXPECT_THAT(opened.error().message, HasSubstr("libplateau_cuda.so: is no 64-bit shared object, or cut short; install Plateau again"));
+  EXPECT_THAT(opened.error().message,
+              HasSubstr("libplateau_cuda.so: is no 64-bit shared object, or cut short; install Plateau again"));
 }
 
 TEST_F(CudaLibraryTest, TheOneBesideTheProgramIsFoundAndThatOfThePackageToo) {

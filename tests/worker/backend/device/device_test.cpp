@@ -49,7 +49,8 @@ TEST_F(Device, WithoutADeviceAutoTakesTheCpuAndSaysWhyAndCudaIsRefused) {
   const auto refused = ChooseDevice(DeviceKind::kCuda, 0, "--device");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
-  EXPECT_THAT(refused.error().message, StartsWith("--device: cuda cannot be had: PLATEAU_CUDA_LIBRARY=/nowhere/lib.so: there is no such file"));
+  EXPECT_THAT(refused.error().message,
+              StartsWith("--device: cuda cannot be had: PLATEAU_CUDA_LIBRARY=/nowhere/lib.so: there is no such file"));
   EXPECT_THAT(refused.error().message, EndsWith("; use auto or cpu"));
   EXPECT_TRUE(AskCuda().unusable) << "the user named it";
 }
@@ -83,7 +84,8 @@ TEST_F(Device, PrecisionFollowsTheDeviceUnlessGiven) {
 }
 
 TEST_F(Device, TheEngineIsMadeOnTheChosenDevice) {
-  const auto engine = CreateEngine(*ChooseDevice(DeviceKind::kCuda, 1, "--device"), Lenet(), {.crop = 28, .precision = Precision::kBf16});
+  const auto engine =
+      CreateEngine(*ChooseDevice(DeviceKind::kCuda, 1, "--device"), Lenet(), {.crop = 28, .precision = Precision::kBf16});
   ASSERT_TRUE(engine) << engine.error().message;
   EXPECT_EQ((*engine)->description(), "stub 1");
   const auto cpu = CreateEngine(*ChooseDevice(DeviceKind::kCpu, 0, "--device"), Lenet(), {.crop = 28});
