@@ -109,7 +109,7 @@ class Pass {
     for (const auto& node : cluster.nodes) {
       some_lost_ = some_lost_ || node.health == NodeHealth::kLost;
       all_ready_ = all_ready_ && IsReady(node);
-      all_told_ = all_told_ && (node.health != NodeHealth::kChecking || node.gpus_told);
+      all_told_ = all_told_ && (node.health == NodeHealth::kLost || node.gpus_told);
     }
   }
 
