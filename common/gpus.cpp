@@ -48,11 +48,13 @@ std::vector<std::string> IdsOf(const std::string& list) {
   return ids;
 }
 
+bool IsNumber(const std::string& id) { return !id.empty() && id.find_first_not_of("0123456789") == std::string::npos; }
+
 bool IsGpuId(const std::string& id) {
   if (id.starts_with("GPU-") || id.starts_with("MIG-"))
     return id.size() <= 80 &&
            id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/") == std::string::npos;
-  return !id.empty() && id.size() <= 4 && id.find_first_not_of("0123456789") == std::string::npos;
+  return id.size() <= 4 && IsNumber(id);
 }
 
 bool Has(const std::vector<Gpu>& gpus, const std::string& id) {
@@ -103,6 +105,7 @@ std::vector<Gpu> OfferedGpus(const std::string& offer, const std::vector<Gpu>& t
   if (const auto count = CountOf(offer)) {
     const auto wanted = static_cast<size_t>(*count);
     offered.assign(told.begin(), told.begin() + static_cast<std::ptrdiff_t>(std::min(wanted, told.size())));
+    if (std::any_of(told.begin(), told.end(), [](const Gpu& gpu) { return !IsNumber(gpu.id); })) return offered;
     for (int number = 0; offered.size() < wanted; ++number)
       if (!Has(offered, std::to_string(number))) offered.push_back({.id = std::to_string(number)});
     return offered;

@@ -50,6 +50,7 @@ TEST(GpuOffer, TakesACountAListOrEverything) {
   EXPECT_THAT(OfferedGpus("0", kTold), IsEmpty());
   EXPECT_THAT(Ids(OfferedGpus("0,3", {})), ElementsAre("0", "3")) << "what people say holds";
   EXPECT_THAT(Ids(OfferedGpus("4", kTold)), ElementsAre("4", "7", "0", "1"));
+  EXPECT_THAT(Ids(OfferedGpus("4", {{"GPU-8f3a"}, {"7"}})), ElementsAre("GPU-8f3a", "7")) << "a number may be that GPU again";
 }
 
 TEST(GpuOffer, WhatMakesNoSenseIsRefusedWithTheFieldAndTheForms) {
