@@ -41,11 +41,17 @@ std::string LastLine(const std::string& text) {
   return last.substr(0, kMaxMessageBytes);
 }
 
+std::string Quoted(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 struct Running {
   std::string node;
   pid_t pid = 0;
   int pidfd = -1;
-  int output = -1;  // what it prints, both streams; not blocking
+  int output = -1;            // what it prints, both streams; not blocking
   bool output_ended = false;  // it closed both streams and may run on
   std::string text;
   int64_t end_ms = 0;  // monotonic
@@ -53,16 +59,14 @@ struct Running {
 
 }  // namespace
 
-std::string AgentCommand(const std::string& agent) {
-  return agent == "ssh" ? "ssh -o BatchMode=yes -o ConnectTimeout=8" : agent;
-}
+std::string AgentCommand(const std::string& agent) { return agent == "ssh" ? "ssh -o BatchMode=yes -o ConnectTimeout=8" : agent; }
 
+// In a login shell of any kind, fish and csh too: words and quoted text alone, the rest is for sh.
 std::string ProbeQuestion(const std::string& worker, bool local) {
-  std::string quoted;
-  for (const char c : worker) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-  const std::string devices = fmt::format("timeout {} '{}' devices --json || true", kDevicesLimitS, quoted);
+  const std::string devices = fmt::format("timeout {0} {1} devices --json || [ $? -ne 124 ] || echo no answer within {0} s",
+                                          kDevicesLimitS, Quoted(worker));
   if (local) return devices;
-  return worker.empty() ? kCoresQuestion : fmt::format("{} && ({})", kCoresQuestion, devices);
+  return worker.empty() ? kCoresQuestion : fmt::format("{} && sh -c {}", kCoresQuestion, Quoted(devices));
 }
 
 int CountCores(const std::string& lscpu) {
@@ -159,7 +163,8 @@ class AgentProber::Watch {
     std::vector<std::string> words;
     std::istringstream agent(node == kLocalNode ? "/bin/sh -c" : options_.agent);
     for (std::string word; agent >> word;) words.push_back(word);
-    if (words.empty()) return Fail(ErrorCode::kInvalidInput, "the remote agent is empty; start the coordinator with --rsh-agent ssh");
+    if (words.empty())
+      return Fail(ErrorCode::kInvalidInput, "the remote agent is empty; start the coordinator with --rsh-agent ssh");
     if (node != kLocalNode) words.push_back(node);
     words.push_back(ProbeQuestion(options_.worker, node == kLocalNode));
     std::vector<char*> pointers;
@@ -188,8 +193,9 @@ class AgentProber::Watch {
     ::close(ends[1]);
     if (error != 0) {
       ::close(ends[0]);
-      return Fail(ErrorCode::kNotFound, "cannot start the remote agent {}: {}; install it, or start the coordinator with another --rsh-agent",
-                  words[0], std::strerror(error));
+      return Fail(ErrorCode::kNotFound,
+                  "cannot start the remote agent {}: {}; install it, or start the coordinator with another --rsh-agent", words[0],
+                  std::strerror(error));
     }
     running.pidfd = static_cast<int>(::syscall(SYS_pidfd_open, running.pid, 0));
     return running;

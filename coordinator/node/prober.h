@@ -24,10 +24,10 @@ struct AgentProberOptions {
   size_t max_at_once = 32;      // further probes wait for a free place
 };
 
-// Runs `AGENT HOST 'lscpu -p=CORE,SOCKET && (timeout 20 WORKER devices --json || true)'`, in a process group of its own that is killed
-// when its time is over. An exit code of 0 is an answer; the distinct lines of lscpu are the host's cores. A worker that is missing there,
-// fails or hangs leaves the host without GPUs, with what it said as the reason. This machine (kLocalNode) is asked for its GPUs alone,
-// by a shell.
+// Runs `AGENT HOST "lscpu -p=CORE,SOCKET && sh -c 'timeout 20 WORKER devices --json || ...'"`, in a process group of its own that
+// is killed when its time is over. An exit code of 0 is an answer; the distinct lines of lscpu are the host's cores. A worker that
+// is missing there, fails or hangs leaves the host without GPUs, with what it said as the reason. This machine (kLocalNode) is
+// asked for its GPUs alone, by a shell.
 class AgentProber final : public Prober {
  public:
   AgentProber(AgentProberOptions options, Notice notice);

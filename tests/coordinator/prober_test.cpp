@@ -84,6 +84,24 @@ TEST_F(ProberTest, AHostWhoseWorkerIsMissingAnswersWithoutGpusAndSaysWhy) {
   EXPECT_THAT(answers_["n1"].gpus->reason, HasSubstr("No such file"));
 }
 
+TEST_F(ProberTest, AWorkerThatHangsLeavesItsHostWithoutGpusAndIsNamed) {
+  worker_ = "/bin/false";
+  const auto prober =
+      Start("timeout() { return 124; }; export -f timeout; eval \"${2/sh -c/bash -c}\"");  // its time is over at once
+  prober->Probe("n1");
+  ASSERT_TRUE(Has("n1"));
+  EXPECT_TRUE(answers_["n1"].answered) << answers_["n1"].message;
+  ASSERT_TRUE(answers_["n1"].gpus.has_value());
+  EXPECT_THAT(answers_["n1"].gpus->reason, HasSubstr("no answer within 20 s"));
+}
+
+TEST(ProbeQuestion, LeavesNothingButWordsToALoginShell) {
+  EXPECT_EQ(ProbeQuestion("", false), "lscpu -p=CORE,SOCKET");
+  const std::string question = ProbeQuestion("/opt/plateau/bin/plateau-worker", false);
+  const std::string front = question.substr(0, question.find('\''));
+  EXPECT_EQ(front, "lscpu -p=CORE,SOCKET && sh -c ") << "fish takes (...) for a substitution, and the host would count as lost";
+}
+
 TEST_F(ProberTest, AFailureSaysWhatTheAgentSaid) {
   const auto prober = Start("echo connecting\necho \"ssh: connect to host $1: No route to host\" >&2\nexit 255");
   prober->Probe("n2");
