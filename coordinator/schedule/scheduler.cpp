@@ -51,13 +51,18 @@ std::vector<NodeShare> SpreadUnbound(const Cluster& cluster, int workers) {
   return shares;
 }
 
-Verdict TooFewCores(const WaitingJob& job, const Cluster& cluster) {
-  return {
-      job.id, "TOO_LARGE",
-      fmt::format("it needs {} cores ({} workers of {} threads, all threads of a worker on one node), {} and oversubscribing is "
-                  "switched off; submit it with fewer workers or threads, or add nodes with `plateau node add`",
-                  job.min_workers * job.threads_per_worker, job.min_workers, job.threads_per_worker,
-                  NodesHave(cluster, AllCores(cluster)))};
+Verdict TooFewCores(const WaitingJob& job, const Cluster& cluster, const WorkerNeed& need) {
+  const std::string workers = fmt::format("{} workers of {} threads", job.min_workers, job.threads_per_worker);
+  const std::string needs =
+      need.gpu ? fmt::format("{} and a GPU each ({}), all of a worker on one node, {} room for {}", workers, job.device_field,
+                             cluster.nodes.size() == 1 ? "the node has" : fmt::format("the {} nodes have", cluster.nodes.size()),
+                             EmptyCapacity(cluster, need, IsAny))
+               : fmt::format("{} cores ({}, all threads of a worker on one node), {}", job.min_workers * job.threads_per_worker,
+                             workers, NodesHave(cluster, AllCores(cluster)));
+  return {job.id, "TOO_LARGE",
+          fmt::format("it needs {} and oversubscribing is switched off; submit it with fewer workers or threads, or add nodes with "
+                      "`plateau node add`",
+                      needs)};
 }
 
 Verdict TooFewGpus(const WaitingJob& job, const Cluster& cluster) {
@@ -120,7 +125,7 @@ class Pass {
     if (gpu && AllGpus(cluster_) < job.min_workers) return Hold(job, TooFewGpus(job, cluster_), all_told_);
     const WorkerNeed need{job.threads_per_worker, gpu};
     const bool shares_cores = EmptyCapacity(cluster_, need, IsAny) < job.min_workers;
-    if (shares_cores && !cluster_.allow_oversubscribe) return Hold(job, TooFewCores(job, cluster_), true);
+    if (shares_cores && !cluster_.allow_oversubscribe) return Hold(job, TooFewCores(job, cluster_, need), !gpu || all_told_);
     const int capacity = room_.Capacity(need);
     if (shares_cores ? room_.AllReadyAndEmpty() : capacity >= job.min_workers) {
       Grant(job, gpu, shares_cores ? Unbound(job, gpu) : room_.Pack(std::min(job.workers, capacity), need));

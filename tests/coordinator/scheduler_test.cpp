@@ -12,8 +12,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 WaitingJob Waiting(const std::string& id, int workers, int64_t queued_ms = 0, int priority = 50) {
-  return {
-      .id = id, .priority = priority, .queued_ms = queued_ms, .order = queued_ms, .workers = workers, .min_workers = workers};
+  return {.id = id, .priority = priority, .queued_ms = queued_ms, .order = queued_ms, .workers = workers, .min_workers = workers};
 }
 
 // A cluster of this machine alone.
@@ -21,8 +20,7 @@ Cluster Node(int cores, bool allow_oversubscribe = true) { return {{NodeView{.co
 // Hosts n1, n2, ... of so many cores.
 Cluster Hosts(std::vector<int> cores) {
   Cluster cluster;
-  for (size_t i = 0; i < cores.size(); ++i)
-    cluster.nodes.push_back({.name = "n" + std::to_string(i + 1), .cores = cores[i]});
+  for (size_t i = 0; i < cores.size(); ++i) cluster.nodes.push_back({.name = "n" + std::to_string(i + 1), .cores = cores[i]});
   return cluster;
 }
 RunningJob Running(const std::string& id, std::vector<int> cores) {
@@ -88,7 +86,8 @@ TEST(Scheduler, AGangGoesOntoAsFewNodesAsPossible) {
   EXPECT_EQ(Place(Hosts({4, 8, 4}), {Waiting("a", 4)}, {}, 1).starts[0].shares, (Shares{{"n1", 4, {0, 1, 2, 3}}}))
       << "the node where it leaves the fewest cores over";
   EXPECT_EQ(Place(Hosts({4, 8, 4}), {Waiting("a", 6)}, {}, 1).starts[0].shares, (Shares{{"n2", 6, {0, 1, 2, 3, 4, 5}}}));
-  EXPECT_EQ(Place(Hosts({1, 4, 2, 1}), {Waiting("a", 5)}, {}, 1).starts[0].shares, (Shares{{"n1", 1, {0}}, {"n2", 4, {0, 1, 2, 3}}}))
+  EXPECT_EQ(Place(Hosts({1, 4, 2, 1}), {Waiting("a", 5)}, {}, 1).starts[0].shares,
+            (Shares{{"n1", 1, {0}}, {"n2", 4, {0, 1, 2, 3}}}))
       << "the rest goes to the fullest that takes it, and ranks are numbered in the order of the nodes";
 }
 
@@ -220,6 +219,22 @@ TEST(GpuScheduler, NobodyIsHeldBeforeEveryNodeHasToldItsGpus) {
   const auto decided = Place(cluster, {OnGpus("gpu", 1, 1), OnAny("any", 1, 2)}, {}, 10);
   EXPECT_EQ(decided.holds.size(), 1u);
   EXPECT_THAT(Started(decided), ElementsAre("any"));
+}
+
+TEST(GpuScheduler, CoresElsewhereThanBesideTheGpusDoNotCount) {
+  Cluster cluster = GpuHosts({{"0", "1"}, {}});
+  cluster.nodes[0].cores = 2;
+  cluster.allow_oversubscribe = false;
+  WaitingJob job = OnGpus("a", 2);
+  job.threads_per_worker = 2;
+  const auto placement = Place(cluster, {job}, {}, 1);
+  ASSERT_EQ(placement.holds.size(), 1u);
+  EXPECT_THAT(placement.holds[0].message,
+              HasSubstr("it needs 2 workers of 2 threads and a GPU each (resources.device: cuda), all of a "
+                        "worker on one node, the 2 nodes have room for 1 and oversubscribing is "
+                        "switched off"));
+  cluster.nodes[1].gpus_told = false;
+  EXPECT_THAT(Place(cluster, {job}, {}, 1).holds, IsEmpty()) << "the other may have GPUs beside its cores";
 }
 
 TEST(GpuScheduler, AutoTakesGpusWhereThereIsOneForEachWorker) {
