@@ -139,6 +139,7 @@ struct Daemon::Parts {
 
   Status MakeIngests(const DaemonOptions& options);
   Status OpenDoors(const DaemonOptions& options, std::span<const WebAsset> assets);
+  Status WriteEndpoints(const std::string& state_folder);
   ~Parts() {
     if (loop_thread.joinable()) {
       loop->Stop();
@@ -185,6 +186,13 @@ Status Daemon::Parts::OpenDoors(const DaemonOptions& options, std::span<const We
   const std::string zmq = options.zmq.empty() ? ZmqBeside(options.http) : options.zmq;
   PLATEAU_ASSIGN(requests, ListenAgain(WithLastPort(files, options.state_folder, "zmq", zmq), zmq, listen_zmq));
   return {};
+}
+
+// For clients on this machine, and for the next start (WithLastPort).
+Status Daemon::Parts::WriteEndpoints(const std::string& state_folder) {
+  const nlohmann::ordered_json endpoints{
+      {"http", http->endpoint()}, {"link", link->endpoint()}, {"zmq", requests->endpoint()}, {"pid", ::getpid()}};
+  return WriteFileAtomic(files, state_folder + "/endpoints.json", endpoints.dump(1) + "\n");
 }
 
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -255,11 +263,7 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
                            parts->link->endpoint(), RemoteLink(parts->link->endpoint(), options.link_advertise, HostName())));
   PLATEAU_TRY(ingests.Recover({parts->launcher.get(), parts->link.get()}, parts->link->endpoint()));
 
-  const nlohmann::ordered_json endpoints{{"http", parts->http->endpoint()},
-                                         {"link", parts->link->endpoint()},
-                                         {"zmq", parts->requests->endpoint()},
-                                         {"pid", ::getpid()}};
-  PLATEAU_TRY(WriteFileAtomic(files, state + "/endpoints.json", endpoints.dump(1) + "\n"));
+  PLATEAU_TRY(parts->WriteEndpoints(state));
   parts->loop_thread = std::thread([&loop] { loop.Run(); });
   ingests.Start();
   parts->http->Run();
