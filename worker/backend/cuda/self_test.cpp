@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include <nccl.h>
 
+#include "common/log.h"
 #include "worker/backend/cuda/conv_op.h"
 #include "worker/backend/cuda/device_reducer_sum.h"
 
@@ -19,6 +21,7 @@ namespace {
 constexpr int kImages = 2, kSide = 8, kIn = 16, kOut = 32, kKernel = 3;
 constexpr size_t kWorkspaceLimit = size_t{64} << 20;
 constexpr int64_t kSummed = 1 << 16;
+constexpr int kAborted = 1;  // exit code: something that is there fails
 
 class Untold final : public AlgorithmChoices {
  public:
@@ -208,14 +211,18 @@ std::unique_ptr<RankPart> PreparePart(Collective& collective, int device, std::s
   return nullptr;
 }
 
-// What went wrong, or nothing.
-std::string SumPart(RankSum& sum, RankPart& part, int ranks) {
+// Failure on the way leaves the others without this rank's part.
+void SumPart(RankSum& sum, RankPart& part) {
+  const Stretch all[] = {{part.values.as<float>(), kSummed}};
+  sum.Start(all);
+  sum.Finish();
+  part.done.Record(part.stream.get());
+  sum.Wait(part.done);
+}
+
+// What is wrong with a sum that has come to its end, or nothing.
+std::string FaultOf(const RankSum& sum, const RankPart& part, int ranks) {
   try {
-    const Stretch all[] = {{part.values.as<float>(), kSummed}};
-    sum.Start(all);
-    sum.Finish();
-    part.done.Record(part.stream.get());
-    sum.Wait(part.done);
     RequireSum(part.values, ranks, part.stream, fmt::format("the sum over {} ranks ({})", ranks, sum.description()));
     return "";
   } catch (const Failure& failure) {
@@ -227,17 +234,23 @@ std::string SumPart(RankSum& sum, RankPart& part, int ranks) {
 
 Result<std::string> SelfTestRanks(Collective& collective, int device) {
   const int rank = collective.rank(), ranks = collective.world_size();
+  std::unique_ptr<RankPart> part;  // both outlive a fault: to let go of them may wait for the other ranks
+  std::unique_ptr<RankSum> sum;
   try {
     std::string fault;
-    const auto part = PreparePart(collective, device, fault);
+    part = PreparePart(collective, device, fault);
     if (!part) return Fail(ErrorCode::kUnavailable, "rank {}, device {}: {}", rank, device, fault);
-    PLATEAU_ASSIGN(const auto sum, MakeRankSum({.device = device, .most_floats = kSummed}, collective, part->stream));
-    fault = SumPart(*sum, *part, ranks);
+    PLATEAU_ASSIGN(sum, MakeRankSum({.device = device, .most_floats = kSummed}, collective, part->stream));
+    SumPart(*sum, *part);
+    fault = FaultOf(*sum, *part, ranks);
     collective.Barrier();  // NCCL is left by aborting, and another rank may still be summing
     if (!fault.empty()) return Fail(ErrorCode::kInternal, "rank {}, device {}: {}", rank, device, fault);
     return fmt::format("{} over {} ranks: right", sum->description(), ranks);
   } catch (const Failure& failure) {
-    return Fail(failure.code(), "rank {}, device {}: {}", rank, device, failure.what());
+    LogError("rank {}, device {}: {}; the other ranks would wait for its part of the sum without an end, so all are ended here",
+             rank, device, failure.what());
+    collective.Abort(kAborted);
+    std::_Exit(kAborted);  // not reached
   }
 }
 
