@@ -22,6 +22,7 @@ struct Gpu {
 struct GpuReport {
   std::vector<Gpu> gpus;
   std::string reason;  // why there are none, with the remedy; empty where there are
+  bool operator==(const GpuReport&) const = default;
 };
 
 // One line of JSON, as `plateau-worker devices --json` prints it:

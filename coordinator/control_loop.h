@@ -32,7 +32,7 @@ struct ControlLoopOptions {
   std::string link_endpoint;         // tcp://HOST:PORT given to the workers
   std::string join_token;            // what a user's own mpirun must know to register itself; empty: nobody may
   std::string remote_link_endpoint;  // given to workers on other hosts; empty: the link is for this machine only
-  Cluster cluster{{NodeView{}}};     // this machine: all there is while no node is named
+  Cluster cluster{{NodeView{}}};     // this machine, but for its GPUs: all there is while no node is named
   RegistryOptions registry;
   std::vector<HostfileEntry> hostfile;  // empty: none was given
   std::string rsh_agent;                // mpirun's; empty: its own choice
@@ -202,6 +202,7 @@ class ControlLoop final : public Service, public NodeService, public PipelineSer
   std::map<std::string, std::shared_ptr<const Job>> jobs_;
   std::vector<std::string> order_;  // ids by creation; guarded by jobs_mutex_
   std::vector<Node> shown_nodes_;   // guarded by jobs_mutex_
+  GpuReport shown_local_gpus_;      // guarded by jobs_mutex_
   std::vector<std::shared_ptr<const Pipeline>> pipelines_;  // by creation; guarded by jobs_mutex_
 
   // The loop's own.

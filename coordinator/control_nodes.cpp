@@ -45,7 +45,12 @@ Status ControlLoop::SaveNodes() {
     PLATEAU_TRY(store_.WriteNode(node));
     LogInfo("node {}: {}: {}", node.name, NodeStateName(node.state()), node.message());
   }
+  GpuReport local = registry_.LocalGpus();
   const std::lock_guard lock(jobs_mutex_);
+  if (local != shown_local_gpus_)
+    LogInfo("this machine offers {} cores and {}", options_.cluster.nodes.front().cores,
+            local.gpus.empty() ? "no GPU: " + local.reason : fmt::format("{} GPU(s)", local.gpus.size()));
+  shown_local_gpus_ = std::move(local);
   shown_nodes_ = registry_.All();
   return {};
 }
@@ -109,7 +114,11 @@ void ControlLoop::ProbeNodes() {
 }
 
 Cluster ControlLoop::CurrentCluster() const {
-  if (registry_.empty()) return options_.cluster;
+  if (registry_.empty()) {
+    Cluster own = options_.cluster;
+    for (const Gpu& gpu : registry_.LocalGpus().gpus) own.nodes.front().gpus.push_back(gpu.id);
+    return own;
+  }
   Cluster cluster{.allow_oversubscribe = options_.cluster.allow_oversubscribe};
   for (const auto& node : registry_.All()) {
     NodeView view{.name = node.name, .cores = node.cores, .health = HealthOf(node.state())};
@@ -138,15 +147,16 @@ NodeStatus ControlLoop::StatusOf(const Node& node) const {
 
 std::vector<NodeStatus> ControlLoop::ListNodes() const {
   std::vector<Node> nodes;
+  GpuReport gpus;
   {
     const std::lock_guard lock(jobs_mutex_);
     nodes = shown_nodes_;
+    gpus = shown_local_gpus_;
   }
   std::vector<NodeStatus> list;
   for (const auto& node : nodes) list.push_back(StatusOf(node));
   if (!list.empty()) return list;
   const NodeView& local = options_.cluster.nodes.front();
-  const GpuReport& gpus = options_.registry.local_gpus;
   Node implicit{.name = local.name, .cores = local.cores, .host_gpus = gpus.gpus, .no_gpus_why = gpus.reason, .gpus_told = true};
   implicit.history.push_back({clock_.NowMs(), NodeState::kReady, "the coordinator's own machine; no node was named"});
   list.push_back(StatusOf(implicit));

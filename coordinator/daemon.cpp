@@ -90,18 +90,14 @@ std::vector<std::string> LocalNames() {
   return {kLocalNode, "127.0.0.1", name, name.substr(0, name.find('.'))};
 }
 
-// What this machine offers. Its worker program is asked once, before the first launch, for at most the time of a probe.
-Result<GpuReport> OwnGpus(const DaemonOptions& options) {
+// This machine's GPUs. Its worker program is asked before the first launch, for at most the time of a probe.
+Result<ProbeAnswer> AskOwnGpus(const DaemonOptions& options) {
   PLATEAU_TRY(CheckGpuOffer(options.gpus, "--gpus"));
   std::promise<ProbeAnswer> promise;
   AgentProber prober({.worker = options.worker, .timeout_ms = options.probe_timeout_ms},
                      [&promise](const ProbeAnswer& answer) { promise.set_value(answer); });
   prober.Probe(kLocalNode);
-  const ProbeAnswer answer = promise.get_future().get();
-  GpuReport report = answer.gpus.value_or(GpuReport{{}, answer.message});
-  report.gpus = OfferedGpus(options.gpus, report.gpus);
-  if (report.gpus.empty() && !options.gpus.empty()) report.reason = "none of its GPUs is offered (--gpus 0)";
-  return report;
+  return promise.get_future().get();
 }
 
 // Where the ZeroMQ door is when nobody said it: beside HTTP, and free where that one is.
@@ -220,13 +216,10 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options, std:
   loop_options.mpirun = options.mpirun;
   loop_options.machine_cores = MachineCores();
   const int cores = options.cores > 0 ? options.cores : loop_options.machine_cores;
-  PLATEAU_ASSIGN(GpuReport gpus, OwnGpus(options));
-  LogInfo("this machine offers {} cores and {}", cores,
-          gpus.gpus.empty() ? "no GPU: " + gpus.reason : fmt::format("{} GPU(s)", gpus.gpus.size()));
-  NodeView own{.cores = cores};
-  for (const Gpu& gpu : gpus.gpus) own.gpus.push_back(gpu.id);
-  loop_options.cluster = {{std::move(own)}, options.allow_oversubscribe};
-  loop_options.registry = {.local_names = LocalNames(), .local_cores = cores, .local_gpus = std::move(gpus)};
+  PLATEAU_ASSIGN(ProbeAnswer own, AskOwnGpus(options));
+  loop_options.cluster = {{NodeView{.cores = cores}}, options.allow_oversubscribe};
+  loop_options.registry = {
+      .local_names = LocalNames(), .local_cores = cores, .local_answer = std::move(own), .local_offer = options.gpus};
   if (!options.hostfile.empty()) {
     PLATEAU_ASSIGN(const std::string text, files.Read(options.hostfile));
     PLATEAU_ASSIGN(loop_options.hostfile, ParseHostfile(text, options.hostfile));

@@ -41,14 +41,6 @@ Json GpusViewJson(const NodeStatus& status) {
   return gpus;
 }
 
-// Why a node offers none, for people; empty when it does.
-std::string WhyNoGpus(const Node& node) {
-  if (!node.gpus().empty()) return "";
-  if (!node.gpus_given.empty()) return "none of its GPUs is offered (--gpus 0)";
-  if (!node.gpus_told && !node.local()) return "it has not been asked yet";
-  return node.no_gpus_why;
-}
-
 Json ViewJson(const NodeStatus& status) {
   const Node& node = status.node;
   Json history = Json::array();
@@ -60,7 +52,7 @@ Json ViewJson(const NodeStatus& status) {
           {"gpus", GpusViewJson(status)},
           {"used_gpus", status.gpu_jobs.size()},
           {"gpus_given", node.gpus_given},
-          {"no_gpus_why", WhyNoGpus(node)},
+          {"no_gpus_why", node.WhyNoGpus()},
           {"state", NodeStateName(node.state())},
           {"message", node.message()},
           {"since", FormatUtc(node.history.back().time_ms)},
@@ -71,6 +63,13 @@ Json ViewJson(const NodeStatus& status) {
 }
 
 }  // namespace
+
+std::string Node::WhyNoGpus() const {
+  if (!gpus().empty()) return "";
+  if (!gpus_given.empty()) return "none of its GPUs is offered (--gpus 0)";
+  if (!gpus_told && !local()) return "it has not been asked yet";
+  return no_gpus_why;
+}
 
 const char* NodeStateName(NodeState state) {
   switch (state) {

@@ -40,6 +40,7 @@ struct Node {
   bool from_hostfile = false;  // belongs to the coordinator's hostfile and goes when it is no longer in there
   std::vector<NodeChange> history;  // newest last, at most kMaxNodeChanges; never empty
 
+  bool gpus_unsure = false;   // it told none, or gave no report: asked again, while jobs go by what is known
   bool probing = false;       // an answer is under way
   int failures = 0;           // probes without an answer since the last one with
   int64_t next_probe_ms = 0;  // monotonic
@@ -48,6 +49,7 @@ struct Node {
   const std::string& message() const { return history.back().message; }
   bool local() const { return name == kLocalNode; }
   std::vector<Gpu> gpus() const { return OfferedGpus(gpus_given, host_gpus); }  // that jobs may get
+  std::string WhyNoGpus() const;                                                // for people; empty when it offers some
 };
 
 // A node and what runs on it, for people. `implicit`: the local machine while no node was named.

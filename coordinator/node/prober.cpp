@@ -209,12 +209,10 @@ class AgentProber::Watch {
     one.output_ended = n == 0;
   }
 
-  GpuReport ReadGpus(const std::string& text) const {
-    if (auto report = FindGpuReport(text)) return *report;
+  std::string WhyNoReport(const std::string& text) const {
     const std::string said = LastLine(text);
-    return {{},
-            fmt::format("`{} devices` told nothing there{}; the worker program belongs at the same path on every host",
-                        options_.worker, said.empty() ? "" : ": " + said)};
+    return fmt::format("`{} devices` told nothing there{}; the worker program belongs at the same path on every host",
+                       options_.worker, said.empty() ? "" : ": " + said);
   }
 
   // The exit status. Closes what belongs to the probe.
@@ -236,7 +234,8 @@ class AgentProber::Watch {
     } else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
       answer.answered = true;
       answer.cores = CountCores(one.text);
-      if (!options_.worker.empty()) answer.gpus = ReadGpus(one.text);
+      if (!options_.worker.empty()) answer.gpus = FindGpuReport(one.text);
+      if (!options_.worker.empty() && !answer.gpus) answer.no_report = WhyNoReport(one.text);
     } else {
       const std::string said = LastLine(one.text);
       answer.message = fmt::format("`{} {}` failed: {}", options_.agent, one.node,

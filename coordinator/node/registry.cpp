@@ -7,9 +7,27 @@ namespace plateau {
 namespace {
 
 // There is nothing to ask of it.
-bool IsSettled(const Node& node) { return node.state() == NodeState::kReady && (node.gpus_told || node.local()); }
+bool IsSettled(const Node& node) {
+  return node.state() == NodeState::kReady && (node.gpus_told || node.local()) && !node.gpus_unsure;
+}
+
+// Again and at once, where it told none.
+void AskForGpus(Node& node) {
+  node.gpus_unsure = node.host_gpus.empty();
+  if (node.gpus_unsure) node.next_probe_ms = 0;
+}
 
 }  // namespace
+
+NodeRegistry::NodeRegistry(RegistryOptions options) : options_(std::move(options)) {
+  here_.name = kLocalNode;
+  here_.gpus_given = options_.local_offer;
+  here_.history.push_back({0, NodeState::kReady, ""});
+  Hear(here_, options_.local_answer, {});
+  here_.next_probe_ms = 0;
+}
+
+GpuReport NodeRegistry::LocalGpus() const { return {here_.gpus(), here_.WhyNoGpus()}; }
 
 std::string NodeRegistry::NameHere(const std::string& name) const {
   const auto& names = options_.local_names;
@@ -37,7 +55,10 @@ void NodeRegistry::Restore(Node node) {
   node.probing = false;
   node.failures = 0;
   node.next_probe_ms = 0;
-  if (node.local()) Tell(node, options_.local_gpus);
+  if (node.local())
+    Tell(node, LocalGpus());
+  else
+    AskForGpus(node);
   nodes_.push_back(std::move(node));
   std::stable_sort(nodes_.begin(), nodes_.end(), [](const Node& a, const Node& b) { return a.order < b.order; });
 }
@@ -48,6 +69,7 @@ Result<std::string> NodeRegistry::Add(const std::string& name, int cores, bool f
   const std::string here = NameHere(name);
   Node* node = FindHere(here);
   const bool fresh = node == nullptr;
+  if (!fresh) AskForGpus(here == kLocalNode ? here_ : *node);
   if (fresh) {
     const int64_t order = nodes_.empty() ? 1 : nodes_.back().order + 1;
     nodes_.push_back(Node{.name = here, .order = order});
@@ -58,7 +80,7 @@ Result<std::string> NodeRegistry::Add(const std::string& name, int cores, bool f
   node->from_hostfile = from_hostfile;
   node->cores_given = cores > 0;
   if (cores > 0 || node->local()) node->cores = cores > 0 ? cores : options_.local_cores;
-  if (node->local()) Tell(*node, options_.local_gpus);
+  if (node->local()) Tell(*node, LocalGpus());
   const std::string what = fresh ? "added" : "changed";
   if (node->local())
     Change(*node, NodeState::kReady, what + "; it is the coordinator's own machine", now);
@@ -77,6 +99,17 @@ Status NodeRegistry::OfferGpus(const std::string& name, const std::string& offer
   node->gpus_given = offer;
   Change(*node, node->state(), offer.empty() ? "it offers all its GPUs" : fmt::format("it offers the GPUs \"{}\"", offer), now);
   return {};
+}
+
+// What a host says of its GPUs. Without a report (a cold driver, a worker program that crashed) it is asked again.
+void NodeRegistry::Hear(Node& node, const ProbeAnswer& answer, Moment now) {
+  const std::string& missing = answer.answered ? answer.no_report : answer.message;
+  node.gpus_unsure = !answer.gpus && !missing.empty();
+  node.next_probe_ms = now.monotonic_ms + options_.gpus_again_ms;
+  if (node.gpus_unsure)
+    Tell(node, {{}, fmt::format("{}; asked again every {} minutes", missing, options_.gpus_again_ms / 60'000)});
+  else
+    Tell(node, answer.gpus.value_or(GpuReport{{}, "it was not asked for its GPUs"}));
 }
 
 void NodeRegistry::Tell(Node& node, const GpuReport& report) {
@@ -115,11 +148,17 @@ void NodeRegistry::Doubt(const std::string& name, const std::string& lost, Momen
 
 void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
   Node* node = FindHere(answer.node);
+  if (answer.node == kLocalNode) {
+    here_.probing = false;
+    Hear(here_, answer, now);
+    if (node != nullptr) Tell(*node, LocalGpus());
+    return;
+  }
   if (node == nullptr) return;
   node->probing = false;
   if (IsSettled(*node)) return;
-  if (answer.answered) Tell(*node, answer.gpus.value_or(GpuReport{{}, "it was not asked for its GPUs"}));
-  if (IsSettled(*node)) return;
+  if (answer.answered) Hear(*node, answer, now);
+  if (answer.answered && node->state() == NodeState::kReady) return;  // it was asked for its GPUs alone
   const bool knows_cores = node->cores_given || answer.cores > 0;
   if (answer.answered && knows_cores) {
     if (!node->cores_given) node->cores = answer.cores;
@@ -137,18 +176,23 @@ void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
 
 std::vector<std::string> NodeRegistry::TakeDueProbes(int64_t monotonic_ms) {
   std::vector<std::string> due;
-  for (auto& node : nodes_) {
-    if (IsSettled(node) || node.probing || node.next_probe_ms > monotonic_ms) continue;
+  const auto take = [&](Node& node) {
+    if (IsSettled(node) || node.probing || node.next_probe_ms > monotonic_ms) return;
     node.probing = true;
     due.push_back(node.name);
-  }
+  };
+  for (auto& node : nodes_) take(node);
+  take(here_);
   return due;
 }
 
 std::optional<int64_t> NodeRegistry::NextProbeMs() const {
   std::optional<int64_t> next;
-  for (const auto& node : nodes_)
+  const auto consider = [&next](const Node& node) {
     if (!IsSettled(node) && !node.probing) next = next ? std::min(*next, node.next_probe_ms) : node.next_probe_ms;
+  };
+  for (const auto& node : nodes_) consider(node);
+  consider(here_);
   return next;
 }
 

@@ -143,6 +143,21 @@ TEST(DeviceJobs, ThisMachineIsAskedForItsGpus) {
   EXPECT_EQ(node.at("no_gpus_why"), "");
 }
 
+TEST(DeviceJobs, AHeldJobStartsOnceThisMachineTellsItsGpusAfterAll) {
+  GpuHome home("");
+  home.Script("worker", "[ -e " + home.path("driver") + " ] && echo '" + GpuReportLine({{{"5", "NVIDIA H200", 7}}, ""}) + "'");
+  home.options.worker = home.path("worker");
+  const auto daemon = home.Start();
+  const std::string id = home.Submit(*daemon, home.Spec("cuda"));
+  EXPECT_TRUE(ReachesState(*daemon, id, "HELD"));
+  home.Write("driver", "");
+  EXPECT_TRUE(Eventually([&] {  // a question that began before would not see it
+    EXPECT_EQ(PostJson(*daemon, "/v1/nodes", R"({"name": "localhost"})").status, 201);
+    return GetJson(*daemon, "/v1/nodes/localhost").at("gpus").size() == 1;
+  }));
+  EXPECT_EQ(home.GpusSeen(id), "5");
+}
+
 TEST(DeviceJobs, AnOfferThatMakesNoSenseStopsTheStart) {
   GpuHome home("0,0");
   const auto daemon = Daemon::Start(home.options, WebAssets());

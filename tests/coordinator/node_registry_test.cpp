@@ -149,7 +149,7 @@ TEST_F(NodeRegistryTest, GpusComeBackFromTheRecordAndThisMachinesAreAskedAnew) {
   registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}, {"5", "H200", 7}}, ""}},
                      now_);
   ASSERT_TRUE(registry_.Add("head", 0, false, now_));
-  NodeRegistry again{{.local_names = {kLocalNode}, .local_gpus = {{{"0", "L4", 24}}, ""}}};
+  NodeRegistry again{{.local_names = {kLocalNode}, .local_answer = {.answered = true, .gpus = GpuReport{{{"0", "L4", 24}}, ""}}}};
   for (const auto& node : registry_.TakeChanged()) again.Restore(ParseNodeRecord(NodeRecordText(node)).value());
   EXPECT_THAT(again.Find("n1")->gpus(), ElementsAre(Gpu{"2", "H200", 7}));
   EXPECT_EQ(again.Find("n1")->host_gpus.size(), 2u);
@@ -168,6 +168,68 @@ TEST_F(NodeRegistryTest, ARecordOfAnEarlierReleaseIsReadAndItsHostAskedForGpus) 
   EXPECT_EQ(again.Find("n1")->gpus().size(), 1u);
   EXPECT_EQ(again.TakeChanged().size(), 1u);
   EXPECT_EQ(again.NextProbeMs(), std::nullopt);
+}
+
+TEST_F(NodeRegistryTest, AHostWithoutAReportTakesWorkAndIsAskedAgainUntilItTells) {
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  EXPECT_THAT(Due(), ElementsAre("n1"));
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .no_report = "no answer within 20 s"}, now_);
+  EXPECT_EQ(State("n1"), NodeState::kReady);
+  EXPECT_TRUE(registry_.Find("n1")->gpus_told) << "jobs decide without its GPUs";
+  EXPECT_THAT(registry_.Find("n1")->WhyNoGpus(), HasSubstr("no answer within 20 s; asked again every 5 minutes"));
+  registry_.TakeChanged();
+  const size_t changes = registry_.Find("n1")->history.size();
+  for (int i = 0; i < 2; ++i) {
+    Wait(5 * 60'000 - 1);
+    EXPECT_THAT(Due(), IsEmpty());
+    Wait(1);
+    EXPECT_EQ(registry_.NextProbeMs(), now_.monotonic_ms);
+    EXPECT_THAT(Due(), ElementsAre("n1"));
+    registry_.Answered({.node = "n1", .answered = true, .cores = 8, .no_report = "no answer within 20 s"}, now_);
+  }
+  EXPECT_THAT(registry_.TakeChanged(), IsEmpty()) << "nothing new to store";
+  Wait(5 * 60'000);
+  EXPECT_THAT(Due(), ElementsAre("n1"));
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{{"2", "H200", 7}}, ""}}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"2", "H200", 7}));
+  EXPECT_EQ(registry_.TakeChanged().size(), 1u);
+  EXPECT_EQ(registry_.Find("n1")->history.size(), changes) << "it was READY all the time";
+  EXPECT_EQ(registry_.NextProbeMs(), std::nullopt);
+}
+
+TEST_F(NodeRegistryTest, ARestartAndAddingItOnceMoreAskAHostThatToldNoGpus) {
+  for (const char* name : {"crashed", "none", "some"}) ASSERT_TRUE(registry_.Add(name, 2, false, now_));
+  registry_.Answered({.node = "crashed", .answered = true, .no_report = "Segmentation fault"}, now_);
+  registry_.Answered({.node = "none", .answered = true, .gpus = GpuReport{{}, "no CUDA driver"}}, now_);
+  registry_.Answered({.node = "some", .answered = true, .gpus = GpuReport{{{"0"}}, ""}}, now_);
+  EXPECT_THAT(Due(), IsEmpty());
+  NodeRegistry again{{}};
+  for (const auto& node : registry_.TakeChanged()) again.Restore(ParseNodeRecord(NodeRecordText(node)).value());
+  EXPECT_TRUE(again.Find("crashed")->gpus_told) << "jobs decide meanwhile";
+  EXPECT_THAT(again.TakeDueProbes(0), ElementsAre("crashed", "none"));
+  again.Answered({.node = "none", .answered = true, .gpus = GpuReport{{}, "no CUDA driver"}}, now_);
+  EXPECT_EQ(again.NextProbeMs(), std::nullopt) << "a report holds, also of none";
+  for (const char* name : {"crashed", "none", "some"}) ASSERT_TRUE(registry_.Add(name, 2, false, now_));
+  EXPECT_THAT(Due(), ElementsAre("crashed", "none"));
+}
+
+TEST_F(NodeRegistryTest, ThisMachineIsAskedAgainToo) {
+  NodeRegistry registry{{.local_names = {kLocalNode, "head"},
+                         .local_answer = {.answered = true, .no_report = "Segmentation fault"},
+                         .local_offer = "1"}};
+  EXPECT_THAT(registry.TakeDueProbes(0), ElementsAre(kLocalNode)) << "nobody named it as a node";
+  registry.Answered({.node = kLocalNode, .message = "no answer within 30 s"}, now_);
+  EXPECT_EQ(registry.NextProbeMs(), now_.monotonic_ms + 5 * 60'000);
+  ASSERT_TRUE(registry.Add("head", 0, false, now_));
+  ASSERT_TRUE(registry.Add("head", 0, false, now_));
+  EXPECT_THAT(registry.TakeDueProbes(now_.monotonic_ms), ElementsAre(kLocalNode));
+  EXPECT_EQ(registry.Find("head")->state(), NodeState::kReady);
+  registry.TakeChanged();
+  registry.Answered({.node = kLocalNode, .answered = true, .gpus = GpuReport{{{"4", "L4", 24}, {"6", "L4", 24}}, ""}}, now_);
+  EXPECT_THAT(registry.LocalGpus().gpus, ElementsAre(Gpu{"4", "L4", 24})) << "as much of it as is offered";
+  EXPECT_THAT(registry.Find("head")->gpus(), ElementsAre(Gpu{"4", "L4", 24}));
+  EXPECT_EQ(registry.TakeChanged().size(), 1u);
+  EXPECT_EQ(registry.NextProbeMs(), std::nullopt);
 }
 
 TEST_F(NodeRegistryTest, TheHistoryIsBounded) {
