@@ -72,6 +72,11 @@ TEST_F(DeviceTrainRun, AutoCutsARankIntoLanesThatFitItsPartOfTheDevice) {
   EXPECT_THAT(last_output_, HasSubstr("2 ranks share Emulated device (host) (device 0 of 1): each may use an equal part of the "));
   EXPECT_THAT(last_output_, HasSubstr("training.micro_batch: auto takes 6: the 12 images of a rank do not fit into the device's memory at once"));
   EXPECT_THAT(last_output_, HasSubstr("(2 lanes of 6 on rank 0)"));
+
+  unsetenv("PLATEAU_PRETENDED_MEMORY");
+  ASSERT_EQ(Run(2, out_ + "/shared", Steps(4, "cuda")), 0) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr("training.micro_batch: auto takes 6, as before this resume")) << "all 12 would fit by now";
+  EXPECT_THAT(last_output_, Not(HasSubstr("another fingerprint")));
 }
 
 TEST_F(DeviceTrainRun, MemoryThatDoesNotDoIsRefusedWithWhatWouldHelp) {

@@ -39,18 +39,18 @@ Result<ChoiceTable> DecodeChoices(const std::string& text, const std::string& wh
   }
 }
 
-ChoiceTable ReadRecordedChoices(FileSystem& files, const std::string& run_folder, const std::string& resume) {
-  if (resume == "none") return {};
+std::optional<RunIdentity> ReadRecorded(FileSystem& files, const std::string& run_folder, const std::string& resume) {
+  if (resume == "none") return std::nullopt;
   std::string folder = resume;
   if (resume == "auto") {
     const auto current = ReadCurrent(files, run_folder);
-    if (!current || !*current) return {};
+    if (!current || !*current) return std::nullopt;
     folder = run_folder + "/" + (*current)->path;
   }
   const auto text = files.Read(folder + "/state.json");
-  if (!text) return {};
+  if (!text) return std::nullopt;
   auto state = DecodeState(*text, folder + "/state.json");
-  return state ? std::move(state->identity.choices) : ChoiceTable();
+  return state ? std::optional(std::move(state->identity)) : std::nullopt;
 }
 
 std::string ChoicesCachePath() {

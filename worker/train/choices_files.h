@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/error.h"
 #include "common/file.h"
 #include "worker/nn/recorded_choices.h"
+#include "worker/train/state.h"
 
 namespace plateau {
 
@@ -14,9 +16,9 @@ namespace plateau {
 std::string EncodeChoices(const ChoiceTable& table);
 Result<ChoiceTable> DecodeChoices(const std::string& text, const std::string& where);
 
-// The choices that the checkpoint at `resume` ("auto", "none" or a folder) of a run recorded; empty when there is none or it cannot be
+// What the checkpoint at `resume` ("auto", "none" or a folder) of a run was made with; nothing when there is none or it cannot be
 // read: what is wrong with it, the resume itself will say. Reads state.json only.
-ChoiceTable ReadRecordedChoices(FileSystem& files, const std::string& run_folder, const std::string& resume);
+std::optional<RunIdentity> ReadRecorded(FileSystem& files, const std::string& run_folder, const std::string& resume);
 
 // $XDG_CACHE_HOME/plateau/algorithms.json, or ~/.cache/plateau/algorithms.json; "" when neither variable is set.
 std::string ChoicesCachePath();

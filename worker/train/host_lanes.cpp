@@ -42,4 +42,11 @@ Result<int> HostLaneRows(const Network& network, int crop, int rows, uint64_t by
   return least_rows;
 }
 
+int LargestLane(int recorded, int fits, int most_rows) {
+  const bool all_fit = fits == 0 || fits >= most_rows;
+  const bool cut = recorded > 0 && recorded < most_rows;
+  if (cut && (all_fit || recorded <= fits)) return recorded;
+  return all_fit ? 0 : fits;
+}
+
 }  // namespace plateau

@@ -15,4 +15,9 @@ uint64_t MachineMemoryBytes();
 // sums of lanes, takes `bytes` at most; else as few lanes as do, or those that take the least. Errors as InferShapes.
 Result<int> HostLaneRows(const Network& network, int crop, int rows, uint64_t bytes);
 
+// The rows at most in a lane that `auto` comes to: what a run that goes on was cut into (`recorded`; -1: nothing says) where that
+// fits, so that its bits stay, and with batch norm the run; else what fits. `fits` and the answer: 0, or from `most_rows` on: all
+// at once.
+int LargestLane(int recorded, int fits, int most_rows);
+
 }  // namespace plateau

@@ -139,8 +139,8 @@ struct Begun {
 
 Result<Begun> Begin(Rank& rank, const JobSpec& spec, StartProgress& progress) {
   Begun begun;
-  ChoiceTable recorded;
-  if (rank.zero()) recorded = ReadRecordedChoices(rank.files, RunFolder(rank.options, spec), rank.options.resume);
+  std::optional<RunIdentity> recorded;
+  if (rank.zero()) recorded = ReadRecorded(rank.files, RunFolder(rank.options, spec), rank.options.resume);
   const Status done = [&]() -> Status {
     PLATEAU_ASSIGN(begun.run, PrepareRun(rank.files, spec, rank.collective, rank.pulse, recorded, &progress));
     auto trainer = MakeTrainer(begun.run, rank.collective, rank.pulse);

@@ -75,7 +75,8 @@ struct OpenedRun {
   Network network;
 };
 
-Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int world_size, const ChoiceTable& recorded) {
+Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int world_size,
+                          const std::optional<RunIdentity>& recorded) {
   if (spec.kind != "train")
     return Fail(ErrorCode::kInvalidInput, "kind: {} is not trained; give the specification to `plateau-worker {}`", spec.kind,
                 spec.kind);
@@ -98,7 +99,7 @@ Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int 
                                                                   .channels = manifest.channels,
                                                                   .dropout = spec.training.dropout}));
   PLATEAU_ASSIGN(run.shapes, InferShapes(opened.network, spec.data.crop, spec.data.crop));
-  if (run.device.cuda) run.choices = OpenChoices(files, rank, recorded);
+  if (run.device.cuda) run.choices = OpenChoices(files, rank, recorded ? recorded->choices : ChoiceTable());
   run.loop.spec = spec;
   return opened;
 }
@@ -140,20 +141,33 @@ Result<int> LargestLanes(const PreparedRun& run, int most_rows, Collective& coll
   return HostLaneRows(run.engine->network(), crop, most_rows, MachineMemoryBytes() / static_cast<uint64_t>(2 * neighbours));
 }
 
-// The largest part of a rank's batch that is computed at once, 0 for all of it. `auto` takes what fits on every rank; on a device
-// it is refused where no cut does. Collective.
-Result<int> MicroBatch(const PreparedRun& run, int most_rows, Collective& collective) {
+// The largest lane of the run that goes on, where it was computed by as many ranks on a device of this kind; else -1. Rank 0 has
+// read it.
+int RecordedLane(const PreparedRun& run, const std::optional<RunIdentity>& recorded, Collective& collective) {
+  int lane = -1;
+  if (recorded && recorded->fingerprint.ranks == collective.world_size() &&
+      recorded->fingerprint.device.starts_with("cuda") == run.device.cuda)
+    lane = recorded->largest_lane;
+  collective.Broadcast({reinterpret_cast<char*>(&lane), sizeof(lane)}, 0);
+  return lane;
+}
+
+// The largest part of a rank's batch that is computed at once, 0 for all of it. `auto` takes `recorded` where it fits on every
+// rank, else what does; on a device it is refused where no cut does. Collective.
+Result<int> MicroBatch(const PreparedRun& run, int most_rows, int recorded, Collective& collective) {
   const JobSpec& spec = run.loop.spec;
   if (spec.training.micro_batch > 0) return spec.training.micro_batch;
   const auto mine = LargestLanes(run, most_rows, collective);
   PLATEAU_TRY(Agree(collective, mine ? Status() : Fail(mine.error().code, "training.micro_batch: auto: {}", mine.error().message)));
   const std::vector<int64_t> fits = Gather(collective, *mine);
-  const int64_t smallest = *std::min_element(fits.begin(), fits.end());
-  if (smallest == 0 || smallest >= most_rows) return 0;  // all at once
-  if (collective.rank() == 0)
-    LogInfo("training.micro_batch: auto takes {}: the {} images of a rank do not fit into {} at once", smallest, most_rows,
+  const int lane = LargestLane(recorded, static_cast<int>(*std::min_element(fits.begin(), fits.end())), most_rows);
+  if (lane == 0 || collective.rank() != 0) return lane;
+  if (lane == recorded)
+    LogInfo("training.micro_batch: auto takes {}, as before this resume", lane);
+  else
+    LogInfo("training.micro_batch: auto takes {}: the {} images of a rank do not fit into {} at once", lane, most_rows,
             run.device.cuda ? "the device's memory" : "half of its part of the machine's memory");
-  return static_cast<int>(smallest);
+  return lane;
 }
 
 // What to change in the specification when this rank's memory does not do.
@@ -192,7 +206,7 @@ Status CompilePlans(PreparedRun& run, int most_lane_rows, bool for_all) {
 }  // namespace
 
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse,
-                               const ChoiceTable& recorded, StartWatch* watch) {
+                               const std::optional<RunIdentity>& recorded, StartWatch* watch) {
   const int rank = collective.rank(), world_size = collective.world_size();
   auto opened = OpenRun(files, spec, rank, world_size, recorded);
   PLATEAU_TRY(Agree(collective, opened ? Status() : Fail(opened.error())));
@@ -201,12 +215,13 @@ Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collectiv
   PreparedRun run = std::move(opened->run);
   // The same on every rank, also when ranks train on different numbers of rows: it is the stride by which they share the set.
   const int most_rows = (spec.training.global_batch + world_size - 1) / world_size;
-  PLATEAU_ASSIGN(const int micro_batch, MicroBatch(run, most_rows, collective));
+  PLATEAU_ASSIGN(const int micro_batch, MicroBatch(run, most_rows, RecordedLane(run, recorded, collective), collective));
   run.loop.shape = CutIntoLanes(RankRows(spec.training.global_batch, rank, world_size).size(), micro_batch);
   const int most_lane_rows = CutIntoLanes(most_rows, micro_batch).lane_rows;
   PLATEAU_TRY(CompileAlike(files, run.choices.get(), collective,
                            [&] { return CompilePlans(run, most_lane_rows, run.choices != nullptr && rank == 0); }));
   run.loop.identity = MakeIdentity(spec, run.store->manifest(), run, world_size);
+  run.loop.identity.largest_lane = micro_batch;
   run.loop.length = LengthOf(spec, run.loop.identity.images);
   return run;
 }

@@ -28,12 +28,12 @@ struct PreparedRun {
   LoopOptions loop;  // spec, identity without job, attempt and lineage, lanes, steps
 };
 
-// Everything one rank needs before its first step, weights excepted. Collective; errors are the same on every rank. They are the user's
-// to mend: missing store, no validation split, unknown network, more ranks than rows of a batch, a device that is not there or has
-// too little memory. `recorded`: ReadRecordedChoices on rank 0, anything on the others. `pulse` and `watch`, which may be null, outlive the
-// run.
-Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse, const ChoiceTable& recorded,
-                               StartWatch* watch);
+// Everything one rank needs before its first step, weights excepted. Collective; errors are the same on every rank. They are the
+// user's to mend: missing store, no validation split, unknown network, more ranks than rows of a batch, a device that is not there
+// or has too little memory. `recorded`: ReadRecorded on rank 0, anything on the others. `pulse` and `watch`, which may be null,
+// outlive the run.
+Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse,
+                               const std::optional<RunIdentity>& recorded, StartWatch* watch);
 
 // What runs the training plan's steps: the engine's own trainer, whose way of summing over ranks goes into the fingerprint, or the host.
 // Collective; an error may be this rank's alone. Borrows all three.

@@ -172,6 +172,7 @@ std::string EncodeState(const CheckpointState& state) {
       {"preprocessing", PreprocessingToJson(id)},
       {"store", {{"name", id.store_name}, {"checksum", id.store_checksum}, {"images", id.images}}},
       {"fingerprint", FingerprintToJson(id.fingerprint)},
+      {"largest_lane", id.largest_lane},
       {"algorithm_choices", id.choices},
       {"spec", Json::parse(id.spec_json)},
       {"classes", classes},
@@ -199,6 +200,7 @@ Result<CheckpointState> DecodeState(const std::string& text, const std::string& 
     id.store_checksum = j.at("store").at("checksum");
     id.images = j.at("store").at("images");
     id.fingerprint = FingerprintFromJson(j.at("fingerprint"));
+    id.largest_lane = j.value("largest_lane", -1);
     if (j.contains("algorithm_choices")) j.at("algorithm_choices").get_to(id.choices);  // absent before there were devices
     id.spec_json = j.at("spec").dump();
     for (const Json& c : j.at("classes")) id.classes.push_back({.synset = c.at("synset"), .words = c.at("words")});

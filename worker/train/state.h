@@ -53,6 +53,8 @@ struct RunIdentity {
   std::string metric;     // "val_top1_error"
   int64_t global_batch = 0;
   Fingerprint fingerprint;
+  int largest_lane =
+      -1;  // rows at most, what training.micro_batch came to; 0: a rank's rows at once; -1: in files that did not say
   std::map<std::string, std::string> choices;  // of algorithms on a device (AlgorithmChoices); a resume replays them
   Preprocessing preprocessing;
   int validation_scale = 0;

@@ -60,26 +60,33 @@ TEST(ChoicesCache, LiesWhereCachesLie) {
   if (home != nullptr) setenv("HOME", home_was.c_str(), 1);
 }
 
-TEST(ReadRecordedChoices, AreThoseOfThePublishedCheckpointOrOfTheOneThatIsNamed) {
+TEST(ReadRecorded, IsOfThePublishedCheckpointOrOfTheOneThatIsNamed) {
   const test::TempFolder folder;
   PosixFileSystem files;
   CheckpointState state;
   state.identity.spec_json = "{}";
   const auto write = [&](const std::string& step, const std::string& choice) {
     state.identity.choices = {{"conv1_1 forward", choice}};
+    state.identity.largest_lane = choice == "engine 1" ? 0 : 12;
     const std::string path = folder / ("attempt-1/" + step);
     ASSERT_TRUE(files.MakeDirectories(path));
     ASSERT_TRUE(WriteFileAtomic(files, path + "/state.json", EncodeState(state)));
   };
-  EXPECT_THAT(ReadRecordedChoices(files, folder.path(), "auto"), IsEmpty()) << "a new run";
+  EXPECT_FALSE(ReadRecorded(files, folder.path(), "auto")) << "a new run";
   write("step-000000002", "engine 1");
   write("step-000000004", "engine 2");
   ASSERT_TRUE(PublishCheckpoint(files, folder.path(), {.path = "attempt-1/step-000000002", .step = 2, .checksum = "0"}));
-  EXPECT_THAT(ReadRecordedChoices(files, folder.path(), "auto"), ElementsAre(Pair("conv1_1 forward", "engine 1")));
-  EXPECT_THAT(ReadRecordedChoices(files, folder.path(), folder / "attempt-1/step-000000004"), ElementsAre(Pair("conv1_1 forward", "engine 2")));
-  EXPECT_THAT(ReadRecordedChoices(files, folder.path(), "none"), IsEmpty());
+  const auto published = ReadRecorded(files, folder.path(), "auto");
+  ASSERT_TRUE(published);
+  EXPECT_THAT(published->choices, ElementsAre(Pair("conv1_1 forward", "engine 1")));
+  EXPECT_EQ(published->largest_lane, 0);
+  const auto named = ReadRecorded(files, folder.path(), folder / "attempt-1/step-000000004");
+  ASSERT_TRUE(named);
+  EXPECT_THAT(named->choices, ElementsAre(Pair("conv1_1 forward", "engine 2")));
+  EXPECT_EQ(named->largest_lane, 12);
+  EXPECT_FALSE(ReadRecorded(files, folder.path(), "none"));
   ASSERT_TRUE(WriteFileAtomic(files, folder / "attempt-1/step-000000002/state.json", "{"));
-  EXPECT_THAT(ReadRecordedChoices(files, folder.path(), "auto"), IsEmpty()) << "the resume says what is wrong with it";
+  EXPECT_FALSE(ReadRecorded(files, folder.path(), "auto")) << "the resume says what is wrong with it";
 }
 
 }  // namespace

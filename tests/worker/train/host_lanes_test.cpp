@@ -43,6 +43,21 @@ TEST(HostLanes, WhereNoneDoTheLeastAreTaken) {
   for (int lanes = 1; lanes <= 64; ++lanes) EXPECT_LE(taken, Estimate(VggD(), 64, lanes)) << lanes;
 }
 
+TEST(HostLanes, ARunThatGoesOnIsCutAsItWasWhereThatFits) {
+  constexpr int kRows = 25;
+  for (const int all : {0, kRows, kRows + 7}) {
+    EXPECT_EQ(LargestLane(-1, all, kRows), 0) << "nothing on record, all at once fits";
+    EXPECT_EQ(LargestLane(0, all, kRows), 0);
+    EXPECT_EQ(LargestLane(kRows, all, kRows), 0);
+    EXPECT_EQ(LargestLane(12, all, kRows), 12) << "more would fit by now";
+  }
+  EXPECT_EQ(LargestLane(-1, 9, kRows), 9);
+  EXPECT_EQ(LargestLane(12, 13, kRows), 12);
+  EXPECT_EQ(LargestLane(13, 13, kRows), 13);
+  EXPECT_EQ(LargestLane(13, 12, kRows), 12) << "it no longer fits";
+  EXPECT_EQ(LargestLane(0, 12, kRows), 12);
+}
+
 TEST(HostLanes, AMachineHasMemory) {
   EXPECT_GT(MachineMemoryBytes(), uint64_t{64} << 20);
   EXPECT_LT(MachineMemoryBytes(), uint64_t{1} << 50);
