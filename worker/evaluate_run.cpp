@@ -385,6 +385,8 @@ Status Evaluate(Rank& rank) {
 }  // namespace
 
 int RunEvaluate(const EvaluateOptions& options) {
+  StopFlag stop;
+  StopOnSignals(stop);  // before MPI, as training does
   auto collective = StartCollective();
   if (!collective) {
     LogError("{}", collective.error().message);
@@ -393,8 +395,6 @@ int RunEvaluate(const EvaluateOptions& options) {
   Pulse pulse;
   WatchedCollective world(**collective, pulse);
   if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
-  StopFlag stop;
-  StopOnSignals(stop);
   auto link = OpenRankLink(options.coordinator, options.job, options.attempt, world.rank(), pulse, stop);
   if (const Status agreed = Agree(world, ToStatus(link)); !agreed) {
     if (world.rank() == 0) LogError("{}", agreed.error().message);

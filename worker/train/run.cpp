@@ -261,6 +261,8 @@ Failed FailedOf(const TrainFault& fault) {
 }  // namespace
 
 int RunTrain(const TrainOptions& given) {
+  StopFlag stop;
+  StopOnSignals(stop);  // before MPI, whose start takes a good part of a second: the default of SIGUSR1 would end the rank
   auto collective = StartCollective();
   if (!collective) {
     LogError("{}", collective.error().message);
@@ -269,8 +271,6 @@ int RunTrain(const TrainOptions& given) {
   Pulse pulse;
   WatchedCollective world(**collective, pulse);
   if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
-  StopFlag stop;
-  StopOnSignals(stop);
   const auto leave = [&world](const Error& error) {
     if (world.rank() == 0) LogError("{}", error.message);
     world.Finish();
