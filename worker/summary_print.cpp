@@ -94,7 +94,8 @@ std::string FitText(const DevicePrediction& device, int batch) {
   if (device.lane_rows > 0)
     return text + fmt::format("  training.micro_batch: auto computes a rank's {} images in {} lanes of {}\n", batch,
                               (batch + device.lane_rows - 1) / device.lane_rows, device.lane_rows);
-  return text + fmt::format("  a rank's {} images do not fit in any number of lanes; {} would\n", batch, device.most_rows);
+  return text + fmt::format("  a rank's {} images do not fit in any number of lanes; {}\n", batch,
+                            device.most_rows > 0 ? fmt::format("{} would", device.most_rows) : "not even one does");
 }
 
 std::string DeviceText(const NetworkSummary& summary) {
@@ -174,8 +175,10 @@ std::string SummaryText(const NetworkSummary& summary) {
     text += fmt::format("{:<16}{:>8}{:>12.2f}%{:>14.2f}%{:>9.2f}%\n", LayerKindName(share.kind), share.layers,
                         100 * Share(share.params, total.params), 100 * Share(share.macs, total.macs),
                         100 * Share(share.output_bytes, total.output_bytes));
-  text += fmt::format("\ntraining memory, batch {} (estimate)\n  fp32  {}\n  bf16  {}\n", summary.batch,
-                      HumanMemory(MemoryOf(summary, SummaryPrecision::kFp32)), HumanMemory(MemoryOf(summary, SummaryPrecision::kBf16)));
+  text +=
+      fmt::format("\ntraining memory, batch {} ({})\n  fp32  {}\n  bf16  {}\n", summary.batch,
+                  summary.device ? "estimate of every map at once; what the device takes stands below" : "estimate",
+                  HumanMemory(MemoryOf(summary, SummaryPrecision::kFp32)), HumanMemory(MemoryOf(summary, SummaryPrecision::kBf16)));
   if (summary.device) text += DeviceText(summary);
   return text + "memory KB: float32 outputs of the batch, 1024 bytes; multiply-adds: one image forward, bias adds not counted\n";
 }

@@ -140,8 +140,9 @@ std::vector<std::string> OptionalBeside(const std::vector<std::string>& needed) 
 
 Status LoadCuda(const CudaSurroundings& surroundings, const std::vector<std::string>& needed, CudaLibrary& library) {
   if (::dlopen(kDriver, RTLD_LAZY | RTLD_GLOBAL) == nullptr)
-    return Fail(ErrorCode::kUnsupported, "no CUDA driver on this machine ({} is not found); install NVIDIA's driver, or in a "
-                                         "container start it with the GPUs (--gpus all)",
+    return Fail(ErrorCode::kUnsupported,
+                "no CUDA driver on this machine ({} is not found); install NVIDIA's driver, or in a "
+                "container start it with the GPUs (docker run --gpus all)",
                 kDriver);
   Loader loader(surroundings);
   for (const std::string& name : needed) {
