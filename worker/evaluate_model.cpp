@@ -79,13 +79,16 @@ bool SameLayers(const Network& a, const Network& b) {
                     [](const LayerDef& x, const LayerDef& y) { return x.kind == y.kind; });
 }
 
-Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings& settings,
-                   const DeviceChoice& device, const EngineOptions& options) {
+// Two engines on a device that ranks share plan with half of this rank's part each.
+Status MakeEngines(TestedModel& model, const Network& dense, const TestSettings& settings, const DeviceChoice& device,
+                   EngineOptions options) {
   const bool converted = !SameLayers(model.network, dense);
-  if (settings.crops() || !converted) {
+  const bool with_crops = settings.crops() || !converted, with_dense = settings.dense() && converted;
+  if (with_crops && with_dense) options.device_free_bytes /= 2;
+  if (with_crops) {
     PLATEAU_ASSIGN(model.crops, CreateEngine(device, model.network, options));
   }
-  if (settings.dense() && converted) {
+  if (with_dense) {
     PLATEAU_ASSIGN(model.dense, CreateEngine(device, dense, options));
   }
   return {};

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "common/safetensors.h"
+#include "common/text.h"
 #include "tests/support/worker_run.h"
 #include "worker/nn/device_plan.h"
 
@@ -154,6 +155,26 @@ TEST_F(DeviceTrainRun, AStopIsHeardWhileATestChoosesItsAlgorithms) {
   EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(30)) << process.Output();
   EXPECT_THAT(process.Output(), HasSubstr("stopped before the end: there is no result"));
   EXPECT_THAT(test::ReadText(Cache()), HasSubstr("conv1_1 forward")) << "what was timed until then is kept";
+}
+
+// A rank's part of a shared device is that of both its engines: of crops and of sliding.
+TEST_F(DeviceTrainRun, ATestsTwoEnginesDivideTheRanksPartOfASharedDevice) {
+  const std::string output = out_ + "/trained";
+  ASSERT_EQ(Run(0, output, Steps(1, "cuda")), 0) << last_output_;
+  setenv("PLATEAU_PRETENDED_MEMORY", std::to_string(size_t{4} << 20).c_str(), 1);
+  const auto evaluate = [&](const std::string& mode) {
+    const std::string command = fmt::format(
+        "mpirun -np 2 --bind-to none {}/plateau-worker evaluate {}/tiny --store {} --threads 1 --device cuda --precision fp32 "
+        "--limit 8 --mode {}",
+        PLATEAU_BIN_DIR, output, store_, mode);
+    test::Process process(SplitText(command, ' '), out_ + "/log");
+    const int code = process.Wait();
+    last_output_ = process.Output();
+    return code;
+  };
+  for (const char* mode : {"dense", "multicrop"}) EXPECT_EQ(evaluate(mode), 0) << last_output_;
+  EXPECT_NE(evaluate("both"), 0) << last_output_;
+  EXPECT_THAT(last_output_, HasSubstr("are free on this rank's part of device 0, which 2 ranks share"));
 }
 
 TEST_F(DeviceTrainRun, WhereAFieldWasSaidIsNamed) {
