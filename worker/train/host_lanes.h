@@ -2,14 +2,27 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "common/error.h"
+#include "worker/collective/collective.h"
 #include "worker/model/network.h"
 
 namespace plateau {
 
+struct HostMemory {
+  uint64_t machine_bytes = 0;         // what is built in
+  uint64_t group_bytes = UINT64_MAX;  // the limit of this process's control group, such as a container's
+  std::string group;                  // tells control groups of one machine apart, from inside containers too; "" without a limit
+};
+
+// `groups`: where control groups are mounted.
+HostMemory ReadHostMemory(const std::string& groups = "/sys/fs/cgroup");
 // What the processes of this machine may take together: its memory, or the limit of their control group where that is less.
 uint64_t MachineMemoryBytes();
+// Collective. An equal part for each rank: of the machine's memory among the ranks on it, or of the control group's among those in
+// it where that is less.
+uint64_t PartOfMemory(Collective& collective, const HostMemory& memory);
 
 // Rows of the lanes of a rank of `rows` rows of side `crop`: all at once where training, by EstimateTrainingMemory and with the open
 // sums of lanes, takes `bytes` at most; else as few lanes as do, or those that take the least. Errors as InferShapes.

@@ -136,9 +136,7 @@ Status RequireOneKind(const DeviceChoice& device, Collective& collective) {
 Result<int> LargestLanes(const PreparedRun& run, int most_rows, Collective& collective) {
   const int crop = run.loop.spec.data.crop;
   if (run.device.cuda) return run.engine->LargestBatch({.batch = most_rows, .height = crop, .width = crop});
-  const std::vector<int64_t> machines = GatherNames(collective, "memory");
-  const auto neighbours = std::ranges::count(machines, machines[static_cast<size_t>(collective.rank())]);
-  return HostLaneRows(run.engine->network(), crop, most_rows, MachineMemoryBytes() / static_cast<uint64_t>(2 * neighbours));
+  return HostLaneRows(run.engine->network(), crop, most_rows, PartOfMemory(collective, ReadHostMemory()) / 2);
 }
 
 // The largest lane of the run that goes on, where it was computed by as many ranks on a device of this kind; else -1. Rank 0 has

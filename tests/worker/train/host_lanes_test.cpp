@@ -1,16 +1,24 @@
 // Lanes of a rank on the CPU, chosen by what they are estimated to take.
 #include "worker/train/host_lanes.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <filesystem>
+#include <fstream>
 
+#include "tests/support/temp_folder.h"
+#include "tests/support/thread_collective.h"
 #include "worker/model/accounting.h"
 
 namespace plateau {
 namespace {
 
-constexpr uint64_t kGiB = uint64_t{1} << 30;
+using ::testing::Each;
+using ::testing::ElementsAre;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20, kGiB = uint64_t{1} << 30;
 
 Network VggD() { return *MakeNetwork("vgg-d", {}); }
 
@@ -61,6 +69,54 @@ TEST(HostLanes, ARunThatGoesOnIsCutAsItWasWhereThatFits) {
 TEST(HostLanes, AMachineHasMemory) {
   EXPECT_GT(MachineMemoryBytes(), uint64_t{64} << 20);
   EXPECT_LT(MachineMemoryBytes(), uint64_t{1} << 50);
+}
+
+// A machine of 16 MiB, seen from a container whose control group is mounted at `groups`.
+HostMemory SeenFrom(const std::string& groups) {
+  HostMemory memory = ReadHostMemory(groups);
+  memory.machine_bytes = 16 * kMiB;
+  return memory;
+}
+
+void Limit(const std::string& folder, const std::string& file, const std::string& text) {
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/" + file) << text << "\n";
+}
+
+TEST(HostLanes, TheLimitOfAControlGroupIsReadInBothVersions) {
+  const test::TempFolder folder;
+  Limit(folder / "two", "memory.max", std::to_string(3 * kMiB));
+  Limit(folder / "one/memory", "memory.limit_in_bytes", std::to_string(5 * kMiB));
+  Limit(folder / "free", "memory.max", "max");
+  Limit(folder / "free/memory", "memory.limit_in_bytes", "9223372036854771712");
+  const HostMemory two = ReadHostMemory(folder / "two"), one = ReadHostMemory(folder / "one");
+  EXPECT_EQ(two.group_bytes, 3 * kMiB);
+  EXPECT_EQ(one.group_bytes, 5 * kMiB);
+  EXPECT_NE(two.group, one.group);
+  EXPECT_NE(two.group, "");
+  for (const char* unlimited : {"free", "none"}) {
+    EXPECT_EQ(ReadHostMemory(folder / unlimited).group_bytes, UINT64_MAX) << unlimited;
+    EXPECT_EQ(ReadHostMemory(folder / unlimited).group, "") << unlimited;
+  }
+}
+
+TEST(HostLanes, RanksShareALimitWithTheirOwnControlGroupAlone) {
+  const test::TempFolder folder;
+  for (int pod = 0; pod < 4; ++pod) Limit(folder / std::to_string(pod), "memory.max", std::to_string(2 * kMiB));
+  const auto parts = [&](auto pod_of) {
+    std::vector<uint64_t> parts(4);
+    test::RunThreadRanks(4, [&](Collective& collective) {
+      const int rank = collective.rank();
+      parts[static_cast<size_t>(rank)] = PartOfMemory(collective, SeenFrom(folder / pod_of(rank)));
+    });
+    return parts;
+  };
+  EXPECT_THAT(parts([](int rank) { return std::to_string(rank); }), Each(2 * kMiB)) << "a pod each";
+  EXPECT_THAT(parts([](int rank) { return std::to_string(rank / 2); }), Each(kMiB)) << "two in a pod";
+  EXPECT_THAT(parts([](int) { return "nowhere"; }), Each(4 * kMiB)) << "of the machine";
+  Limit(folder / "3", "memory.max", std::to_string(12 * kMiB));
+  EXPECT_THAT(parts([](int rank) { return std::to_string(rank); }), ElementsAre(2 * kMiB, 2 * kMiB, 2 * kMiB, 4 * kMiB))
+      << "a limit gives no more than the machine has";
 }
 
 }  // namespace
