@@ -96,6 +96,7 @@ void ControlLoop::Schedule() {
                        .threads_per_worker = resources.threads_per_worker,
                        .delayed = job.not_before_ms > clock_.MonotonicMs(),
                        .held = job.state == JobState::kHeld,
+                       .held_for = job.message,
                        .device = need.device,
                        .device_field = need.field});
   }

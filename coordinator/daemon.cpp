@@ -97,7 +97,15 @@ Result<ProbeAnswer> AskOwnGpus(const DaemonOptions& options) {
   AgentProber prober({.worker = options.worker, .timeout_ms = options.probe_timeout_ms},
                      [&promise](const ProbeAnswer& answer) { promise.set_value(answer); });
   prober.Probe(kLocalNode);
-  return promise.get_future().get();
+  ProbeAnswer answer = promise.get_future().get();
+  const std::vector<Gpu> told = answer.gpus ? answer.gpus->gpus : std::vector<Gpu>();
+  for (const Gpu& gpu : OfferedGpus(options.gpus, told))
+    if (std::ranges::find(told, gpu.id, &Gpu::id) == told.end())
+      LogWarning(
+          "--gpus {} claims GPU {}, which this machine does not tell of: jobs are sent to it all the same, and fail when it is not "
+          "there",
+          options.gpus, gpu.id);
+  return answer;
 }
 
 // Where the ZeroMQ door is when nobody said it: beside HTTP, and free where that one is.

@@ -4,7 +4,8 @@
 namespace plateau {
 
 void Turn::On(const HoldPlaced& event) {
-  if (job().state != JobState::kQueued) return;
+  const bool again = job().state == JobState::kHeld && !IsDependencyReason(job().reason) && job().message != event.message;
+  if (job().state != JobState::kQueued && !again) return;
   job().state = JobState::kHeld;
   job().reason = event.reason;
   job().message = event.message;

@@ -143,7 +143,7 @@ class Pass {
 
  private:
   bool Hold(const WaitingJob& job, Verdict verdict, bool certain) {
-    if (certain && !job.held) placement_.holds.push_back(std::move(verdict));
+    if (certain && (!job.held || job.held_for != verdict.message)) placement_.holds.push_back(std::move(verdict));
     return true;
   }
   std::vector<NodeShare> Unbound(const WaitingJob& job, bool gpu) const {

@@ -35,6 +35,7 @@ struct WaitingJob {
   int threads_per_worker = 1;
   bool delayed = false;  // in its restart delay
   bool held = false;
+  std::string held_for{};  // the message with which it is held
   DeviceKind device = DeviceKind::kCpu;
   std::string device_field{};  // of the specification, that says so: "resources.device: cuda"
 };
@@ -74,7 +75,7 @@ struct Verdict {
 
 struct Placement {
   std::vector<Start> starts;
-  std::vector<Verdict> holds;  // TOO_LARGE; only jobs that are not held yet
+  std::vector<Verdict> holds;  // TOO_LARGE; only jobs that are not held yet, or for something else
   std::vector<Verdict> waits;  // WAITING_FOR_HOST
 };
 

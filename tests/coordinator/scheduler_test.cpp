@@ -71,7 +71,9 @@ TEST(Scheduler, WithoutOversubscribingItIsHeldWithTheReasonAndTheOthersGoOn) {
   EXPECT_THAT(Started(placement), ElementsAre("next"));
   auto held = Waiting("big", 4);
   held.held = true;
+  held.held_for = Place(node, {Waiting("big", 4)}, {}, 1).holds.at(0).message;
   EXPECT_THAT(Place(node, {held}, {}, 1).holds, IsEmpty()) << "once";
+  EXPECT_THAT(Place(Node(3, false), {held}, {}, 1).holds, ::testing::SizeIs(1)) << "again when the nodes have changed";
   EXPECT_THAT(Started(Place(Node(8, false), {held}, {}, 1)), ElementsAre("big")) << "it fits now";
 }
 
