@@ -49,7 +49,7 @@ TEST_F(WithoutCuda, TrainingTakesTheCpuWithAutoAndIsRefusedWithCuda) {
   EXPECT_THAT(log, HasSubstr("auto takes the CPU: "));
   EXPECT_EQ(Current(out_)["step"], 3);
   const std::string refused = RunHidden({worker, "train", spec, "--set", "resources.device=cuda"}, 2);
-  EXPECT_THAT(refused, HasSubstr("device: cuda cannot be had: "));
+  EXPECT_THAT(refused, HasSubstr("--set resources.device=cuda: cuda cannot be had: "));
 }
 
 }  // namespace
