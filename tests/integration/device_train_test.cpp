@@ -127,17 +127,29 @@ TEST_F(DeviceTrainRun, RanksThatCannotJoinNcclSaySoAndLeave) {
 // A network whose algorithms take long to choose: the log says how far it is, and SIGTERM is heard before the first step.
 TEST_F(DeviceTrainRun, AStopIsHeardWhileAlgorithmsAreChosen) {
   const std::string output = out_ + "/stopped";
-  auto arguments = Steps(4, "cuda");
-  arguments.insert(arguments.end(), {"--set", "model.network=vgg-a", "--set", "model.width=0.5", "--set", "data.crop=96", "--set", "data.train_scale=96",
-                                     "--set", "validation.scale=96", "--set", "training.global_batch=16"});
-  test::Process process(Command(0, output, arguments), out_ + "/log");
-  ASSERT_TRUE(test::Eventually([&] { return process.Output().find("choosing algorithms: ") != std::string::npos; })) << process.Output();
-  const auto asked = std::chrono::steady_clock::now();
-  kill(process.pid(), SIGTERM);
-  EXPECT_EQ(process.Wait(), 0) << process.Output();
-  EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(30)) << process.Output();
-  EXPECT_THAT(process.Output(), HasSubstr("stopped on command in front of the first step: nothing was trained and nothing is lost"));
+  const auto steps = [&](int count, const std::string& device) {
+    auto arguments = Steps(count, device);
+    arguments.insert(arguments.end(), {"--set", "model.network=vgg-a", "--set", "model.width=0.5", "--set", "data.crop=96", "--set",
+                                       "data.train_scale=96", "--set", "validation.scale=96", "--set", "training.global_batch=16"});
+    return arguments;
+  };
+  const auto stop = [&] {
+    test::Process process(Command(0, output, steps(4, "cuda")), out_ + "/log");
+    ASSERT_TRUE(test::Eventually([&] { return process.Output().find("choosing algorithms: ") != std::string::npos; }))
+        << process.Output();
+    const auto asked = std::chrono::steady_clock::now();
+    kill(process.pid(), SIGTERM);
+    EXPECT_EQ(process.Wait(), 0) << process.Output();
+    EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(30)) << process.Output();
+    last_output_ = process.Output();
+  };
+  stop();
+  EXPECT_THAT(last_output_, HasSubstr("stopped on command in front of the first step: nothing was trained and nothing is lost"));
+  EXPECT_THAT(last_output_, HasSubstr("the same command begins again"));
   EXPECT_FALSE(std::filesystem::exists(output + "/tiny/attempt-1")) << "there is nothing to write";
+  ASSERT_EQ(Run(0, output, steps(1, "cpu")), 0) << last_output_;
+  stop();
+  EXPECT_THAT(last_output_, HasSubstr("the same command goes on from step 1"));
 }
 
 TEST_F(DeviceTrainRun, AStopIsHeardWhileATestChoosesItsAlgorithms) {

@@ -39,7 +39,7 @@ Result<ChoiceTable> DecodeChoices(const std::string& text, const std::string& wh
   }
 }
 
-std::optional<RunIdentity> ReadRecorded(FileSystem& files, const std::string& run_folder, const std::string& resume) {
+std::optional<CheckpointState> ReadRecorded(FileSystem& files, const std::string& run_folder, const std::string& resume) {
   if (resume == "none") return std::nullopt;
   std::string folder = resume;
   if (resume == "auto") {
@@ -50,7 +50,7 @@ std::optional<RunIdentity> ReadRecorded(FileSystem& files, const std::string& ru
   const auto text = files.Read(folder + "/state.json");
   if (!text) return std::nullopt;
   auto state = DecodeState(*text, folder + "/state.json");
-  return state ? std::optional(std::move(state->identity)) : std::nullopt;
+  return state ? std::optional(std::move(*state)) : std::nullopt;
 }
 
 std::string ChoicesCachePath() {

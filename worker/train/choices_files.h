@@ -16,9 +16,9 @@ namespace plateau {
 std::string EncodeChoices(const ChoiceTable& table);
 Result<ChoiceTable> DecodeChoices(const std::string& text, const std::string& where);
 
-// What the checkpoint at `resume` ("auto", "none" or a folder) of a run was made with; nothing when there is none or it cannot be
-// read: what is wrong with it, the resume itself will say. Reads state.json only.
-std::optional<RunIdentity> ReadRecorded(FileSystem& files, const std::string& run_folder, const std::string& resume);
+// What the checkpoint at `resume` ("auto", "none" or a folder) of a run was made with, and its step; nothing when there is none or
+// it cannot be read: what is wrong with it, the resume itself will say. Reads state.json only.
+std::optional<CheckpointState> ReadRecorded(FileSystem& files, const std::string& run_folder, const std::string& resume);
 
 // $XDG_CACHE_HOME/plateau/algorithms.json, or ~/.cache/plateau/algorithms.json; "" when neither variable is set.
 std::string ChoicesCachePath();

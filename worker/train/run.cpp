@@ -135,12 +135,17 @@ struct Begun {
   PreparedRun run;
   std::unique_ptr<Trainer> trainer;
   bool stopped = false;
+  int64_t step = 0;  // rank 0: of the checkpoint that the run goes on from, if any
 };
 
 Result<Begun> Begin(Rank& rank, const JobSpec& spec, StartProgress& progress) {
   Begun begun;
   std::optional<RunIdentity> recorded;
-  if (rank.zero()) recorded = ReadRecorded(rank.files, RunFolder(rank.options, spec), rank.options.resume);
+  if (rank.zero())
+    if (auto state = ReadRecorded(rank.files, RunFolder(rank.options, spec), rank.options.resume)) {
+      begun.step = state->train.step;
+      recorded = std::move(state->identity);
+    }
   const Status done = [&]() -> Status {
     PLATEAU_ASSIGN(begun.run, PrepareRun(rank.files, spec, rank.collective, rank.pulse, recorded, &progress));
     auto trainer = MakeTrainer(begun.run, rank.collective, rank.pulse);
@@ -157,13 +162,14 @@ Result<Begun> Begin(Rank& rank, const JobSpec& spec, StartProgress& progress) {
   return Fail(Located(done.error(), {rank.options.spec_path, rank.options.settings}, ""));
 }
 
-// The coordinator hears of a stop as it would behind a step.
-void LeaveUnbegun(Rank& rank) {
+// The coordinator hears of a stop as it would behind a step. `step`: that of the checkpoint to go on from.
+void LeaveUnbegun(Rank& rank, int64_t step) {
   rank.pulse.phase = "done";
   if (!rank.zero()) return;
-  LogInfo("stopped on command in front of the first step: nothing was trained and nothing is lost; the same command begins again");
+  LogInfo("stopped on command in front of the first step: nothing was trained and nothing is lost; the same command {}",
+          step == 0 ? "begins again" : fmt::format("goes on from step {}", step));
   if (rank.link == nullptr) return;
-  if (const Status told = rank.link->Finish({.step = rank.pulse.step, .reason = "STOPPED"}, kFarewellMs); !told)
+  if (const Status told = rank.link->Finish({.step = step, .reason = "STOPPED"}, kFarewellMs); !told)
     LogWarning("{}", told.error().message);
 }
 
@@ -181,7 +187,7 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
   auto begun = Begin(rank, *spec, progress);
   if (!begun) return refuse(begun.error());
   if (begun->stopped) {
-    LeaveUnbegun(rank);
+    LeaveUnbegun(rank, begun->step);
     return {};
   }
   PreparedRun* const run = &begun->run;

@@ -65,25 +65,28 @@ TEST(ReadRecorded, IsOfThePublishedCheckpointOrOfTheOneThatIsNamed) {
   PosixFileSystem files;
   CheckpointState state;
   state.identity.spec_json = "{}";
-  const auto write = [&](const std::string& step, const std::string& choice) {
+  const auto write = [&](int64_t step, const std::string& choice) {
+    state.train.step = step;
     state.identity.choices = {{"conv1_1 forward", choice}};
     state.identity.largest_lane = choice == "engine 1" ? 0 : 12;
-    const std::string path = folder / ("attempt-1/" + step);
+    const std::string path = folder / fmt::format("attempt-1/step-{:09}", step);
     ASSERT_TRUE(files.MakeDirectories(path));
     ASSERT_TRUE(WriteFileAtomic(files, path + "/state.json", EncodeState(state)));
   };
   EXPECT_FALSE(ReadRecorded(files, folder.path(), "auto")) << "a new run";
-  write("step-000000002", "engine 1");
-  write("step-000000004", "engine 2");
+  write(2, "engine 1");
+  write(4, "engine 2");
   ASSERT_TRUE(PublishCheckpoint(files, folder.path(), {.path = "attempt-1/step-000000002", .step = 2, .checksum = "0"}));
   const auto published = ReadRecorded(files, folder.path(), "auto");
   ASSERT_TRUE(published);
-  EXPECT_THAT(published->choices, ElementsAre(Pair("conv1_1 forward", "engine 1")));
-  EXPECT_EQ(published->largest_lane, 0);
+  EXPECT_THAT(published->identity.choices, ElementsAre(Pair("conv1_1 forward", "engine 1")));
+  EXPECT_EQ(published->identity.largest_lane, 0);
+  EXPECT_EQ(published->train.step, 2);
   const auto named = ReadRecorded(files, folder.path(), folder / "attempt-1/step-000000004");
   ASSERT_TRUE(named);
-  EXPECT_THAT(named->choices, ElementsAre(Pair("conv1_1 forward", "engine 2")));
-  EXPECT_EQ(named->largest_lane, 12);
+  EXPECT_THAT(named->identity.choices, ElementsAre(Pair("conv1_1 forward", "engine 2")));
+  EXPECT_EQ(named->identity.largest_lane, 12);
+  EXPECT_EQ(named->train.step, 4);
   EXPECT_FALSE(ReadRecorded(files, folder.path(), "none"));
   ASSERT_TRUE(WriteFileAtomic(files, folder / "attempt-1/step-000000002/state.json", "{"));
   EXPECT_FALSE(ReadRecorded(files, folder.path(), "auto")) << "the resume says what is wrong with it";
