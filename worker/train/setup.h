@@ -30,8 +30,8 @@ struct PreparedRun {
 
 // Everything one rank needs before its first step, weights excepted. Collective; errors are the same on every rank. They are the
 // user's to mend: missing store, no validation split, unknown network, more ranks than rows of a batch, a device that is not there
-// or has too little memory. `recorded`: ReadRecorded on rank 0, anything on the others. `pulse` and `watch`, which may be null,
-// outlive the run.
+// or has too little memory. `recorded`: ReadRecorded's identity on rank 0, anything on the others. `pulse` and `watch`, which may
+// be null, outlive the run.
 Result<PreparedRun> PrepareRun(FileSystem& files, const JobSpec& spec, Collective& collective, Pulse& pulse,
                                const std::optional<RunIdentity>& recorded, StartWatch* watch);
 
