@@ -1,6 +1,7 @@
 // The coordinator as a background process: fork, a session of its own, its output in <state>/coordinator.log.
 #include "coordinator/cli/up_command.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
+#include "common/gpus.h"
 #include "common/text.h"
 #include "coordinator/cli/control_command.h"
 #include "coordinator/cli/job_view.h"
@@ -88,11 +90,15 @@ Result<pid_t> Spawn(const std::vector<std::string>& arguments, const std::string
   return pid;
 }
 
-std::string LogTail(const std::string& path) {
+std::string ReadLog(const std::string& path) {
   PosixFileSystem files;
-  const auto text = files.Read(path);
-  if (!text) return "";
-  return text->size() > kLogTailBytes ? text->substr(text->size() - kLogTailBytes) : *text;
+  return files.Read(path).value_or("");
+}
+
+// The end of what was written behind `from`.
+std::string LogTail(const std::string& path, size_t from) {
+  const std::string text = ReadLog(path);
+  return text.substr(std::max(std::min(from, text.size()), text.size() - std::min(text.size(), kLogTailBytes)));
 }
 
 void PrintUp(const CliContext& context, const std::string& state, const LocalEndpoints& endpoints, const std::string& version,
@@ -114,10 +120,12 @@ void PrintUp(const CliContext& context, const std::string& state, const LocalEnd
 
 Status StartDetached(const CliContext& context, const std::string& state, const UpOptions& options) {
   const std::string log_path = state + "/coordinator.log";
+  const size_t of_earlier_starts = ReadLog(log_path).size();
   PLATEAU_ASSIGN(const pid_t pid, Spawn(Arguments(context, state, options), log_path));
   const auto endpoints = AwaitEndpoints(state, pid, kStartTimeoutMs);
   if (!endpoints)
-    return Fail(endpoints.error().code, "{}; the end of {}:\n{}", endpoints.error().message, log_path, LogTail(log_path));
+    return Fail(endpoints.error().code, "{}; the end of {}:\n{}", endpoints.error().message, log_path,
+                LogTail(log_path, of_earlier_starts));
   PLATEAU_ASSIGN(Endpoint endpoint, ParseEndpoint(endpoints->http));
   PLATEAU_ASSIGN(const Json health, ApiClient(std::move(endpoint)).Get("/healthz"));
   PrintUp(context, state, *endpoints, health.value("version", ""), true);
@@ -125,6 +133,7 @@ Status StartDetached(const CliContext& context, const std::string& state, const 
 }
 
 Status Up(const CliContext& context, const UpOptions& options) {
+  PLATEAU_TRY(CheckGpuOffer(options.gpus, "--gpus"));
   const std::string state = context.StateFolder();
   PosixFileSystem files;
   PLATEAU_TRY(files.MakeDirectories(state));
@@ -141,12 +150,35 @@ Status Up(const CliContext& context, const UpOptions& options) {
   return Fail(ErrorCode::kIo, "cannot start {}: {}", copies[0], std::strerror(errno));
 }
 
-Result<std::vector<std::string>> ActiveJobs(const ApiClient& client) {
-  PLATEAU_ASSIGN(const Json list, client.Get("/v1/jobs"));
+struct ActiveJobs {
   std::vector<std::string> ids;
-  for (const auto& item : list.value("jobs", Json::array()))
-    if (const JobView job = ReadJobView(item); !job.Rests()) ids.push_back(job.id);
-  return ids;
+  size_t running = 0;  // have processes; the others wait in the queue
+};
+
+Result<ActiveJobs> FindActiveJobs(const ApiClient& client) {
+  PLATEAU_ASSIGN(const Json list, client.Get("/v1/jobs"));
+  ActiveJobs active;
+  for (const auto& item : list.value("jobs", Json::array())) {
+    const JobView job = ReadJobView(item);
+    if (job.Rests()) continue;
+    active.ids.push_back(job.id);
+    if (job.state != "QUEUED" && job.state != "HELD") ++active.running;
+  }
+  return active;
+}
+
+std::string Counted(size_t jobs, const char* kind) { return fmt::format("{} {} job{}", jobs, kind, jobs == 1 ? "" : "s"); }
+
+// What becomes of the jobs without a coordinator; empty when there are none.
+std::string WhatJobsDo(size_t running, size_t waiting) {
+  std::string text;
+  if (running > 0)
+    text = Counted(running, "running") +
+           ": workers train on to their next validation and wait there; `plateau up` takes them over again";
+  if (waiting > 0)
+    text += fmt::format("{}{} until the next `plateau up`", text.empty() ? "" : "\n  ",
+                        Counted(waiting, "waiting") + (waiting == 1 ? " stays" : " stay"));
+  return text;
 }
 
 // Jobs with an attempt that was started and whose end nobody has written down: a coordinator that was killed may have left them.
@@ -182,24 +214,20 @@ Status Down(const CliContext& context, bool cancel_jobs) {
   }
   PLATEAU_ASSIGN(Endpoint endpoint, ParseEndpoint(endpoints->http));
   const ApiClient client(std::move(endpoint));
-  const auto jobs = ActiveJobs(client);
+  const auto jobs = FindActiveJobs(client);
   if (cancel_jobs && jobs)
-    for (const auto& id : *jobs) PLATEAU_TRY(CancelAndWait(client, id));
+    for (const auto& id : jobs->ids) PLATEAU_TRY(CancelAndWait(client, id));
   if (::kill(endpoints->pid, SIGTERM) != 0)
     return Fail(ErrorCode::kIo, "cannot stop the coordinator (pid {}): {}", endpoints->pid, std::strerror(errno));
   if (!AwaitExit(endpoints->pid, kStopTimeoutMs))
     return Fail(ErrorCode::kUnavailable, "the coordinator (pid {}) did not stop within {} s; see {}/coordinator.log",
                 endpoints->pid, kStopTimeoutMs / 1000, state);
-  const size_t left = cancel_jobs || !jobs ? 0 : jobs->size();
+  const size_t left = cancel_jobs || !jobs ? 0 : jobs->ids.size(), running = left == 0 ? 0 : jobs->running;
   if (context.json)
     context.PrintJson({{"stopped", true}, {"pid", endpoints->pid}, {"state", state}, {"unfinished_jobs", left}});
   else
     fmt::print("coordinator at {} (pid {}) is down\n", endpoints->http, endpoints->pid);
-  if (left > 0 && !context.json)
-    fmt::print(
-        "  {} unfinished job{}: running workers train on to their next validation and wait there; `plateau up` takes them over "
-        "again\n",
-        left, left == 1 ? "" : "s");
+  if (left > 0 && !context.json) fmt::print("  {}\n", WhatJobsDo(running, left - running));
   return {};
 }
 

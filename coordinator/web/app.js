@@ -73,7 +73,7 @@ function nodeGpus(node) {
 function nodesPanel(nodes) {
   const heads = [["Node", "tight"], ["State"], ["Cores in use", "n tight"], ["GPUs in use", "n tight"], ["GPUs"], ["Jobs, or why"]];
   const rows = nodes.map((node) => ({
-    cells: [node.name, [chip(node.state)], `${node.used_cores} of ${node.cores}`, `${node.used_gpus} of ${node.gpus.length}`, nodeGpus(node),
+    cells: [node.name, [chip(node.state)], `${node.used_cores} of ${node.cores}`, node.gpus.length ? `${node.used_gpus} of ${node.gpus.length}` : "–", nodeGpus(node),
             node.jobs.join(", ") || node.message],
   }));
   return el("div", { class: "panel nodes" }, el("h2", {}, "Nodes"), el("div", { class: "scroll-x" }, table(heads, rows)));

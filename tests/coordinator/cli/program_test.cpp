@@ -15,6 +15,7 @@
 namespace plateau {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -208,6 +209,15 @@ TEST_F(CliProgram, BadUsageLeavesWithTwoAndSaysWhatToWrite) {
   const Ran away = Plateau("jobs --state " + folder_ + " --endpoint http://127.0.0.1:1");
   EXPECT_EQ(away.code, 1);
   EXPECT_THAT(away.out, HasSubstr("plateau up"));
+}
+
+TEST_F(CliProgram, UpRefusesGpusThatAreNoneBeforeItStartsAnything) {
+  for (const char* offer : {"0,0", "x", "all"}) {
+    const Ran run = Plateau("up --state " + folder_ + "/state --gpus " + offer);
+    EXPECT_EQ(run.code, 2) << offer << run.out;
+    EXPECT_THAT(run.out, AllOf(HasSubstr("--gpus: "), HasSubstr(offer)));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/state"));
 }
 
 TEST_F(CliProgram, DownDoesNotCallJobsCancelledThatAKilledCoordinatorLeft) {
