@@ -134,7 +134,10 @@ class FakeBuilder {
     const IngestPlan plan = PlanIngest(*source, order->options);
     EXPECT_EQ(ChecksumText(Checksum(plan.text)), task.plan_checksum);
     auto result = BuildShard(files, plan.Task(task.task, task.folder + "/shard"), [](const RejectedImage*) { return Status(); });
-    EXPECT_TRUE(result.has_value());
+    if (!result.has_value()) {
+      ADD_FAILURE() << result.error().message;
+      return {};
+    }
     result->info.folder = task.shard;
     const std::string text = ShardResultText(*result);
     EXPECT_TRUE(WriteFileAtomic(files, task.folder + "/result.json", text).has_value());
