@@ -39,7 +39,7 @@ TEST(Peers, TheSameNameOnAnotherMachineIsAnother) {
 TEST(Peers, AMachineIsKnownByItsBootId) {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string id;
-  if (!std::getline(file, id)) GTEST_SKIP() << "this kernel shows no boot id";
+  ASSERT_TRUE(std::getline(file, id));
   EXPECT_EQ(MachineId(), id);
 }
 
