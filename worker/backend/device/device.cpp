@@ -2,14 +2,13 @@
 #include "worker/backend/device/device.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
 
 #include "common/gpus.h"
 #include "worker/backend/device/cuda_library.h"
+#include "worker/backend/device/launch_rank.h"
 
 namespace plateau {
 namespace {
@@ -81,16 +80,7 @@ Result<DeviceChoice> ChooseDevice(DeviceKind wanted, int local_rank, const std::
                       fmt::format("{} (device {} of {})", answer.devices[static_cast<size_t>(device)].name, device, count)};
 }
 
-int LocalRank() {
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
-    const char* text = std::getenv(name);
-    int rank = 0;
-    if (text == nullptr) continue;
-    const auto [end, error] = std::from_chars(text, text + std::strlen(text), rank);
-    if (error == std::errc() && *end == '\0' && rank >= 0) return rank;
-  }
-  return 0;
-}
+int LocalRank() { return RankFrom({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}); }
 
 Result<Precision> ChoosePrecision(const DeviceChoice& device, const std::optional<Precision>& wanted, const std::string& field) {
   if (!wanted) return device.cuda ? Precision::kBf16 : Precision::kFp32;
