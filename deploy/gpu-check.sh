@@ -2,16 +2,19 @@
 # On a machine with a GPU: runs the tests that need one, looks for memory errors in a small step, times training beside PyTorch, and
 # writes one table. From the unpacked bundle (made with --with-tests) no build tools are needed; from a clone it uses build/release.
 #
-# Usage: deploy/gpu-check.sh [--out FILE] [--peer SCRIPT] [--python PYTHON] [--networks LIST] [--precisions LIST] [--batch N] [--steps N] [--rounds N]
-#   --out FILE          the table, Markdown (default: gpu-check.md); the benchmarks' full output goes to FILE's folder, gpu-check/
+# Usage: deploy/gpu-check.sh [--out FILE] [--packed] [--minutes N] [--peer SCRIPT] [--python PYTHON] [--networks LIST] [--precisions LIST] [--batch N] [--steps N] [--rounds N]
+#   --out FILE          the table, Markdown (default: gpu-check.md), written anew behind each step; the full output of all that ran goes
+#                       to FILE's folder, gpu-check/
+#   --packed            that output as one file in place of the folder: gpu-check.tar.gz
+#   --minutes N         all of it ends within so long: what there is no time for is left out, and said so (default: 240)
 #   --peer SCRIPT       PyTorch's training step, run as PYTHON SCRIPT vgg16 BATCH MODE STEPS, turn by turn with Plateau
-#   --python PYTHON     (default: python3)
+#   --python PYTHON     (default: python3); CUDA's libraries are also looked for among its packages
 #   --networks LIST     (default: vgg-a,vgg-d,vgg-e)
 #   --precisions LIST   (default: bf16,tf32,fp32)
 #   (in a clone: $PLATEAU_BIN is the folder of the programs, when it is not build/release/bin)
 #   --batch N, --steps N, --rounds N   images a step, timed steps, turns of each (default: 256, 30, 2)
 #   --help              this text
-# Exit codes: 0 all ran and passed, 1 something failed (the table says what), 2 usage, 3 no device answers.
+# Exit codes: 0 nothing failed (the table says what was left out), 1 something failed (the table says what), 2 usage, 3 no device answers.
 set -euo pipefail
 folder=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 
@@ -22,14 +25,18 @@ refuse() {
   exit 2
 }
 
-out=gpu-check.md peer='' python=python3 networks=vgg-a,vgg-d,vgg-e precisions=bf16,tf32,fp32 batch=256 steps=30 rounds=2
+out=gpu-check.md packed=0 minutes=240 peer='' python=python3 networks=vgg-a,vgg-d,vgg-e precisions=bf16,tf32,fp32 batch=256 steps=30 rounds=2
 while (($# > 0)); do
   case $1 in
     --help | -h)
       usage
       exit 0
       ;;
-    --out | --peer | --python | --networks | --precisions | --batch | --steps | --rounds)
+    --packed)
+      packed=1
+      shift
+      ;;
+    --out | --minutes | --peer | --python | --networks | --precisions | --batch | --steps | --rounds)
       (($# > 1)) || refuse "$1 wants a value; --help lists what there is"
       printf -v "${1#--}" %s "$2"
       shift 2
@@ -39,7 +46,7 @@ while (($# > 0)); do
 done
 
 # ---- everything that can be wrong with the call, before anything runs
-for option in batch steps rounds; do
+for option in minutes batch steps rounds; do
   [[ ${!option} =~ ^[1-9][0-9]{0,8}$ ]] || refuse "--$option ${!option}: give a whole number from 1 on"
 done
 [[ -n ${precisions//,/} ]] || refuse "--precisions: give some of bf16, tf32, fp32, separated by commas"
@@ -66,6 +73,30 @@ for network in ${networks//,/ }; do
   [[ -z $peer || -n ${twins[$network]:-} ]] || refuse "--networks: $network has no twin in torchvision to be compared with"
 done
 
+# A Python environment that is only on the PATH is told to the programs as an activated one.
+if [[ -z ${VIRTUAL_ENV:-} ]] && prefix=$("$python" -c 'import sys; print(sys.prefix)' 2>/dev/null) && compgen -G "$prefix/lib/python3*/site-packages/nvidia" >/dev/null; then
+  export VIRTUAL_ENV=$prefix
+fi
+
+# ---- time: SECONDS counts from the start of the script
+left() { echo $((minutes * 60 - SECONDS)); }
+# bounded MOST COMMAND...: within MOST seconds and what is left of the whole; 124 or 137 when it was ended, 125 when nothing is left.
+bounded() {
+  local most=$1 rest
+  shift
+  rest=$(($(left) - 10))
+  ((rest > 0)) || return 125
+  timeout -k 10 "$((rest < most ? rest : most))" "$@"
+}
+# ended CODE: what a code of `bounded` says of the time, or the code.
+ended() {
+  case $1 in
+    124 | 137) echo "ended: it ran past its time" ;;
+    125) echo "no time was left for it" ;;
+    *) echo "exit code $1" ;;
+  esac
+}
+
 # ---- is there a device? What is written until that is known goes with the script.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -77,33 +108,68 @@ finding() {
   awk -v name="$1" 'index($0, "\"name\": \"" name "\"") {on = 1} on && /"text":/ {sub(/^ *"text": "/, ""); sub(/",?$/, ""); print; exit}' "$kept/doctor.json"
 }
 failed=0
-"$worker" doctor --json >"$kept/doctor.json" 2>"$kept/doctor.log" || failed=1
+bounded 180 "$worker" doctor --json >"$kept/doctor.json" 2>"$kept/doctor.log" || failed=1
 device=$(finding 'device 0')
 if [[ -z $device ]]; then
   reason=$(finding devices)
+  [[ -s $kept/doctor.json ]] || reason="the doctor came to no end: $(tail -c 300 "$kept/doctor.log")"
   echo "gpu-check: no device answers: ${reason#none: }" >&2
   exit 3
 fi
 kept=$(dirname "$out")/gpu-check
-complaint=$(mkdir -p "$kept" 2>&1) || refuse "--out $out: ${complaint#mkdir: }; name a file in a folder of yours"
+if ((packed)); then kept=$scratch/gpu-check; fi
+complaint=$(mkdir -p "$(dirname "$out")" "$kept" 2>&1) || refuse "--out $out: ${complaint#mkdir: }; name a file in a folder of yours"
 mv "$scratch"/doctor.* "$kept"
 if ((failed)); then echo "gpu-check: the doctor found something that fails; going on: $worker doctor" >&2; fi
 
 # The test programs are linked with CUDA's libraries; they are where the doctor found them.
 paths=$(awk '/"name": "lib(cu|nccl|nv)/ {on = 1} on && /"text":/ {if (sub(/^ *"text": "\//, "/")) {sub(/\/[^\/]*",?$/, ""); print} on = 0}' "$kept/doctor.json" | sort -u | paste -sd:)
-rows=()
-row() { rows+=("| $1 | $2 | $3 |"); }
+rows=() speeds=()
+# The table of what is known so far: one that is ended from outside leaves that.
+write_table() {
+  {
+    echo "# GPU check, $(date -u +%Y-%m-%dT%H:%MZ)"
+    echo
+    echo "$device; $(finding versions); $(finding plateau); $(uname -sr)"
+    echo
+    echo "| what | | |"
+    echo "|---|---|---|"
+    printf '%s\n' "${rows[@]}"
+    echo
+    echo "Training steps of batch $batch, 224 x 224, images a second: median of $steps steps, the better of $rounds turns. PyTorch: ${peer:-not compared (--peer)}."
+    echo "GEMM share: direct-equivalent operations a second by those of this device's large matrix products in the same precision, measured in the same run."
+    echo
+    echo "| network | precision | Plateau | PyTorch | ratio | GEMM share |"
+    echo "|---|---|---:|---:|---:|---:|"
+    if ((${#speeds[@]})); then printf '%s\n' "${speeds[@]}"; fi
+    echo
+    echo "Time of each layer and pass beside its floor: gpu-check/NETWORK-PRECISION.txt. All took $SECONDS s."
+  } >"$out"
+  if ((packed)); then tar -czf "${out%/*}/gpu-check.tar.gz" -C "$scratch" gpu-check; fi
+}
+row() {
+  rows+=("| $1 | $2 | $3 |")
+  write_table
+}
 row "doctor" "$( ((failed)) && echo FAILED || echo right)" "$device; $(finding versions)"
 
-# ---- tests
+# ---- tests, within half of the time: those of operators, engine and trainer first
 ran=0
-for program in "$tests"/gpu_*; do
+declare -A tried=()
+for program in "$tests"/gpu_{conv_op,fc_op,cuda_engine,cuda_trainer,cuda_scorer,cuda_networks}_test "$tests"/gpu_*; do
   [[ -x $program ]] || continue
   name=${program##*/}
+  [[ -z ${tried[$name]:-} ]] || continue # it was among the first
+  tried[$name]=1
   ran=$((ran + 1))
+  most=$((minutes * 30 - SECONDS))
+  if ((most < 5)); then
+    row "$name" "not run" "no time was left for it (--minutes $minutes)"
+    continue
+  fi
   echo "gpu-check: $name" >&2
   code=0
-  LD_LIBRARY_PATH=$paths${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} timeout 1200 "$program" --gtest_color=no >"$kept/$name.log" 2>&1 || code=$?
+  LD_LIBRARY_PATH=$paths${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} bounded "$((most < 300 ? most : 300))" "$program" --gtest_color=no >"$kept/$name.log" 2>&1 || code=$?
   passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
   skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
   if ((code == 0)) && ((${passed:-0} == 0)); then
@@ -112,33 +178,15 @@ for program in "$tests"/gpu_*; do
     row "$name" right "${passed:-0} passed${skipped:+, $skipped skipped}"
   else
     failed=1
-    row "$name" FAILED "exit code $code; $(grep -cE '^\[  FAILED  \] [A-Za-z]+.*\.' "$kept/$name.log" || true) lines of failures, see gpu-check/$name.log"
+    row "$name" FAILED "$(ended "$code"); $(grep -cE '^\[  FAILED  \] [A-Za-z]+.*\.' "$kept/$name.log" || true) lines of failures, see gpu-check/$name.log"
   fi
 done
 if ((ran == 0)); then row "gpu tests" "not run" "none in $tests: bundle.sh --with-tests, or deploy/build.sh release gpu_tests"; fi
-
-# ---- memory errors
-sanitizer=$(command -v compute-sanitizer || find /usr/local/cuda*/bin -name compute-sanitizer 2>/dev/null | tail -1 || true)
-small=(bench --network vgg-a --width 0.0625 --crop 32 --batch 8 --classes 10 --steps 1 --device cuda)
-if [[ -n $sanitizer ]]; then
-  for precision in bf16 fp32; do
-    echo "gpu-check: compute-sanitizer, $precision" >&2
-    code=0
-    timeout 1800 "$sanitizer" --tool memcheck --leak-check no --error-exitcode 9 "$worker" "${small[@]}" --precision "$precision" >"$kept/memcheck-$precision.log" 2>&1 || code=$?
-    if ((code == 0)); then row "compute-sanitizer, $precision" right "no memory error in a small step"; else
-      failed=1
-      row "compute-sanitizer, $precision" FAILED "exit code $code, see gpu-check/memcheck-$precision.log"
-    fi
-  done
-else
-  row compute-sanitizer "not run" "not found: it comes with the CUDA Toolkit"
-fi
 
 # ---- speed
 # number FILE KEY: the first value of a key in the benchmark's JSON.
 number() { sed -n "s/^ *\"$2\": \([-0-9.e+]*\),\{0,1\}$/\1/p" "$1" | sed -n 1p; }
 larger() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN {print (a + 0 > b + 0) ? a : b}'; }
-speeds=()
 for precision in ${precisions//,/ }; do
   for network in ${networks//,/ }; do
     own=0 theirs=0 share='' code=0
@@ -147,49 +195,58 @@ for precision in ${precisions//,/ }; do
     for ((round = 1; round <= rounds; ++round)); do # turn by turn, so that both see the same clocks
       log=$kept/$network-$precision-$round.json
       echo "gpu-check: $network, $precision, turn $round of $rounds" >&2
-      if ! "$worker" bench --network "$network" --batch "$batch" --steps "$steps" --device cuda --precision "$precision" --json >"$log" 2>"$log.err"; then
-        code=1
-        break
-      fi
+      bounded 600 "$worker" bench --network "$network" --batch "$batch" --steps "$steps" --device cuda --precision "$precision" --json >"$log" 2>"$log.err" || code=$?
+      ((code == 0)) || break
       median=$(number "$log" median)
       if awk -v a="$median" -v b="$own" 'BEGIN {exit !(a + 0 > b + 0)}'; then own=$median share=$(number "$log" gemm_share); fi
       [[ -n $peer ]] || continue
-      if ! "$python" "$peer" "${twins[$network]}" "$batch" "$mode" "$steps" >"$log.peer" 2>&1; then
-        echo "gpu-check: the peer failed, see $log.peer" >&2
-        failed=1
+      other=0
+      bounded 600 "$python" "$peer" "${twins[$network]}" "$batch" "$mode" "$steps" >"$log.peer" 2>&1 || other=$?
+      if ((other)); then
+        echo "gpu-check: the peer: $(ended "$other"), see $log.peer" >&2
+        ((other == 125)) || failed=1
         continue
       fi
       theirs=$(larger "$theirs" "$(sed -n 's/.* median \([0-9.]*\).*/\1/p' "$log.peer" | tail -1)")
     done
-    if ((code)); then
-      failed=1
-      speeds+=("| $network | $precision | FAILED: $(head -c 300 "$log.err" | tr '\n|' '  ') | | | |")
+    if ((code)) && ! awk -v a="$own" 'BEGIN {exit !(a > 0)}'; then # no turn came to its end
+      ((code == 125)) || failed=1
+      speeds+=("| $network | $precision | $( ((code == 125)) || echo "FAILED: ")$(ended "$code") $(head -c 300 "$log.err" | tr '\n|' '  ') | | | |")
+      write_table
       continue
     fi
+    ((code == 0 || code == 125)) || failed=1
     ratio='' shown=''
     if awk -v t="$theirs" 'BEGIN {exit !(t > 0)}'; then ratio=$(awk -v a="$own" -v b="$theirs" 'BEGIN {printf "%.2f", a / b}') shown=$theirs; fi
     speeds+=("| $network | $precision | $(printf %.1f "$own") | $shown | $ratio | $(awk -v s="$share" 'BEGIN {printf "%.1f%%", 100 * s}') |")
-    "$worker" bench --network "$network" --batch "$batch" --steps "$steps" --device cuda --precision "$precision" >"$kept/$network-$precision.txt" 2>&1 || failed=1
+    write_table
+    code=0
+    bounded 600 "$worker" bench --network "$network" --batch "$batch" --steps "$steps" --device cuda --precision "$precision" >"$kept/$network-$precision.txt" 2>&1 || code=$?
+    ((code == 0 || code == 125)) || failed=1
   done
 done
 
-{
-  echo "# GPU check, $(date -u +%Y-%m-%dT%H:%MZ)"
-  echo
-  echo "$device; $(finding versions); $(finding plateau); $(uname -sr)"
-  echo
-  echo "| what | | |"
-  echo "|---|---|---|"
-  printf '%s\n' "${rows[@]}"
-  echo
-  echo "Training steps of batch $batch, 224 x 224, images a second: median of $steps steps, the better of $rounds turns. PyTorch: ${peer:-not compared (--peer)}."
-  echo "GEMM share: direct-equivalent operations a second by those of this device's large matrix products in the same precision, measured in the same run."
-  echo
-  echo "| network | precision | Plateau | PyTorch | ratio | GEMM share |"
-  echo "|---|---|---:|---:|---:|---:|"
-  printf '%s\n' "${speeds[@]}"
-  echo
-  echo "Time of each layer and pass beside its floor: gpu-check/NETWORK-PRECISION.txt."
-} >"$out"
+# ---- memory errors
+sanitizer=$(command -v compute-sanitizer || find /usr/local/cuda*/bin -name compute-sanitizer 2>/dev/null | tail -1 || true)
+small=(bench --network vgg-a --width 0.0625 --crop 32 --batch 8 --classes 10 --steps 1 --device cuda)
+if [[ -n $sanitizer ]]; then
+  for precision in bf16 fp32; do
+    echo "gpu-check: compute-sanitizer, $precision" >&2
+    code=0
+    bounded 600 "$sanitizer" --tool memcheck --leak-check no --error-exitcode 9 "$worker" "${small[@]}" --precision "$precision" >"$kept/memcheck-$precision.log" 2>&1 || code=$?
+    if ((code == 0)); then
+      row "compute-sanitizer, $precision" right "no memory error in a small step"
+    elif ((code == 125)); then
+      row "compute-sanitizer, $precision" "not run" "no time was left for it (--minutes $minutes)"
+    else
+      failed=1
+      row "compute-sanitizer, $precision" FAILED "$(ended "$code"), see gpu-check/memcheck-$precision.log"
+    fi
+  done
+else
+  row compute-sanitizer "not run" "not found: it comes with the CUDA Toolkit"
+fi
+
+write_table
 cat "$out"
 exit "$failed"

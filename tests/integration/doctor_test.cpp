@@ -75,6 +75,7 @@ TEST_F(Doctor, TheGpuCheckRefusesAWrongCallWithWordsAndPrintsItsHelp) {
   EXPECT_THAT(check({"--networks", "vgg-d,vgg-q"}, 2), AllOf(HasSubstr("gpu-check: --networks: "), HasSubstr("vgg-q")));
   EXPECT_THAT(check({"--precisions", "bf16,fp8"}, 2), HasSubstr("--precisions: fp8 is none of bf16, tf32, fp32"));
   EXPECT_THAT(check({"--batch", "many"}, 2), HasSubstr("--batch many: give a whole number from 1 on"));
+  EXPECT_THAT(check({"--minutes", "0"}, 2), HasSubstr("--minutes 0: give a whole number from 1 on"));
   EXPECT_THAT(check({"--quick"}, 2), HasSubstr("there is no option --quick; --help lists"));
   EXPECT_THAT(check({"--out"}, 2), HasSubstr("--out wants a value"));
   EXPECT_THAT(check({"--out", folder_.path()}, 2), HasSubstr("is a folder; name a file in it"));
