@@ -204,6 +204,21 @@ TEST_P(ElementwiseTest, FlagFindsOneBadValueAnywhere) {
   }
 }
 
+class FloatTest : public KernelTest {};
+INSTANTIATE_TEST_SUITE_P(Types, FloatTest, testing::Values(DataType::kFloat), TypeName);
+
+// cuDNN's fused ReLU gives the largest float for an infinity; nothing else does.
+TEST_P(FloatTest, TheLargestFloatCountsAsAnInfinityThatWasCutOff) {
+  for (const auto& [value, raised] : {std::pair{std::numeric_limits<float>::max(), 1}, {3.4e38F, 0}, {-3.4e38F, 0}}) {
+    std::vector<float> values(11, 1.0F);
+    values[9] = value;
+    const auto device = Upload(values);
+    const auto flag = Flag();
+    FlagNonFinite(queue(), device.data(), DataType::kFloat, 11, flag.data());
+    EXPECT_EQ(flag.ReadOne(), raised) << value;
+  }
+}
+
 TEST_P(FlatTest, BuffersLargerThanOneGrid) {
   // 2^16 blocks of 256 threads with eight values each, and two blocks more.
   constexpr int64_t kCount = (int64_t{1} << 27) + 8 * 300;

@@ -59,33 +59,6 @@ TEST_P(ReduceTest, BiasGradientFlagsAnyBadValue) {
   }
 }
 
-TEST_P(ReduceTest, ReluAndBiasInOnePassEqualTwo) {
-  for (const Shape& s : kShapes) {
-    const Map y = RandomMap(type(), s.n, s.c, s.h, s.w, 1), dy = RandomMap(type(), s.n, s.c, s.h, s.w, 2);
-    Map masked = dy;
-    reference::ReluBackward(y, masked);
-    const auto output = Upload(y), gradient = Upload(dy);
-    const DeviceArray<float> partial(stream(), BiasGradientScratch(output.shape())), db(stream(), output.shape().stored);
-    const auto flag = Flag();
-    ReluBiasGradient(queue(), output, gradient, partial.data(), db.data(), flag.data());
-    EXPECT_EQ(Differences(gradient.Read().values, masked.values, 0), "") << Name(s);
-    EXPECT_EQ(db.Read(), Bias(masked)) << Name(s);
-    EXPECT_EQ(flag.ReadOne(), 0);
-  }
-}
-
-TEST_P(ReduceTest, ReluAndBiasFlagAMaskedNan) {
-  Map y = RandomMap(type(), 2, 8, 3, 3, 1), dy = RandomMap(type(), 2, 8, 3, 3, 2);
-  y.values[20] = -1;
-  dy.values[20] = kNan;
-  const auto output = Upload(y), gradient = Upload(dy);
-  const DeviceArray<float> partial(stream(), BiasGradientScratch(output.shape())), db(stream(), 8);
-  const auto flag = Flag();
-  ReluBiasGradient(queue(), output, gradient, partial.data(), db.data(), flag.data());
-  EXPECT_EQ(flag.ReadOne(), 1);
-  EXPECT_THAT(db.Read(), testing::Not(testing::Contains(testing::IsNan())));
-}
-
 TEST_P(ReduceTest, BiasThroughAPoolEqualsTheSumOfItsInputGradient) {
   for (const bool relu : {false, true}) {
     for (const PoolWindow window : {PoolWindow{2, 2, 0}, PoolWindow{3, 2, 0}}) {

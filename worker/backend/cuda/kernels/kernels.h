@@ -3,11 +3,11 @@
 // into fused multiply-adds: the same bodies give the same bits on the host, transcendental functions left out. Pointers are aligned
 // to 16 bytes, maps have fewer than 2^34 values; a call with other shapes aborts.
 //
-// NaN: a ReLU here keeps NaN (engines of the libraries may turn it into 0) and its backward pass gives 0 where its output is NaN; a
-// max pool takes NaN where it stands first in its window and passes over it elsewhere. Kernels with `nonfinite` (null: do not look)
-// raise it to 1 when a value they read is NaN or infinite, and never lower it: a look at what flies by anyway, for
-// Plan::HiddenFinite. With it on every pool and bias gradient, what is left to look at (FlagNonFinite) are weight gradients, which
-// are not finite when an output that their layer read is infinite.
+// NaN: a ReLU here keeps NaN (engines of the libraries may turn it into 0, and infinity into the largest float, which therefore counts
+// as not finite here) and its backward pass gives 0 where its output is NaN; a max pool takes NaN where it stands first in its window
+// and passes over it elsewhere. Kernels with `nonfinite` (null: do not look) raise it to 1 when a value they read is NaN or infinite,
+// and never lower it: a look at what flies by anyway, for Plan::HiddenFinite. With it on every pool and bias gradient, what is left to
+// look at (FlagNonFinite) are weight gradients, which are not finite when an output that their layer read is infinite.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -58,8 +58,6 @@ void Dropout(cudaStream_t stream, const Map& y, double rate, uint64_t seed, int 
 // sums, which are not finite when a value of dy is not.
 int64_t BiasGradientScratch(const MapShape& shape);
 void BiasGradient(cudaStream_t stream, const Map& dy, float* partial, float* db, int32_t* nonfinite = nullptr);
-// ReluBackward(y, dy) and BiasGradient(dy) in one pass.
-void ReluBiasGradient(cudaStream_t stream, const Map& y, const Map& dy, float* partial, float* db, int32_t* nonfinite = nullptr);
 // BiasGradient of MaxPoolBackward's dx, taken from the pool's dy and winners (a quarter of the pixels); scratch for dy's shape.
 void PoolBiasGradient(cudaStream_t stream, const Map& dy, const uint8_t* winner, float* partial, float* db,
                       int32_t* nonfinite = nullptr);

@@ -26,27 +26,6 @@ struct Gradient {
 };
 
 template <class T>
-struct MaskedGradient {
-  static constexpr int kSums = 1;
-  using Context = Nothing;
-  const T* y;
-  T* dy;
-  int32_t* nonfinite;
-
-  __host__ __device__ Context Begin(uint32_t) const { return {}; }
-  __host__ __device__ void Add(const Context&, uint32_t index, float (&sums)[1][kVector]) const {
-    const Vector8 output = Load8(y, index);
-    Vector8 v = Load8(dy, index);
-    Raise(nonfinite, !(Finite(output) & Finite(v)));
-    for (int k = 0; k < kVector; ++k) {
-      v.value[k] = output.value[k] > 0 ? v.value[k] : 0.0F;
-      sums[0][k] += v.value[k];
-    }
-    Store8(dy, index, v);
-  }
-};
-
-template <class T>
 struct WonGradient {
   static constexpr int kSums = 1;
   using Context = Nothing;
@@ -80,15 +59,6 @@ void BiasGradient(cudaStream_t stream, const Map& dy, float* partial, float* db,
   ForType(dy.type, [&](auto zero) {
     using T = decltype(zero);
     LaunchColumnSums(stream, dy.shape, dy.shape.pixels(), Gradient<T>{Data<T>(dy)}, partial, StoreBias{db, nonfinite});
-  });
-}
-
-void ReluBiasGradient(cudaStream_t stream, const Map& y, const Map& dy, float* partial, float* db, int32_t* nonfinite) {
-  CheckedVectors(y, dy, "ReluBiasGradient");
-  ForType(dy.type, [&](auto zero) {
-    using T = decltype(zero);
-    LaunchColumnSums(stream, dy.shape, dy.shape.pixels(), MaskedGradient<T>{Data<T>(y), Data<T>(dy), nonfinite}, partial,
-                     StoreBias{db, nonfinite});
   });
 }
 

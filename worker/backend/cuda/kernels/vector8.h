@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -78,8 +79,8 @@ __host__ __device__ inline void Store8(uint8_t* data, uint32_t vector, const Byt
   reinterpret_cast<uint2*>(data)[vector] = bits;
 }
 
-// False for NaN and infinities.
-__host__ __device__ inline bool Finite(float value) { return fabsf(value) < INFINITY; }
+// False for NaN, infinities and the largest float, which cuDNN's fused ReLU puts in the place of an infinity.
+__host__ __device__ inline bool Finite(float value) { return fabsf(value) < FLT_MAX; }
 __host__ __device__ inline bool Finite(const Vector8& v) {
   bool finite = true;
   for (int k = 0; k < kVector; ++k) finite = finite & Finite(v.value[k]);
