@@ -168,11 +168,13 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   const Lock lock(TheSystem().mutex);
   delete graph;
+  TheSystem().changed.notify_all();  // NCCL may wait for it
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   const Lock lock(TheSystem().mutex);
   delete exec;
+  TheSystem().changed.notify_all();
   return cudaSuccess;
 }

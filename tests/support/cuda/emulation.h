@@ -31,6 +31,8 @@ void FailDevice(int device, int status);
 // Communicators in which `rank` takes part report `status` (an ncclResult_t) from ncclCommGetAsyncError, and their operations never end.
 void FailRank(int rank, int status);
 
+// Communicators that were made and neither destroyed nor aborted to the end.
+int Communicators();
 // While held, communicators that do not block are under way and never made.
 void HoldJoins(bool held);
 

@@ -16,7 +16,8 @@
 namespace plateau::emulated {
 namespace {
 
-constexpr auto kJoinDeadline = std::chrono::seconds(60);  // a thread that does not come
+constexpr auto kJoinDeadline = std::chrono::seconds(60);    // a thread that does not come
+constexpr auto kGraphsDeadline = std::chrono::seconds(60);  // graphs that nobody destroys; the real one waits without an end
 
 // What a unique id holds. Real ones let processes find each other; here ranks are threads of the process that made it.
 struct Id {
@@ -55,6 +56,12 @@ struct ncclComm {
 namespace plateau::emulated {
 namespace {
 
+// Under the lock.
+void End(ncclComm_t comm) {
+  --TheSystem().communicators;
+  delete comm;
+}
+
 // Waits until all ranks of the world are there.
 ncclResult_t AwaitRanks(Lock& lock, const std::shared_ptr<World>& world) {
   const bool complete = TheSystem().changed.wait_for(
@@ -89,6 +96,7 @@ ncclResult_t JoinWorld(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int 
   if (++world->joined == world->devices.size()) Joining().erase(name);
   TheSystem().changed.notify_all();
   *comm = new ncclComm{std::make_shared<Member>(Member{world, rank, device, 0})};
+  ++TheSystem().communicators;
   if (!blocking) return ncclInProgress;
   if (group_depth > 0) {
     joined_in_group.push_back(world);
@@ -96,7 +104,7 @@ ncclResult_t JoinWorld(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int 
   }
   const ncclResult_t answer = AwaitRanks(lock, world);
   if (answer == ncclSuccess) return answer;
-  delete *comm;
+  End(*comm);
   *comm = nullptr;
   return answer;
 }
@@ -167,23 +175,24 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   return ncclSuccess;
 }
 
-// Operations of the communicator end, with garbage in their targets.
+// Operations of the communicator end, with garbage in their targets. Then it waits, as the real one does, until no graph holds its
+// collectives any more.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  {
-    const Lock lock(TheSystem().mutex);
-    World& world = *comm->member->world;
-    world.aborted = true;
-    if (world.error == ncclSuccess) world.error = ncclRemoteError;
-    TheSystem().changed.notify_all();
-  }
-  delete comm;
-  return ncclSuccess;
+  Lock lock(TheSystem().mutex);
+  World& world = *comm->member->world;
+  world.aborted = true;
+  if (world.error == ncclSuccess) world.error = ncclRemoteError;
+  TheSystem().changed.notify_all();
+  const bool free = TheSystem().changed.wait_for(lock, kGraphsDeadline, [&] { return comm->member.use_count() == 1; });
+  End(comm);
+  return free ? ncclSuccess : Fail(ncclInternalError, "a graph still holds sums of the communicator");
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclSuccess; }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-  delete comm;
+  const Lock lock(TheSystem().mutex);
+  End(comm);
   return ncclSuccess;
 }
 

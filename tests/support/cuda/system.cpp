@@ -113,6 +113,10 @@ void HoldJoins(bool held) {
   TheSystem().joins_held = held;
 }
 
+int Communicators() {
+  const Lock lock(TheSystem().mutex);
+  return TheSystem().communicators;
+}
 int64_t HostWaits() {
   const Lock lock(TheSystem().mutex);
   return TheSystem().host_waits;

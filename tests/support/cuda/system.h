@@ -65,6 +65,7 @@ struct System {
   bool joins_held = false;
   uint64_t visits = 0;
   int64_t host_waits = 0, operations_run = 0;
+  int communicators = 0;  // of NCCL, that have not ended
 };
 System& TheSystem();
 

@@ -60,6 +60,53 @@ TEST_F(TrainerFaults, AnAsynchronousErrorEndsEveryRanksStepAndNamesRankAndHost) 
     EXPECT_THAT(messages[static_cast<size_t>(rank)], AllOf(HasSubstr(fmt::format("rank {} (host ", rank)), HasSubstr("NCCL")));
 }
 
+// NCCL ends a communicator only when no graph holds its sums any more: whoever waits for that with the graphs at hand waits in vain.
+TEST_F(TrainerFaults, AfterAFaultTheTrainerLeavesNoCommunicatorBehind) {
+  const Recipe r;
+  const SharedChoices choices;
+  test::RunThreadRanks(2, [&](Collective& collective) {
+    const int rank = collective.rank();
+    SharedChoices recorded = choices;
+    DeviceRank device(r, kPart, collective, recorded, {.device = rank, .collective = CollectiveKind::kNccl});
+    EXPECT_EQ(TrainPart(device, r, rank, 0, 3).size(), 3u);
+    EXPECT_EQ(emulated::Communicators(), 2);
+    collective.Barrier();
+    if (rank == 0) emulated::FailRank(1, ncclRemoteError);
+    collective.Barrier();
+    EXPECT_THROW(TrainPart(device, r, rank, 3, 6), Failure);
+    device.trainer.reset();
+    collective.Barrier();
+    EXPECT_EQ(emulated::Communicators(), 0);
+    collective.Barrier();
+  });
+}
+
+// As the stack unwinds, the validation's scorer goes before the trainer, which alone can end the step.
+TEST_F(TrainerFaults, AScorerGoesWhileAStepWaitsForARankThatDied) {
+  const Recipe r;
+  const SharedChoices choices;
+  test::RunThreadRanks(2, [&](Collective& collective) {
+    const int rank = collective.rank();
+    SharedChoices recorded = choices;
+    DeviceRank device(r, kPart, collective, recorded, {.device = rank, .collective = CollectiveKind::kNccl});
+    CudaPlan* evaluation = device.Compile({.batch = 3, .height = r.crop, .width = r.crop, .training = false});
+    auto scorer = std::move(*device.engine->CreateScorer(*evaluation, false));
+    const Samples samples = RowsOf(BatchOf(r, 9), 3 * rank, 3 * rank + 3, kPart);
+    EXPECT_EQ(TrainPart(device, r, rank, 0, 3).size(), 3u);
+    scorer->Enqueue(samples.lane());
+    EXPECT_EQ(scorer->Settle().images, 3);
+    collective.Barrier();
+    if (rank == 0) emulated::FailRank(1, ncclRemoteError);
+    collective.Barrier();
+    device.trainer->Enqueue({.rows = samples.lane(), .step = 3, .lr = 0.01});
+    scorer.reset();
+    EXPECT_EQ(cudaStreamQuery(device.plan->libraries().stream().get()), cudaErrorNotReady);
+    device.trainer.reset();
+    EXPECT_TRUE(device.engine->CreateScorer(*evaluation, false).has_value()) << "and what the other one left is free again";
+    collective.Barrier();
+  });
+}
+
 // On their way to the device: those of two lanes of a training step, and of a validation.
 TEST_F(TrainerFaults, BatchesTakeWhatWasPredicted) {
   const Recipe r{.global_batch = 32, .pixels = true};

@@ -31,6 +31,14 @@ struct CudaContext {
   std::unique_ptr<CudaParameterStore> parameters;
   std::vector<int> first_parameter;  // number of each layer's first parameter, the others follow; -1: it has none
   Arena arena;
+  // Memory of scorers that have gone. To free it waits for the device, which may be waiting for a rank that died until the trainer gives
+  // up its sums: it goes with the engine, which outlives the trainer, or when another plan or scorer is made.
+  std::vector<std::shared_ptr<void>> left;
+  void FreeLeft() {
+    if (left.empty()) return;
+    libraries->stream().Wait();
+    left.clear();
+  }
 };
 
 }  // namespace plateau::cuda

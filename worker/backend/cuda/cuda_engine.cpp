@@ -103,6 +103,7 @@ Result<Plan*> CudaEngine::Compile(const PlanOptions& options) {
   if (!shapes) return Fail(shapes.error());
   PLATEAU_TRY(RequireFit(context_.network, options, *shapes, context_.options.crop, crop_shapes_));
   try {
+    context_.FreeLeft();
     PLATEAU_TRY(RequireRoom(options));
     if (options.training) context_.parameters->EnsureTraining();
     auto plan = std::make_unique<CudaPlan>(context_, options, *shapes);
@@ -209,7 +210,13 @@ Result<std::unique_ptr<Trainer>> CudaEngine::CreateTrainer(Plan& training, const
 }
 
 Result<std::unique_ptr<Scorer>> CudaEngine::CreateScorer(Plan& evaluation, bool pixels) {
-  return CreateCudaScorer(Own(evaluation, false), pixels);
+  CudaPlan& plan = Own(evaluation, false);
+  try {
+    context_.FreeLeft();
+  } catch (const Failure& failure) {
+    return Fail(failure.code(), "{}: {}", context_.network.name, failure.what());
+  }
+  return CreateCudaScorer(plan, pixels);
 }
 
 }  // namespace

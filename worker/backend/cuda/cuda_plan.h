@@ -75,6 +75,9 @@ class CudaPlan final : public Plan {
   // To be called before launching captured work of this plan: the values in the shared memory become this plan's.
   void Claim();
 
+  // Memory that the device may still work on, and may not be waited for: it goes later, see CudaContext.
+  void Leave(std::shared_ptr<void> memory) { context_.left.push_back(std::move(memory)); }
+
   CudaParameterStore& parameters() const { return *context_.parameters; }
   Libraries& libraries() const { return *context_.libraries; }
   const Network& network() const { return context_.network; }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <deque>
+#include <memory>
 
 #include "common/check.h"
 #include "worker/backend/cuda/feeder.h"
@@ -14,11 +15,11 @@ namespace {
 class CudaScorer final : public Scorer {
  public:
   CudaScorer(CudaPlan& plan, bool pixels)
-      : plan_(plan), feeder_(plan.options().batch, plan.image_values(), pixels, plan.engine_options().threads) {
+      : plan_(plan), memory_(std::make_shared<Memory>(plan.options().batch, plan.image_values(), pixels, plan.engine_options().threads)) {
     PLATEAU_CHECK(!plan.options().training, "{}", "a training plan");
   }
-  // Memory goes only when the device no longer uses it.
-  ~CudaScorer() override { cudaStreamSynchronize(stream().get()); }
+  // The device may still use the memory, and behind a step of training that waits for another rank it may do so for ever.
+  ~CudaScorer() override { plan_.Leave(std::move(memory_)); }
 
   int depth() const override { return StepFeeder::kSlots - 1; }
   void Enqueue(const LaneBatch& rows) override;
@@ -30,11 +31,15 @@ class CudaScorer final : public Scorer {
     PinnedBuffer host{sizeof(DeviceLoss)};
     Event done{false, true};  // decoding threads want the core that waits
   };
+  struct Memory {
+    Memory(int rows, int64_t image_values, bool pixels, int threads) : feeder(rows, image_values, pixels, threads) {}
+    StepFeeder feeder;
+    std::array<Slot, StepFeeder::kSlots> slots;
+  };
   const Stream& stream() const { return plan_.libraries().stream(); }
 
   CudaPlan& plan_;
-  StepFeeder feeder_;
-  std::array<Slot, StepFeeder::kSlots> slots_;
+  std::shared_ptr<Memory> memory_;
   int next_slot_ = 0;
   std::deque<int> underway_;
 };
@@ -43,11 +48,12 @@ void CudaScorer::Enqueue(const LaneBatch& rows) {
   PLATEAU_CHECK(static_cast<int>(underway_.size()) <= depth(), "a batch with {} unsettled", underway_.size());
   RequireLabels(rows.labels, rows.weights, plan_.network().classes);
   const int number = next_slot_;
-  Slot& slot = slots_[static_cast<size_t>(number)];
+  Slot& slot = memory_->slots[static_cast<size_t>(number)];
+  StepFeeder& feeder = memory_->feeder;
   auto* sums = slot.sums.as<DeviceLoss>();
-  feeder_.Feed(number, {.rows = rows}, stream());
-  const DeviceRows on_device = feeder_.Rows(number, 0, plan_.options().batch);
-  plan_.EnqueueForward(on_device, feeder_.scalars(number));
+  feeder.Feed(number, {.rows = rows}, stream());
+  const DeviceRows on_device = feeder.Rows(number, 0, plan_.options().batch);
+  plan_.EnqueueForward(on_device, feeder.scalars(number));
   Check(cudaMemsetAsync(sums, 0, sizeof(DeviceLoss), stream().get()), "cudaMemsetAsync");
   plan_.EnqueueLoss(on_device, 1, sums);
   CopyToHost(slot.host.data(), sums, sizeof(DeviceLoss), stream().get());
@@ -58,7 +64,7 @@ void CudaScorer::Enqueue(const LaneBatch& rows) {
 
 LossSums CudaScorer::Settle() {
   PLATEAU_CHECK(!underway_.empty(), "{}", "no batch is unsettled");
-  const Slot& slot = slots_[static_cast<size_t>(underway_.front())];
+  const Slot& slot = memory_->slots[static_cast<size_t>(underway_.front())];
   slot.done.Wait();
   underway_.pop_front();
   const DeviceLoss& sums = *slot.host.as<DeviceLoss>();

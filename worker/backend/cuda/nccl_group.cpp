@@ -6,7 +6,6 @@
 #include <array>
 #include <chrono>
 #include <cstdlib>
-#include <future>
 #include <thread>
 
 #include "common/check.h"
@@ -66,7 +65,7 @@ Result<std::unique_ptr<NcclGroup>> NcclGroup::Join(Collective& collective, const
     if (rank == 0) LogInfo("joined in {:.1f} s", std::chrono::duration<double>(Clock::now() - begin).count());
     return group;
   }
-  group->Abort();
+  group->BeginAbort();
   if (votes.stopped > 0) return Fail(StartStopped(kJoining).code(), "{}", StartStopped(kJoining).what());
   return Fail(ErrorCode::kUnavailable,
               "rank {} (host {}): {}; {} of {} ranks could not join NCCL: see their logs with NCCL_DEBUG=WARN, or use "
@@ -116,7 +115,12 @@ std::optional<ncclResult_t> NcclGroup::LookAtJoin(int64_t bound_ms) const {
   return state;
 }
 
-NcclGroup::~NcclGroup() { Abort(); }
+NcclGroup::~NcclGroup() {
+  BeginAbort();
+  if (left_.valid() && left_.wait_for(std::chrono::milliseconds(options_.leave_bound_ms)) != std::future_status::ready)
+    LogWarning("rank {} (host {}): NCCL has not given up its communicator within {} s; it is left behind", rank_, host_,
+               options_.leave_bound_ms / 1000);
+}
 
 void NcclGroup::AllReduceSum(std::span<const Stretch> stretches, cudaStream_t stream) {
   Taken(ncclGroupStart(), "ncclGroupStart");
@@ -174,7 +178,7 @@ std::optional<std::string> NcclGroup::WaitUntilTaken(ncclResult_t code, const ch
 void NcclGroup::Taken(ncclResult_t code, const char* what) {
   const auto fault = WaitUntilTaken(code, what, options_.call_bound_ms);
   if (!fault) return;
-  Abort();
+  BeginAbort();
   throw Failure(
       ErrorCode::kUnavailable,
       fmt::format("rank {} (host {}): {}; the first rank that failed says more in its log (NCCL_DEBUG=WARN), the run goes on from "
@@ -182,18 +186,15 @@ void NcclGroup::Taken(ncclResult_t code, const char* what) {
                   rank_, host_, *fault));
 }
 
-// NCCL may hang in leaving as in anything else; its thread is then left behind.
-void NcclGroup::Abort() {
+// On a thread of its own, which is left behind where NCCL hangs in leaving as in anything else.
+void NcclGroup::BeginAbort() {
   if (comm_ == nullptr) return;
   std::packaged_task<ncclResult_t()> leave([comm = std::exchange(comm_, nullptr), device = options_.device] {
     cudaSetDevice(device);
     return ncclCommAbort(comm);
   });
-  std::future<ncclResult_t> left = leave.get_future();
+  left_ = leave.get_future();
   std::thread(std::move(leave)).detach();
-  if (left.wait_for(std::chrono::milliseconds(options_.leave_bound_ms)) != std::future_status::ready)
-    LogWarning("rank {} (host {}): NCCL has not given up its communicator within {} s; it is left behind", rank_, host_,
-               options_.leave_bound_ms / 1000);
 }
 
 }  // namespace plateau::cuda

@@ -3,6 +3,7 @@
 
 #include <nccl.h>
 
+#include <future>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,8 +27,9 @@ struct NcclOptions {
   int64_t look_every_ms = 200;      // at NCCL's asynchronous errors, while the host waits for a step
 };
 
-// Training thread only. Faults throw Failure (kUnavailable) that names this rank, its host and NCCL's words; the communicator has then
-// been aborted, so that nothing of it keeps the device busy.
+// Training thread only. Faults throw Failure (kUnavailable) that names this rank, its host and NCCL's words; the communicator is then
+// being aborted, so that nothing of it keeps the device busy. NCCL ends that only when graphs that captured its sums are gone: the
+// destructor waits for it, with a bound.
 class NcclGroup {
  public:
   // Collective; borrows `collective` for this call only. NCCL's call does not block and is looked after with a bound, and all ranks ask
@@ -57,12 +59,13 @@ class NcclGroup {
   std::optional<std::string> Fault(ncclResult_t code, const char* what) const;
   std::optional<std::string> WaitUntilTaken(ncclResult_t code, const char* what, int64_t bound_ms) const;
   void Taken(ncclResult_t code, const char* what);
-  void Abort();
+  void BeginAbort();
 
   int rank_;
   std::string host_;
   NcclOptions options_;
   ncclComm_t comm_ = nullptr;
+  std::future<ncclResult_t> left_;  // of an abort that was begun
   BoundedWait wait_;
 };
 
