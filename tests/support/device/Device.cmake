@@ -21,13 +21,23 @@ target_compile_definitions(needy_plugin PRIVATE STUB_ABI=plateau::cuda::kPluginA
 set_target_properties(needy_plugin PROPERTIES SKIP_BUILD_RPATH ON)
 target_link_libraries(needy_plugin PRIVATE plateau_nn stub_cudnn)
 target_link_options(needy_plugin PRIVATE LINKER:--no-as-needed)
+# One that needs cuBLASLt, beside which nvrtc is looked for.
+add_library(stub_cublaslt SHARED ${CMAKE_CURRENT_SOURCE_DIR}/support/device/empty_plugin.cpp)
+set_target_properties(stub_cublaslt PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests NO_SONAME ON)
+target_link_options(stub_cublaslt PRIVATE LINKER:-soname,libcublasLt.so.99)
+plateau_stub(multiplying_plugin stub_plugin.cpp)
+target_compile_definitions(multiplying_plugin PRIVATE STUB_ABI=plateau::cuda::kPluginAbi)
+set_target_properties(multiplying_plugin PROPERTIES SKIP_BUILD_RPATH ON)
+target_link_libraries(multiplying_plugin PRIVATE plateau_nn stub_cublaslt)
+target_link_options(multiplying_plugin PRIVATE LINKER:--no-as-needed)
 
 plateau_tests(worker/backend/device plateau_device)
 foreach(test worker_backend_device_needed_libraries_test worker_backend_device_cuda_library_test worker_backend_device_device_test)
   set_target_properties(${test} PROPERTIES ENABLE_EXPORTS ON)  # as plateau-worker
-  add_dependencies(${test} stub_plugin other_plugin empty_plugin stub_driver needy_plugin)
+  add_dependencies(${test} stub_plugin other_plugin empty_plugin stub_driver needy_plugin multiplying_plugin)
   target_compile_definitions(${test} PRIVATE
     PLATEAU_STUB_PLUGIN="$<TARGET_FILE:stub_plugin>" PLATEAU_OTHER_PLUGIN="$<TARGET_FILE:other_plugin>"
     PLATEAU_EMPTY_PLUGIN="$<TARGET_FILE:empty_plugin>" PLATEAU_STUB_DRIVER="$<TARGET_FILE:stub_driver>"
-    PLATEAU_STUB_CUDNN="$<TARGET_FILE:stub_cudnn>" PLATEAU_NEEDY_PLUGIN="$<TARGET_FILE:needy_plugin>")
+    PLATEAU_STUB_CUDNN="$<TARGET_FILE:stub_cudnn>" PLATEAU_NEEDY_PLUGIN="$<TARGET_FILE:needy_plugin>"
+    PLATEAU_STUB_CUBLASLT="$<TARGET_FILE:stub_cublaslt>" PLATEAU_MULTIPLYING_PLUGIN="$<TARGET_FILE:multiplying_plugin>")
 endforeach()

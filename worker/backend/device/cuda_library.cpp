@@ -138,6 +138,13 @@ std::vector<std::string> OptionalBeside(const std::vector<std::string>& needed) 
   return names;
 }
 
+// What nvrtc asks the loader for by name when it compiles, and does not look for beside itself.
+void LoadBuiltinsBeside(const std::string& nvrtc) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(nvrtc).parent_path(), error))
+    if (entry.path().filename().string().starts_with("libnvrtc-builtins.so.")) ::dlopen(entry.path().c_str(), RTLD_LAZY | RTLD_GLOBAL);
+}
+
 Status LoadCuda(const CudaSurroundings& surroundings, const std::vector<std::string>& needed, CudaLibrary& library) {
   if (::dlopen(kDriver, RTLD_LAZY | RTLD_GLOBAL) == nullptr)
     return Fail(ErrorCode::kUnsupported,
@@ -154,10 +161,12 @@ Status LoadCuda(const CudaSurroundings& surroundings, const std::vector<std::str
   }
   for (const std::string& name : OptionalBeside(needed)) {
     const auto file = loader.Load(name);
-    if (file && !file->empty())
+    if (file && !file->empty()) {
       library.libraries.emplace_back(name, *file);
-    else
+      if (name.starts_with("libnvrtc.")) LoadBuiltinsBeside(*file);
+    } else {
       library.missing.push_back(name);
+    }
   }
   return {};
 }

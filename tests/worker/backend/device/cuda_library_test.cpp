@@ -151,5 +151,20 @@ TEST_F(CudaLibraryTest, ALibraryIsLoadedFromTheFolderThatWasNamedFirst) {
   EXPECT_THAT(opened->libraries, ElementsAre(std::pair<std::string, std::string>("libcudnn_stub.so.9", named + "/libcudnn_stub.so.9")));
 }
 
+// nvrtc asks the loader for its builtins by name, and a Python package's folder is not on the loader's path.
+TEST_F(CudaLibraryTest, TheBuiltinsBesideNvrtcAreLoadedWithIt) {
+  ASSERT_NE(::dlopen(PLATEAU_STUB_DRIVER, RTLD_NOW | RTLD_GLOBAL), nullptr) << ::dlerror();
+  const std::string folder = Make("/venv/lib/python3.12/site-packages/nvidia/cu13/lib");
+  const std::string builtins = folder + "/libnvrtc-builtins.so.99.0";
+  for (const std::string& path : {folder + "/libcublasLt.so.99", folder + "/libnvrtc.so.99", builtins})
+    std::filesystem::copy_file(PLATEAU_STUB_CUBLASLT, path);
+  variables_["VIRTUAL_ENV"] = folder_.path() + "/venv";
+  variables_["PLATEAU_CUDA_LIBRARY"] = PLATEAU_MULTIPLYING_PLUGIN;
+  const auto opened = OpenCudaLibrary(Surroundings());
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_THAT(opened->libraries, testing::Contains(std::pair<std::string, std::string>("libnvrtc.so.99", folder + "/libnvrtc.so.99")));
+  EXPECT_NE(::dlopen(builtins.c_str(), RTLD_LAZY | RTLD_NOLOAD), nullptr);
+}
+
 }  // namespace
 }  // namespace plateau
