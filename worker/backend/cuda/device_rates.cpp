@@ -15,6 +15,7 @@ constexpr int kRuns = 11;
 constexpr size_t kSmallestCopy = size_t{4} << 20, kLargestCopy = size_t{1} << 30;
 constexpr int kSmallestSide = 256, kLargestSide = 8192;
 constexpr size_t kWorkspace = size_t{64} << 20;
+constexpr size_t kRandomStretch = (size_t{16} << 20) + 4096;  // no multiple of a matrix's rows
 
 // Times what is asked for on the spot and keeps nothing.
 class Untold final : public AlgorithmChoices {
@@ -57,6 +58,20 @@ double CopyRate(const Stream& stream) {
   }
 }
 
+// Bits as those of training: products of zeros, or of one number, draw less power and are faster. Numbers of either sign from a half to
+// two, as bf16 and as float; a stretch of them again and again.
+void FillAtRandom(std::byte* data, size_t bytes, const Stream& stream) {
+  std::vector<uint32_t> words(std::min(bytes, kRandomStretch) / sizeof(uint32_t));
+  uint32_t seed = 1;
+  for (uint32_t& word : words) {
+    seed = seed * 1664525U + 1013904223U;
+    word = ((seed ^ seed >> 15) & 0x80FF80FFU) | 0x3F003F00U;  // signs, mantissas and the lowest bit of the exponents
+  }
+  const size_t stretch = words.size() * sizeof(uint32_t);
+  for (size_t at = 0; at < bytes; at += stretch) CopyToDevice(data + at, words.data(), std::min(stretch, bytes - at), stream.get());
+  stream.Wait();
+}
+
 double GemmRate(Libraries& libraries) {
   const size_t value = static_cast<size_t>(SizeOf(libraries.map_type()));
   for (int side = kSmallestSide;; side *= 2) {
@@ -64,8 +79,8 @@ double GemmRate(Libraries& libraries) {
     const auto product = FcOp::Create(libraries, "the largest product", {.rows = side, .inputs = side, .outputs = side},
                                       {.bias = false, .training = false}, kWorkspace);
     const DeviceBuffer workspace(std::max(product->workspace_bytes(), size_t{1})), y(matrix);
-    // Numbers of ordinary size: products of zeros draw less power, and are faster than those that training does.
-    const auto* operands = static_cast<const std::byte*>(libraries.TimingScratch(2 * matrix));
+    auto* operands = static_cast<std::byte*>(libraries.TimingScratch(2 * matrix));
+    FillAtRandom(operands, 2 * matrix, libraries.stream());
     const auto multiply = [&] { product->Forward(operands, operands + matrix, nullptr, y.data(), workspace.data()); };
     const bool last = side * 2 > kLargestSide || 12 * matrix > FreeBytes() / 2;
     const float once_ms = TimeOnce(libraries.stream(), 1, multiply);
