@@ -83,9 +83,31 @@ std::vector<NodeShare> Room::Pack(int workers, const WorkerNeed& need) const {
   return shares;
 }
 
+std::vector<NodeShare> Room::Reach(int workers, const WorkerNeed& need) const {
+  std::vector<NodeShare> shares;
+  for (size_t node = 0; node < nodes_.size(); ++node) {
+    const int fits = std::min(workers, FitsInto(nodes_[node].cores, static_cast<int>(nodes_[node].gpus.size()), need));
+    if (fits == 0) continue;
+    NodeShare share{nodes_[node].name, fits, LowestFree(node, fits * need.threads)};
+    const auto gpus = need.gpu ? std::min(free_gpus_[node].size(), static_cast<size_t>(fits)) : 0;
+    share.gpus.assign(free_gpus_[node].begin(), free_gpus_[node].begin() + static_cast<std::ptrdiff_t>(gpus));
+    if (!share.cores.empty() || !share.gpus.empty()) shares.push_back(std::move(share));
+  }
+  return shares;
+}
+
+void Room::TakeAll() {
+  for (size_t node = 0; node < nodes_.size(); ++node) {
+    free_[node].assign(free_[node].size(), false);
+    free_gpus_[node].clear();
+    busy_[node] = true;
+  }
+}
+
 std::vector<int> Room::LowestFree(size_t node, int count) const {
   std::vector<int> cores;
-  for (int core = 0; static_cast<int>(cores.size()) < count; ++core)
+  const auto all = static_cast<int>(free_[node].size());
+  for (int core = 0; core < all && static_cast<int>(cores.size()) < count; ++core)
     if (free_[node][static_cast<size_t>(core)]) cores.push_back(core);
   return cores;
 }

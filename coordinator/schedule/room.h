@@ -29,6 +29,11 @@ class Room {
   // Room for the whole gang on as few nodes as possible. The caller has seen that there is enough. Without threads the shares have no
   // cores.
   std::vector<NodeShare> Pack(int workers, const WorkerNeed& need) const;
+  // What is free now of all that so many workers could ever take of each node. Once it is taken for them, what others start on the rest
+  // cannot delay them.
+  std::vector<NodeShare> Reach(int workers, const WorkerNeed& need) const;
+  // Everything, of all nodes.
+  void TakeAll();
 
  private:
   int CapacityOf(size_t node, const WorkerNeed& need) const;

@@ -118,10 +118,9 @@ class Pass {
     }
   }
 
-  // False: the line is closed behind it.
-  bool Look(const WaitingJob& job) {
+  void Look(const WaitingJob& job) {
     const bool gpu = job.device == DeviceKind::kCuda || (job.device == DeviceKind::kAuto && AutoTakesGpus(job, cluster_));
-    if (job.device == DeviceKind::kAuto && !gpu && !all_told_) return true;
+    if (job.device == DeviceKind::kAuto && !gpu && !all_told_) return;
     if (gpu && AllGpus(cluster_) < job.min_workers) return Hold(job, TooFewGpus(job, cluster_), all_told_);
     const WorkerNeed need{job.threads_per_worker, gpu};
     const bool shares_cores = EmptyCapacity(cluster_, need, IsAny) < job.min_workers;
@@ -129,22 +128,26 @@ class Pass {
     const int capacity = room_.Capacity(need);
     if (shares_cores ? room_.AllReadyAndEmpty() : capacity >= job.min_workers) {
       Grant(job, gpu, shares_cores ? Unbound(job, gpu) : room_.Pack(std::min(job.workers, capacity), need));
-      return true;
+      return;
     }
     const int ready_capacity = EmptyCapacity(cluster_, need, IsReady);
     if (shares_cores ? !all_ready_ : ready_capacity < job.min_workers) {
       if (some_lost_ && !job.delayed) placement_.waits.push_back(WaitsForHosts(job, cluster_, gpu, ready_capacity));
-      return true;
+      return;
     }
-    return now_ms_ - job.queued_ms < kPassWindowMs;
+    if (now_ms_ - job.queued_ms >= kPassWindowMs) KeepFree(job, need, shares_cores);
   }
 
   Placement Take() { return std::move(placement_); }
 
  private:
-  bool Hold(const WaitingJob& job, Verdict verdict, bool certain) {
+  void Hold(const WaitingJob& job, Verdict verdict, bool certain) {
     if (certain && (!job.held || job.held_for != verdict.message)) placement_.holds.push_back(std::move(verdict));
-    return true;
+  }
+  // Of jobs behind it, which it must not wait for.
+  void KeepFree(const WaitingJob& job, const WorkerNeed& need, bool shares_cores) {
+    if (shares_cores) return room_.TakeAll();
+    room_.Take(room_.Reach(job.workers, need));
   }
   std::vector<NodeShare> Unbound(const WaitingJob& job, bool gpu) const {
     if (!gpu) return SpreadUnbound(cluster_, job.workers);
@@ -172,8 +175,7 @@ Placement Place(const Cluster& cluster, std::vector<WaitingJob> waiting, const s
     return std::make_tuple(-a.priority, a.queued_ms, a.order) < std::make_tuple(-b.priority, b.queued_ms, b.order);
   });
   Pass pass(cluster, running, now_ms);
-  for (const auto& job : waiting)
-    if (!pass.Look(job)) break;
+  for (const auto& job : waiting) pass.Look(job);
   return pass.Take();
 }
 

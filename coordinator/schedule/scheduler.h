@@ -3,14 +3,16 @@
 // The rule. Jobs stand in line by priority (higher first), then by the time they entered the queue. A job starts when there is
 // room for its whole gang: a worker needs threads_per_worker free cores of one node and, with device: cuda, a free GPU of that node,
 // whole and for itself. The gang goes onto as few nodes as possible, and of those to the ones where it leaves the least room over; it
-// gets the lowest free cores and the first free GPUs of each. With min_workers below
-// workers, a job for which there is no room now starts with as many workers as there is room for, but not fewer than that. The
-// first job that does not fit closes the line for good once it has waited kPassWindowMs; until then smaller jobs behind it may
-// start on what it cannot use yet. A job in its restart delay keeps its place: the cores and GPUs it is going to need are left free.
-// Nodes that are lost or being looked at take nothing. A job for which there would be room with them waits for them, named, and
-// closes the line to nobody. A job too large for the cores of all nodes together runs alone, unbound, when every node is ready and empty
-// and it is its turn; where that is not allowed it is held, with the reason. One that needs more GPUs than all nodes have is always
-// held: GPUs are not shared.
+// gets the lowest free cores and the first free GPUs of each. With min_workers below workers, a job for which there is no room now
+// starts with as many workers as there is room for, but not fewer than that.
+// Jobs behind one that does not fit may start on what it cannot use yet, until it has waited kPassWindowMs. From then on all that it
+// could take of each node is kept free for it, and they may have the rest alone, which it can never use: nodes without GPUs where it
+// needs them, cores beyond those of its workers. A job in its restart delay keeps its place: the cores and GPUs it is going to need are
+// left free.
+// Nodes that are lost or being looked at take nothing. A job for which there would be room with them waits for them, named, and keeps
+// nothing from anybody. A job too large for the cores of all nodes together runs alone, unbound, when every node is ready and empty and
+// it is its turn; once it has waited so long, nothing starts behind it. Where that is not allowed it is held, with the reason. One that
+// needs more GPUs than all nodes have is always held: GPUs are not shared.
 // device: auto takes GPUs when the nodes, empty, would have one for each of its workers, and then counts like cuda; otherwise it runs as
 // cpu. It is decided when a start is looked for, and not before every node has told its GPUs or is lost.
 #pragma once

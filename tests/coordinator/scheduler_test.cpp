@@ -301,11 +301,48 @@ TEST(GpuScheduler, AJobInItsRestartDelayKeepsItsGpus) {
   EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), {delayed, OnGpus("next", 1, 2), Waiting("cpu", 1, 3)}, {}, 10)), ElementsAre("cpu"));
 }
 
-TEST(GpuScheduler, OneThatWaitsForGpusClosesTheLineInTheEnd) {
+TEST(GpuScheduler, OneThatHasWaitedForGpusKeepsWhatItCouldTakeAndNoMore) {
   const RunningJob running{"r", {{"n1", 1, {0}, {"0"}}}};
-  const std::vector<WaitingJob> line{OnGpus("gpu", 1, 0), Waiting("cpu", 1, 1)};
-  EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), line, {running}, kPassWindowMs - 1)), ElementsAre("cpu"));
-  EXPECT_THAT(Started(Place(GpuHosts({{"0"}}), line, {running}, kPassWindowMs)), IsEmpty());
+  const auto started = [&](const WaitingJob& next, int64_t now_ms) {
+    return Started(Place(GpuHosts({{"0"}, {}}), {OnGpus("gpu", 1, 0), next}, {running}, now_ms));
+  };
+  const WaitingJob cpu = Waiting("cpu", 14, 1), wide = Waiting("wide", 15, 1);
+  EXPECT_THAT(started(cpu, kPassWindowMs), ElementsAre("cpu")) << "the host without GPUs, and six of the other's cores";
+  EXPECT_THAT(started(wide, kPassWindowMs - 1), ElementsAre("wide"));
+  EXPECT_THAT(started(wide, kPassWindowMs), IsEmpty()) << "one core beside the GPU is kept free";
+  EXPECT_THAT(started(OnGpus("other", 1, 1), kPassWindowMs), IsEmpty());
+}
+
+TEST(GpuScheduler, WhatOthersTakeBesideItDoesNotDelayIt) {
+  const Cluster cluster = GpuHosts({{"0", "1", "2"}});
+  WaitingJob pair = OnGpus("pair", 2, 0);
+  pair.threads_per_worker = 3;
+  const RunningJob on_two{"r", {{"n1", 2, {0, 1}, {"0", "1"}}}};
+  const WaitingJob gpu = OnGpus("gpu", 1, 1), small = Waiting("small", 1, 2);
+  EXPECT_THAT(Started(Place(cluster, {pair, gpu, small}, {on_two}, kPassWindowMs - 1)), ElementsAre("gpu", "small"));
+  EXPECT_THAT(Started(Place(cluster, {pair, gpu, small}, {on_two}, kPassWindowMs)), IsEmpty())
+      << "GPU 2 and the six free cores are all that it may need here";
+  const auto freed = Place(cluster, {pair, gpu, small}, {}, kPassWindowMs);
+  ASSERT_THAT(Started(freed), ElementsAre("pair", "gpu", "small"));
+  EXPECT_THAT(freed.starts[0].shares[0].gpus, ElementsAre("0", "1"));
+}
+
+TEST(Scheduler, CoresThatNoWorkerOfTheFirstCouldUseAreNotKeptForIt) {
+  WaitingJob wide = Waiting("wide", 2, 0);
+  wide.threads_per_worker = 3;
+  const std::vector<RunningJob> running{{"r", {{"n1", 1, {0}}}}, {"s", {{"n2", 2, {0, 1}}}}};
+  const auto next = [&](int workers) {
+    return Started(Place(Hosts({4, 4, 2}), {wide, Waiting("next", workers, 1)}, running, kPassWindowMs));
+  };
+  EXPECT_THAT(next(2), ElementsAre("next")) << "on n3, which is too small for its workers";
+  EXPECT_THAT(next(3), IsEmpty());
+}
+
+TEST(Scheduler, NothingStartsBehindOneThatHasWaitedForAllNodesAtOnce) {
+  const std::vector<WaitingJob> line{Waiting("big", 9, 0), Waiting("small", 1, 1)};
+  const RunningJob running{"r", {{"n1", 1, {0}}}};
+  EXPECT_THAT(Started(Place(Hosts({4, 4}), line, {running}, kPassWindowMs - 1)), ElementsAre("small"));
+  EXPECT_THAT(Started(Place(Hosts({4, 4}), line, {running}, kPassWindowMs)), IsEmpty());
 }
 
 }  // namespace
