@@ -134,6 +134,7 @@ void ControlLoop::Act(const Job& job, const JobAction& action, const Peer* peer)
     return;
   }
   if (const auto* doubt = std::get_if<DoubtHosts>(&action)) return DoubtNodes(job, *doubt);
+  if (const auto* withdrawn = std::get_if<WithdrawGpu>(&action)) return TakeBack(*withdrawn);
   if (hands_.desk == nullptr) return;
   CheckpointTask task{job.id, job.OutputFolder(), VerifyCheckpoint{}};
   if (const auto* verify = std::get_if<VerifyCheckpoint>(&action)) task.what = *verify;

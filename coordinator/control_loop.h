@@ -181,6 +181,7 @@ class ControlLoop final : public Service, public NodeService, public PipelineSer
   Result<NodeStatus> PutNode(const std::string& name, int cores, const std::string& gpus);
   Result<NodeStatus> DropNode(const std::string& name);
   void DoubtNodes(const Job& job, const DoubtHosts& doubt);
+  void TakeBack(const WithdrawGpu& withdrawn);
   void ProbeNodes();
   Cluster CurrentCluster() const;
   NodeStatus StatusOf(const Node& node) const;
@@ -202,7 +203,7 @@ class ControlLoop final : public Service, public NodeService, public PipelineSer
   std::map<std::string, std::shared_ptr<const Job>> jobs_;
   std::vector<std::string> order_;  // ids by creation; guarded by jobs_mutex_
   std::vector<Node> shown_nodes_;   // guarded by jobs_mutex_
-  GpuReport shown_local_gpus_;      // guarded by jobs_mutex_
+  Node shown_here_;                 // guarded by jobs_mutex_
   std::vector<std::shared_ptr<const Pipeline>> pipelines_;  // by creation; guarded by jobs_mutex_
 
   // The loop's own.

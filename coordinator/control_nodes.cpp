@@ -45,12 +45,13 @@ Status ControlLoop::SaveNodes() {
     PLATEAU_TRY(store_.WriteNode(node));
     LogInfo("node {}: {}: {}", node.name, NodeStateName(node.state()), node.message());
   }
-  GpuReport local = registry_.LocalGpus();
+  const Node& here = registry_.Here();
+  const auto gpus = here.gpus();
   const std::lock_guard lock(jobs_mutex_);
-  if (local != shown_local_gpus_)
+  if (gpus != shown_here_.gpus() || here.WhyNoGpus() != shown_here_.WhyNoGpus())
     LogInfo("this machine offers {} cores and {}", options_.cluster.nodes.front().cores,
-            local.gpus.empty() ? "no GPU: " + local.reason : fmt::format("{} GPU(s)", local.gpus.size()));
-  shown_local_gpus_ = std::move(local);
+            gpus.empty() ? "no GPU: " + here.WhyNoGpus() : fmt::format("{} GPU(s)", gpus.size()));
+  shown_here_ = here;
   shown_nodes_ = registry_.All();
   return {};
 }
@@ -108,6 +109,12 @@ void ControlLoop::DoubtNodes(const Job& job, const DoubtHosts& doubt) {
   SaveNodesOrLog();
 }
 
+void ControlLoop::TakeBack(const WithdrawGpu& withdrawn) {
+  LogWarning("node {}: GPU {} does not answer and is no longer offered: {}", withdrawn.node, withdrawn.gpu.id, withdrawn.gpu.why);
+  registry_.WithdrawGpu(withdrawn.node, withdrawn.gpu, Now());
+  SaveNodesOrLog();
+}
+
 void ControlLoop::ProbeNodes() {
   if (hands_.prober == nullptr) return;
   for (const auto& node : registry_.TakeDueProbes(clock_.MonotonicMs())) hands_.prober->Probe(node);
@@ -116,13 +123,15 @@ void ControlLoop::ProbeNodes() {
 Cluster ControlLoop::CurrentCluster() const {
   if (registry_.empty()) {
     Cluster own = options_.cluster;
-    for (const Gpu& gpu : registry_.LocalGpus().gpus) own.nodes.front().gpus.push_back(gpu.id);
+    for (const Gpu& gpu : registry_.Here().gpus()) own.nodes.front().gpus.push_back(gpu.id);
+    own.nodes.front().missing_gpus = registry_.Here().missing_gpus;
     return own;
   }
   Cluster cluster{.allow_oversubscribe = options_.cluster.allow_oversubscribe};
   for (const auto& node : registry_.All()) {
     NodeView view{.name = node.name, .cores = node.cores, .health = HealthOf(node.state())};
     for (const Gpu& gpu : node.gpus()) view.gpus.push_back(gpu.id);
+    view.missing_gpus = node.missing_gpus;
     view.gpus_told = node.gpus_told || !node.gpus_given.empty();
     cluster.nodes.push_back(std::move(view));
   }
@@ -147,18 +156,17 @@ NodeStatus ControlLoop::StatusOf(const Node& node) const {
 
 std::vector<NodeStatus> ControlLoop::ListNodes() const {
   std::vector<Node> nodes;
-  GpuReport gpus;
+  Node implicit;
   {
     const std::lock_guard lock(jobs_mutex_);
     nodes = shown_nodes_;
-    gpus = shown_local_gpus_;
+    implicit = shown_here_;
   }
   std::vector<NodeStatus> list;
   for (const auto& node : nodes) list.push_back(StatusOf(node));
   if (!list.empty()) return list;
-  const NodeView& local = options_.cluster.nodes.front();
-  Node implicit{.name = local.name, .cores = local.cores, .host_gpus = gpus.gpus, .no_gpus_why = gpus.reason, .gpus_told = true};
-  implicit.history.push_back({clock_.NowMs(), NodeState::kReady, "the coordinator's own machine; no node was named"});
+  implicit.cores = options_.cluster.nodes.front().cores;
+  implicit.history = {{clock_.NowMs(), NodeState::kReady, "the coordinator's own machine; no node was named"}};
   list.push_back(StatusOf(implicit));
   list.back().implicit = true;
   return list;

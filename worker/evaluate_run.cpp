@@ -401,6 +401,7 @@ int RunEvaluate(const EvaluateOptions& options) {
     world.Finish();
     return ExitCode(agreed.error().code);
   }
+  TellMissingGpu(link->get());
   try {
     const SystemClock clock;
     StartProgress watch(pulse, stop, clock, {.speaks = world.rank() == 0 && !options.quiet});

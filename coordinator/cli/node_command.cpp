@@ -43,7 +43,10 @@ void PrintNode(const CliContext& context, const Json& node, size_t name_width) {
   fmt::print("{}  {}  {:>5} of {:<5}  {}\n", context.out.Paint(Colour::kBold, padded),
              context.out.Paint(ColourOf(state), fmt::format("{:<8}", state)), node.value("used_cores", 0), node.value("cores", 0),
              jobs.empty() ? node.value("message", "") : jobs);
-  if (node.contains("gpus")) fmt::print("  {}\n", context.out.Paint(Colour::kDim, GpusText(node)));
+  if (!node.contains("gpus")) return;
+  fmt::print("  {}\n", context.out.Paint(Colour::kDim, GpusText(node)));
+  const std::string note = node.value("gpus_note", "");
+  if (!note.empty() && !node["gpus"].empty()) fmt::print("  {}\n", context.out.Paint(Colour::kYellow, note));
 }
 
 // As the API takes an offer: a number, or a list of ids.

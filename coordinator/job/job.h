@@ -40,6 +40,13 @@ struct NodeShare {
   bool operator==(const NodeShare&) const = default;
 };
 
+// A GPU that did not answer a rank that it was granted to.
+struct MissingGpu {
+  std::string id;   // on its node
+  std::string why;  // in the rank's words
+  bool operator==(const MissingGpu&) const = default;
+};
+
 // One launch of the gang. Its token is the secret that every message of it carries.
 struct Attempt {
   int number = 0;  // 1-based
@@ -52,6 +59,7 @@ struct Attempt {
   std::string finished;    // Finished.reason, empty while rank 0 has not said it
   bool retry = true;       // false: the failure would come again
   std::vector<NodeShare> shares;  // where its ranks run
+  std::vector<std::string> missing_gpus;  // of these, did not answer: "n1:3"
   std::string device;      // "cpu" or "cuda", as decided at its start; empty: external, or of an earlier release
   int64_t started_ms = 0;  // Unix
   int64_t ended_ms = 0;    // Unix, 0 while it runs

@@ -184,7 +184,8 @@ void Turn::On(const AttemptExited& event) {
     if (!job().Trains()) return EndStopped("it begins anew when it is resumed");
     return EndStopped(finished.empty() ? "its processes were killed before they could write a last checkpoint" : StoppedHow());
   }
-  if (!ended.retry) return End(JobState::kFailed, ended.reason, ended.message);
+  if (ended.reason == kNoGpu && LostNewGpus()) return LookForOtherGpus();
+  if (!ended.retry && ended.reason != kNoGpu) return End(JobState::kFailed, ended.reason, ended.message);
   RestartOrFail(ended.reason, ended.message);
 }
 

@@ -141,8 +141,14 @@ struct DoubtHosts {
   std::string message;
 };
 
+// Is not to be offered before its node tells another set of GPUs.
+struct WithdrawGpu {
+  std::string node;
+  MissingGpu gpu;
+};
+
 using JobAction = std::variant<LaunchAttempt, KillAttempt, VerifyCheckpoint, PublishCheckpoint, SweepAttempts, ReplyToWorker,
-                               AnswerCheckpoint, DoubtHosts>;
+                               AnswerCheckpoint, DoubtHosts, WithdrawGpu>;
 
 // --- Records ---
 using EventValue = std::variant<std::string, int64_t, double, bool>;

@@ -21,7 +21,7 @@ class Turn {
   void On(const CheckpointRequested&);
   void On(const TimerFired&);
   void On(const Recovered&);
-  // wait_turn.cpp: why it does not start yet.
+  // wait_turn.cpp: why it does not start yet, or not there.
   void On(const HoldPlaced&);
   void On(const WaitNoted&);
   void On(const DependenciesJudged&);
@@ -47,6 +47,9 @@ class Turn {
   void End(JobState state, std::string reason, std::string message);
   void EndAttempt(const std::string& reason, const std::string& message, int exit_code);
   void RestartOrFail(const std::string& reason, const std::string& why);
+  std::string NoteMissingGpu(const Sender& sender, const std::string& why);
+  bool LostNewGpus() const;
+  void LookForOtherGpus();
   void CheckHeartbeats();
   void ConvictHosts(const std::vector<SilentHost>& hosts);
   void DoubtHostsOfEnd();
@@ -77,6 +80,9 @@ class Turn {
   Moment now_;
   const MachineLimits& limits_;
 };
+
+// Of a rank whose granted GPU does not answer, and of an attempt that ended for it.
+inline constexpr const char* kNoGpu = "NO_GPU";
 
 // Takes the same time wherever the texts differ; false for empty ones.
 bool SameSecret(const std::string& a, const std::string& b);

@@ -225,7 +225,9 @@ void Turn::Said(const Sender& sender, const Register&) {
 void Turn::Said(const Sender& sender, const Failed& message) {
   Attempt& attempt = *job().Current();
   const bool explains_more = attempt.reason.empty() || (attempt.retry && !message.retry && attempt.reason != "HANG" && attempt.reason != "LOST_HOST");
-  std::string text = fmt::format("rank {} on {} failed at step {}: {}", sender.rank, sender.host, message.step, message.message);
+  std::string text = message.reason == kNoGpu
+                         ? NoteMissingGpu(sender, message.message)
+                         : fmt::format("rank {} on {} failed at step {}: {}", sender.rank, sender.host, message.step, message.message);
   if (!message.layer.empty() && message.message.find(message.layer) == std::string::npos)
     text += fmt::format(" (layer {})", message.layer);
   Record("worker_failed", text,

@@ -53,6 +53,7 @@ Json ViewJson(const NodeStatus& status) {
           {"used_gpus", status.gpu_jobs.size()},
           {"gpus_given", node.gpus_given},
           {"no_gpus_why", node.WhyNoGpus()},
+          {"gpus_note", node.GpusNote()},
           {"state", NodeStateName(node.state())},
           {"message", node.message()},
           {"since", FormatUtc(node.history.back().time_ms)},
@@ -64,8 +65,22 @@ Json ViewJson(const NodeStatus& status) {
 
 }  // namespace
 
+std::vector<Gpu> Node::gpus() const {
+  std::vector<Gpu> offered = OfferedGpus(gpus_given, host_gpus);
+  for (const MissingGpu& gone : missing_gpus) std::erase_if(offered, [&](const Gpu& gpu) { return gpu.id == gone.id; });
+  return offered;
+}
+
+std::string Node::GpusNote() const {
+  std::string note;
+  for (const MissingGpu& gone : missing_gpus)
+    note += fmt::format("{}GPU {} does not answer and is not offered: {}", note.empty() ? "" : "; ", gone.id, gone.why);
+  return note;
+}
+
 std::string Node::WhyNoGpus() const {
   if (!gpus().empty()) return "";
+  if (!missing_gpus.empty()) return GpusNote();
   if (!gpus_given.empty()) return "none of its GPUs is offered (--gpus 0)";
   if (!gpus_told && !local()) return "it has not been asked yet";
   return no_gpus_why;

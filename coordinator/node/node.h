@@ -40,7 +40,8 @@ struct Node {
   bool from_hostfile = false;  // belongs to the coordinator's hostfile and goes when it is no longer in there
   std::vector<NodeChange> history;  // newest last, at most kMaxNodeChanges; never empty
 
-  bool gpus_unsure = false;   // it told none, or gave no report: asked again, while jobs go by what is known
+  std::vector<MissingGpu> missing_gpus;  // did not answer a rank: not offered until its host tells others, or a person offers them anew
+  bool gpus_unsure = false;  // it told none, gave no report, or one does not answer: asked again, while jobs go by what is known
   bool probing = false;       // an answer is under way
   int failures = 0;           // probes without an answer since the last one with
   int64_t next_probe_ms = 0;  // monotonic
@@ -48,8 +49,9 @@ struct Node {
   NodeState state() const { return history.back().state; }
   const std::string& message() const { return history.back().message; }
   bool local() const { return name == kLocalNode; }
-  std::vector<Gpu> gpus() const { return OfferedGpus(gpus_given, host_gpus); }  // that jobs may get
-  std::string WhyNoGpus() const;                                                // for people; empty when it offers some
+  std::vector<Gpu> gpus() const;  // that jobs may get
+  std::string WhyNoGpus() const;  // for people; empty when it offers some
+  std::string GpusNote() const;   // what is amiss with them, for people; empty: nothing
 };
 
 // A node and what runs on it, for people. `implicit`: the local machine while no node was named.
@@ -64,8 +66,8 @@ struct NodeStatus {
 // JSON of the state store.
 std::string NodeRecordText(const Node& node);
 Result<Node> ParseNodeRecord(std::string_view text);
-// JSON of the API: {"name","cores","used_cores","gpus","used_gpus","gpus_given","no_gpus_why","state","message","since","local","implicit",
-// "jobs","history"}.
+// JSON of the API: {"name","cores","used_cores","gpus","used_gpus","gpus_given","no_gpus_why","gpus_note","state","message","since","local",
+// "implicit","jobs","history"}.
 std::string NodeViewText(const NodeStatus& status);
 std::string NodeListText(const std::vector<NodeStatus>& nodes);
 

@@ -95,10 +95,32 @@ Result<std::string> NodeRegistry::Add(const std::string& name, int cores, bool f
 Status NodeRegistry::OfferGpus(const std::string& name, const std::string& offer, Moment now) {
   PLATEAU_TRY(CheckGpuOffer(offer, "gpus"));
   Node* node = FindHere(NameHere(name));
-  if (node == nullptr || node->gpus_given == offer) return {};
+  if (node == nullptr) return {};
+  node->missing_gpus.clear();
+  if (node->local()) {
+    here_.missing_gpus.clear();
+    Tell(*node, LocalGpus());
+  }
+  if (node->gpus_given == offer) return {};
   node->gpus_given = offer;
   Change(*node, node->state(), offer.empty() ? "it offers all its GPUs" : fmt::format("it offers the GPUs \"{}\"", offer), now);
   return {};
+}
+
+void NodeRegistry::WithdrawGpu(const std::string& name, const MissingGpu& gpu, Moment now) {
+  const auto withdraw = [&](Node& node) {
+    std::erase_if(node.missing_gpus, [&](const MissingGpu& known) { return known.id == gpu.id; });
+    node.missing_gpus.push_back(gpu);
+  };
+  Node* node = FindHere(NameHere(name));
+  const bool local = NameHere(name) == kLocalNode;
+  if (local) withdraw(here_);
+  if (local && node != nullptr) Tell(*node, LocalGpus());
+  if (node != nullptr) withdraw(*node);
+  if (!local && node == nullptr) return;  // removed meanwhile
+  Node& asked = local ? here_ : *node;
+  asked.gpus_unsure = true;
+  asked.next_probe_ms = now.monotonic_ms;
 }
 
 // What a host says of its GPUs. Without a report (a cold driver, a worker program that crashed) it is asked again.
@@ -106,6 +128,7 @@ void NodeRegistry::Hear(Node& node, const ProbeAnswer& answer, Moment now) {
   const std::string& missing = answer.answered ? answer.no_report : answer.message;
   node.gpus_unsure = !answer.gpus && !missing.empty();
   node.next_probe_ms = now.monotonic_ms + options_.gpus_again_ms;
+  if (answer.gpus && answer.gpus->gpus != node.host_gpus) node.missing_gpus.clear();
   if (node.gpus_unsure)
     Tell(node, {{}, fmt::format("{}; asked again every {} minutes", missing, options_.gpus_again_ms / 60'000)});
   else
@@ -151,8 +174,9 @@ void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
   if (answer.node == kLocalNode) {
     here_.probing = false;
     Hear(here_, answer, now);
-    if (node != nullptr) Tell(*node, LocalGpus());
-    return;
+    if (node == nullptr) return;
+    node->missing_gpus = here_.missing_gpus;
+    return Tell(*node, LocalGpus());
   }
   if (node == nullptr) return;
   node->probing = false;

@@ -42,7 +42,8 @@ class NodeRegistry {
   // Adds a node or changes its cores (0: as many as it has). kInvalidInput: no host name. Returns its name here. What it offers of
   // its GPUs stays; at first all. One that is there already and told no GPUs is asked again.
   Result<std::string> Add(const std::string& name, int cores, bool from_hostfile, Moment now);
-  // Changes which GPUs a node offers (common/gpus.h; empty: all that its host tells). kInvalidInput: no such offer.
+  // Changes which GPUs a node offers (common/gpus.h; empty: all that its host tells), those too that did not answer. kInvalidInput: no
+  // such offer.
   Status OfferGpus(const std::string& name, const std::string& offer, Moment now);
   // False: there is none of this name.
   bool Remove(const std::string& name);
@@ -50,6 +51,8 @@ class NodeRegistry {
   std::vector<std::string> KeepOnly(const std::vector<HostfileEntry>& hostfile);
   // Takes no work before it answers. `lost`: why it counts as LOST already; empty: CHECKING.
   void Doubt(const std::string& name, const std::string& lost, Moment now);
+  // It did not answer a rank: not offered until the host tells another set of GPUs, or OfferGpus. The host is asked at once.
+  void WithdrawGpu(const std::string& name, const MissingGpu& gpu, Moment now);
   void Answered(const ProbeAnswer& answer, Moment now);
 
   // Nodes to ask now; each counts as being asked until Answered.
@@ -62,6 +65,7 @@ class NodeRegistry {
   std::vector<Node> All() const;                    // in the order in which they were added
   bool empty() const { return nodes_.empty(); }
   GpuReport LocalGpus() const;  // that this machine offers, in the list or not
+  const Node& Here() const { return here_; }  // this machine, likewise; its GPUs alone count
 
  private:
   std::string NameHere(const std::string& name) const;

@@ -5,12 +5,15 @@
 #include <tuple>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "common/text.h"
 #include "coordinator/schedule/room.h"
 
 namespace plateau {
 namespace {
+
+constexpr size_t kMostNamed = 5;  // in one message
 
 bool IsReady(const NodeView& node) { return node.health == NodeHealth::kReady; }
 bool IsAny(const NodeView&) { return true; }
@@ -30,6 +33,13 @@ int AllCores(const Cluster& cluster) {
 }
 
 int AllGpus(const Cluster& cluster) { return EmptyCapacity(cluster, {.threads = 0, .gpu = true}, IsAny); }
+
+// Of many, kMostNamed and how many more there are.
+std::string FirstFew(const std::vector<std::string>& texts) {
+  const size_t named = std::min(texts.size(), kMostNamed);
+  const std::string text = fmt::format("{}", fmt::join(texts.begin(), texts.begin() + static_cast<std::ptrdiff_t>(named), "; "));
+  return named == texts.size() ? text : fmt::format("{}; and {} more", text, texts.size() - named);
+}
 
 // "the node has 2"; "the 3 nodes have 6"
 std::string NodesHave(const Cluster& cluster, int count) {
@@ -65,9 +75,29 @@ Verdict TooFewCores(const WaitingJob& job, const Cluster& cluster, const WorkerN
                       needs)};
 }
 
+int MissingGpus(const Cluster& cluster) {
+  size_t missing = 0;
+  for (const auto& node : cluster.nodes) missing += node.missing_gpus.size();
+  return static_cast<int>(missing);
+}
+
+// "GPU 0 of n1 does not (no CUDA driver)"
+std::string WhichDoNot(const Cluster& cluster) {
+  std::vector<std::string> each;
+  for (const auto& node : cluster.nodes)
+    for (const auto& gpu : node.missing_gpus) each.push_back(fmt::format("GPU {} of {} does not ({})", gpu.id, node.name, gpu.why));
+  return FirstFew(each);
+}
+
 Verdict TooFewGpus(const WaitingJob& job, const Cluster& cluster) {
   const std::string needs =
       job.min_workers == 1 ? "a GPU for its worker" : fmt::format("{0} GPUs, one for each of {0} workers", job.min_workers);
+  if (AllGpus(cluster) + MissingGpus(cluster) >= job.min_workers)
+    return {job.id, "NO_GPU",
+            fmt::format("it needs {} ({}), and {} that answer: {}; offer only GPUs that are there (`plateau node add NODE --gpus`, or "
+                        "--gpus of the coordinator for its own machine; `plateau-worker devices` lists them), or mend it and have it "
+                        "tried again with `plateau node add NODE`",
+                        needs, job.device_field, NodesHave(cluster, AllGpus(cluster)), WhichDoNot(cluster))};
   return {
       job.id, "TOO_LARGE",
       fmt::format("it needs {} ({}), and {}; submit it with fewer workers or another device, or add nodes with `plateau node add` "
@@ -96,7 +126,8 @@ bool AutoTakesGpus(const WaitingJob& job, const Cluster& cluster) {
 
 std::string WhyAuto(const WaitingJob& job, const Cluster& cluster, bool gpus) {
   const int all = AllGpus(cluster);
-  const std::string have = all == 0 ? fmt::format("{} no GPU", cluster.nodes.size() == 1 ? "the node has" : "the nodes have")
+  const std::string have = all == 0 ? fmt::format("{} no GPU{}", cluster.nodes.size() == 1 ? "the node has" : "the nodes have",
+                                                  MissingGpus(cluster) == 0 ? "" : " that answers")
                                     : fmt::format("{} GPU{}", NodesHave(cluster, all), all == 1 ? "" : "s");
   const std::string wants = job.workers == 1 ? "1 worker" : fmt::format("{} workers", job.workers);
   if (gpus) return fmt::format("device: auto takes CUDA: {} for its {}", have, wants);

@@ -56,6 +56,7 @@ struct NodeView {
   NodeHealth health = NodeHealth::kReady;
   std::vector<std::string> gpus{};  // ids of those offered to jobs
   bool gpus_told = true;            // false: it has not been asked for them yet
+  std::vector<MissingGpu> missing_gpus{};  // withdrawn: they did not answer
 };
 
 struct Cluster {
@@ -77,7 +78,7 @@ struct Verdict {
 
 struct Placement {
   std::vector<Start> starts;
-  std::vector<Verdict> holds;  // TOO_LARGE; only jobs that are not held yet, or for something else
+  std::vector<Verdict> holds;  // TOO_LARGE, NO_GPU; only jobs that are not held yet, or for something else
   std::vector<Verdict> waits;  // WAITING_FOR_HOST
 };
 

@@ -158,6 +158,41 @@ TEST(DeviceJobs, AHeldJobStartsOnceThisMachineTellsItsGpusAfterAll) {
   EXPECT_EQ(home.GpusSeen(id), "5");
 }
 
+TEST(DeviceJobs, AGpuThatIsNotThereHoldsTheJobByNameAndCostsNoRestart) {
+  GpuHome home("1");
+  home.options.limits.failure_grace_ms = 50;
+  const auto daemon = home.Start();
+  const std::string id = home.Submit(*daemon, home.Spec("cuda"));
+  FakeRank rank(home, *daemon, id, 1);
+  rank.Tell(Failed{.reason = "NO_GPU", .message = "no CUDA driver", .retry = false});
+  ASSERT_TRUE(ReachesState(*daemon, id, "HELD"));
+  const json job = GpuHome::Job(*daemon, id);
+  EXPECT_EQ(job.at("reason"), "NO_GPU");
+  EXPECT_THAT(job.at("message").get<std::string>(), HasSubstr("GPU 0 of localhost does not (no CUDA driver)"));
+  EXPECT_EQ(job.at("restarts"), 0);
+  EXPECT_EQ(job.at("attempts").size(), 1u);
+  const json node = GetJson(*daemon, "/v1/nodes").at("nodes")[0];
+  EXPECT_TRUE(node.at("gpus").empty());
+  EXPECT_THAT(node.at("gpus_note").get<std::string>(), HasSubstr("GPU 0 does not answer"));
+  EXPECT_EQ(node.at("gpus_note"), node.at("no_gpus_why"));
+  const std::string any = home.Submit(*daemon, home.Spec("auto"));
+  EXPECT_EQ(home.GpusSeen(any), "none");
+  ASSERT_EQ(PostJson(*daemon, "/v1/nodes", R"({"name": "localhost"})").status, 201);
+  EXPECT_TRUE(Eventually([&] { return GpuHome::Job(*daemon, id).at("attempts").size() == 2; })) << "tried again, as a person asked";
+}
+
+TEST(DeviceJobs, AJobWhoseGpuIsNotThereGoesOnWithAnother) {
+  GpuHome home("4,6");
+  home.options.limits.failure_grace_ms = 50;
+  const auto daemon = home.Start();
+  const std::string id = home.Submit(*daemon, home.Spec("cuda"));
+  EXPECT_EQ(home.GpusSeen(id), "4");
+  FakeRank rank(home, *daemon, id, 1);
+  rank.Tell(Failed{.reason = "NO_GPU", .message = "no CUDA driver", .retry = false});
+  EXPECT_EQ(home.WaitForJson("state/jobs/" + id + "/attempt-2/launch.json").at("environment").at("PLATEAU_GPUS"), "6");
+  EXPECT_EQ(GpuHome::Job(*daemon, id).at("restarts"), 0);
+}
+
 TEST(DeviceJobs, AnOfferThatMakesNoSenseStopsTheStart) {
   GpuHome home("0,0");
   const auto daemon = Daemon::Start(home.options, WebAssets());
@@ -187,13 +222,16 @@ TEST(DeviceNeed, WhatOnlyCudaComputesNeedsItUnderAuto) {
 TEST(DeviceRecord, GpusAndDeviceComeBackAndRecordsWithoutThemAreRead) {
   JobUnderTest t(SmallSpec(2));
   t.Tell(StartGranted{"secret", {{"n1", 2, {0, 1}, {"0", "3"}}}, "", "cuda", ""});
+  t.job.attempts[0].missing_gpus = {"n1:3"};
   const std::string text = JobRecordText(t.job);
   const auto back = ParseJobRecord(text);
   ASSERT_TRUE(back.has_value()) << back.error().message;
   EXPECT_EQ(back->attempts.at(0).shares, t.job.attempts.at(0).shares);
   EXPECT_EQ(back->attempts.at(0).device, "cuda");
+  EXPECT_THAT(back->attempts.at(0).missing_gpus, ElementsAre("n1:3"));
   json old = json::parse(text);
   old["attempts"][0].erase("device");
+  old["attempts"][0].erase("missing_gpus");
   old["attempts"][0]["shares"][0].erase("gpus");
   const auto read = ParseJobRecord(old.dump());
   ASSERT_TRUE(read.has_value()) << read.error().message;

@@ -232,6 +232,57 @@ TEST_F(NodeRegistryTest, ThisMachineIsAskedAgainToo) {
   EXPECT_EQ(registry.NextProbeMs(), std::nullopt);
 }
 
+TEST_F(NodeRegistryTest, AGpuThatDidNotAnswerIsNotOfferedUntilItsHostTellsOthers) {
+  const GpuReport both{{{"0", "L4", 24}, {"1", "L4", 24}}, ""};
+  ASSERT_TRUE(registry_.Add("n1", 8, false, now_));
+  registry_.Answered({.node = "n1", .answered = true, .gpus = both}, now_);
+  registry_.WithdrawGpu("n1", {"0", "no CUDA driver"}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"1", "L4", 24}));
+  EXPECT_EQ(registry_.Find("n1")->GpusNote(), "GPU 0 does not answer and is not offered: no CUDA driver");
+  EXPECT_EQ(registry_.Find("n1")->WhyNoGpus(), "");
+  EXPECT_THAT(Due(), ElementsAre("n1")) << "asked at once what it has now";
+  registry_.Answered({.node = "n1", .answered = true, .gpus = both}, now_);
+  EXPECT_EQ(registry_.Find("n1")->gpus().size(), 1u) << "it says the same as before";
+  registry_.Doubt("n1", "", now_);
+  registry_.Answered({.node = "n1", .answered = true, .gpus = GpuReport{{{"1", "L4", 24}}, ""}}, now_);
+  EXPECT_EQ(registry_.Find("n1")->GpusNote(), "") << "what it tells is true again";
+  EXPECT_EQ(registry_.Find("n1")->gpus().size(), 1u);
+}
+
+TEST_F(NodeRegistryTest, AClaimedGpuThatDidNotAnswerIsTriedAgainWhenItIsOfferedAnew) {
+  ASSERT_TRUE(registry_.Add("n1", 8, false, now_));
+  ASSERT_TRUE(registry_.OfferGpus("n1", "1", now_));
+  registry_.Answered({.node = "n1", .answered = true, .gpus = GpuReport{{}, "no CUDA driver"}}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"0"}));
+  registry_.WithdrawGpu("n1", {"0", "no CUDA driver"}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), IsEmpty());
+  EXPECT_THAT(registry_.Find("n1")->WhyNoGpus(), HasSubstr("GPU 0 does not answer"));
+  registry_.Answered({.node = "n1", .answered = true, .no_report = "Segmentation fault"}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), IsEmpty()) << "no report says nothing new";
+  ASSERT_TRUE(registry_.OfferGpus("n1", "1", now_));
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"0"}));
+  registry_.WithdrawGpu("n9", {"0", "removed meanwhile"}, now_);
+}
+
+TEST_F(NodeRegistryTest, ThisMachinesGpusAreWithdrawnInTheListAndOutOfIt) {
+  NodeRegistry registry{{.local_names = {kLocalNode, "head"},
+                         .local_answer = {.answered = true, .gpus = GpuReport{{}, "no CUDA driver"}},
+                         .local_offer = "2"}};
+  EXPECT_EQ(registry.Here().gpus().size(), 2u);
+  registry.WithdrawGpu(kLocalNode, {"0", "no CUDA driver"}, now_);
+  EXPECT_THAT(registry.Here().gpus(), ElementsAre(Gpu{"1"}));
+  EXPECT_THAT(registry.TakeDueProbes(now_.monotonic_ms), ElementsAre(kLocalNode));
+  ASSERT_TRUE(registry.Add("head", 0, false, now_));
+  EXPECT_THAT(registry.Find("head")->gpus(), ElementsAre(Gpu{"1"}));
+  registry.WithdrawGpu("head", {"1", "no CUDA driver"}, now_);
+  EXPECT_THAT(registry.Find("head")->gpus(), IsEmpty());
+  registry.Answered({.node = kLocalNode, .answered = true, .gpus = GpuReport{{}, "no CUDA driver"}}, now_);
+  EXPECT_THAT(registry.Find("head")->gpus(), IsEmpty()) << "nothing new";
+  ASSERT_TRUE(registry.OfferGpus("head", "", now_));
+  EXPECT_EQ(registry.Find("head")->gpus().size(), 2u) << "a person wants them tried again";
+  EXPECT_EQ(registry.Here().gpus().size(), 2u);
+}
+
 TEST_F(NodeRegistryTest, TheHistoryIsBounded) {
   ASSERT_TRUE(registry_.Add("n1", 2, false, now_));
   for (int i = 0; i < 100; ++i) {

@@ -208,6 +208,24 @@ TEST(GpuScheduler, MoreGpusThanThereAreIsHeldWhetherCoresMayBeSharedOrNot) {
   EXPECT_THAT(Started(Place(GpuHosts({{"0"}, {"0"}}), {held}, {}, 1)), ElementsAre("big")) << "a node was added";
 }
 
+TEST(GpuScheduler, GpusThatDoNotAnswerAreNamedWithTheirHostWhereTheyWouldHaveDone) {
+  Cluster cluster = GpuHosts({{"1"}, {}});
+  cluster.nodes[1].missing_gpus = {{"0", "no CUDA driver"}};
+  const auto held = Place(cluster, {OnGpus("pair", 2)}, {}, 1);
+  ASSERT_EQ(held.holds.size(), 1u);
+  EXPECT_EQ(held.holds[0].reason, "NO_GPU");
+  EXPECT_THAT(held.holds[0].message, HasSubstr("it needs 2 GPUs, one for each of 2 workers (resources.device: cuda), and the 2 nodes "
+                                               "have 1 that answer: GPU 0 of n2 does not (no CUDA driver)"));
+  EXPECT_THAT(held.holds[0].message, HasSubstr("--gpus"));
+  EXPECT_EQ(Place(cluster, {OnGpus("three", 3)}, {}, 1).holds.at(0).reason, "TOO_LARGE") << "with them there would be too few too";
+  EXPECT_THAT(Started(Place(cluster, {OnGpus("one", 1)}, {}, 1)), ElementsAre("one"));
+  cluster.nodes[0].gpus.clear();
+  EXPECT_EQ(Place(cluster, {OnAny("any", 1)}, {}, 1).starts.at(0).why,
+            "device: auto takes the CPU: the nodes have no GPU that answers");
+  cluster.nodes[0].missing_gpus = {{"0", "a"}, {"1", "a"}, {"2", "a"}, {"3", "a"}, {"4", "a"}, {"5", "a"}};
+  EXPECT_THAT(Place(cluster, {OnGpus("one", 1)}, {}, 1).holds.at(0).message, HasSubstr("GPU 4 of n1 does not (a); and 2 more"));
+}
+
 TEST(GpuScheduler, NobodyIsHeldBeforeEveryNodeHasToldItsGpus) {
   Cluster cluster = GpuHosts({{}, {}});
   cluster.nodes[1].gpus_told = false;

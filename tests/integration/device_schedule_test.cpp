@@ -65,5 +65,22 @@ TEST_F(DeviceSchedule, RanksTrainOnTheGpusThatTheyWereGiven) {
   EXPECT_THAT(Log(house, cpu, 0), Not(HasSubstr("Emulated device")));
 }
 
+// `plateau up --gpus 1` on a machine that has none.
+TEST_F(DeviceSchedule, AClaimedGpuThatIsNotThereHoldsTheJobAndUsesUpNoRestart) {
+  ::setenv("PLATEAU_PRETENDED_DEVICES", "0", 1);
+  House house("--link 127.0.0.1:0 --gpus 1");
+  const std::string id = house.Submit(Spec(house, "phantom", "cuda", 1));
+  const Json held = house.Await(id, [](const Json& job) { return House::Ended(job) || job["state"] == "HELD"; });
+  EXPECT_EQ(held["state"], "HELD") << held.dump(1) << Log(house, id, 0);
+  EXPECT_EQ(held["reason"], "NO_GPU");
+  EXPECT_THAT(held.value("message", ""), HasSubstr("GPU 0 of localhost does not (the CUDA driver reports no device"));
+  EXPECT_EQ(held["restarts"], 0);
+  EXPECT_EQ(held["attempts"].size(), 1u);
+  EXPECT_THAT(RunPlateau("node list --state " + house.state()).out, HasSubstr("GPUs none: GPU 0 does not answer"));
+  const Json any = house.AwaitEnd(house.Submit(Spec(house, "any", "auto", 1)));
+  EXPECT_EQ(any["state"], "COMPLETED") << any.dump(1);
+  EXPECT_EQ(any["device"], "cpu");
+}
+
 }  // namespace
 }  // namespace plateau::test

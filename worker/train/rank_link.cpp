@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "common/log.h"
+#include "worker/backend/device/granted_gpu.h"
 
 namespace plateau {
 
@@ -31,6 +32,12 @@ std::string FailureReason(ErrorCode code) {
 Failed FailureOf(const Error& error, int64_t step) {
   const std::string reason = FailureReason(error.code);
   return {.reason = reason, .message = error.message, .step = step, .retry = reason != "NAN_LOSS" && reason != "BAD_INPUT"};
+}
+
+void TellMissingGpu(CoordinatorLink* link) {
+  if (link == nullptr) return;
+  const std::string why = WhyGrantedGpuIsMissing();
+  if (!why.empty()) link->Fail({.reason = "NO_GPU", .message = why, .retry = false});
 }
 
 void LeaveAlone(Collective& world, std::unique_ptr<CoordinatorLink> link, const Pulse& pulse, const Error& error) {

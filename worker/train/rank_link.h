@@ -21,6 +21,10 @@ Result<std::unique_ptr<CoordinatorLink>> OpenRankLink(const std::string& coordin
 std::string FailureReason(ErrorCode code);
 Failed FailureOf(const Error& error, int64_t step);
 
+// Tells the coordinator, as NO_GPU, that the GPU which the launch gave this rank does not answer: it then gives that one to nobody. Each
+// rank speaks for itself; to go on without it is refused later, by all together. Nothing is said where it answers or none was given.
+void TellMissingGpu(CoordinatorLink* link);
+
 // A fault of this rank alone: the others cannot be asked, so the whole group is ended. Tells the coordinator first.
 [[noreturn]] void LeaveAlone(Collective& world, std::unique_ptr<CoordinatorLink> link, const Pulse& pulse, const Error& error);
 

@@ -287,6 +287,7 @@ int RunTrain(const TrainOptions& given) {
   const TrainOptions& options = *joined;
   auto link = OpenRankLink(options.coordinator, options.job, options.attempt, world.rank(), pulse, stop, options.token);
   if (const Status agreed = Agree(world, ToStatus(link)); !agreed) return leave(agreed.error());
+  TellMissingGpu(link->get());
   try {
     Rank rank{options, world, pulse, stop, link->get()};
     const auto done = Train(rank);

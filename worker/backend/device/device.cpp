@@ -2,12 +2,11 @@
 #include "worker/backend/device/device.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 
-#include "common/gpus.h"
 #include "worker/backend/device/cuda_library.h"
+#include "worker/backend/device/granted_gpu.h"
 #include "worker/backend/device/launch_rank.h"
 
 namespace plateau {
@@ -25,12 +24,6 @@ Result<CudaLibrary> OpenedLibrary() {
   const auto known = opened.find(named);
   if (known != opened.end()) return known->second;
   return opened.emplace(named, OpenCudaLibrary(surroundings)).first->second;
-}
-
-// Where the launch gave this rank one, and there is none, the host has changed: the next attempt may do better.
-bool GotAGpu() {
-  const char* grant = std::getenv(kGpusVariable);
-  return grant != nullptr && std::strcmp(grant, kNoGpus) != 0;
 }
 
 }  // namespace

@@ -13,4 +13,9 @@ namespace plateau {
 // the first call of CUDA. kInvalidInput: the variable names no device for this rank.
 Result<std::optional<std::string>> TakeGrantedGpu();
 
+// Whether the launch gave this rank one.
+bool GotAGpu();
+// Why the one that it gave does not answer; empty where it does, or where none was given. Asks the driver.
+std::string WhyGrantedGpuIsMissing();
+
 }  // namespace plateau

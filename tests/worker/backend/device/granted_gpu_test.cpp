@@ -62,5 +62,17 @@ TEST_F(GrantedGpu, ARankWithoutAnEntryIsRefusedAndSeesNoOtherRanksGpu) {
   EXPECT_THAT(refused.error().message, HasSubstr("rank 2"));
 }
 
+TEST_F(GrantedGpu, OneThatIsNotThereIsMissingWithTheReason) {
+  EXPECT_FALSE(GotAGpu());
+  EXPECT_EQ(WhyGrantedGpuIsMissing(), "") << "none was granted";
+  ::setenv(kGpusVariable, kNoGpus, 1);
+  EXPECT_FALSE(GotAGpu());
+  EXPECT_EQ(WhyGrantedGpuIsMissing(), "") << "none was wanted";
+  ::setenv(kGpusVariable, "9999", 1);
+  EXPECT_EQ(TakeGrantedGpu().value(), "9999");
+  EXPECT_TRUE(GotAGpu());
+  EXPECT_NE(WhyGrantedGpuIsMissing(), "") << "no machine has so many";
+}
+
 }  // namespace
 }  // namespace plateau
