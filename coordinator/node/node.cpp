@@ -75,6 +75,7 @@ std::string Node::GpusNote() const {
   std::string note;
   for (const MissingGpu& gone : missing_gpus)
     note += fmt::format("{}GPU {} does not answer and is not offered: {}", note.empty() ? "" : "; ", gone.id, gone.why);
+  if (!host_gpus.empty() && !no_gpus_why.empty()) note += fmt::format("{}its GPUs are as it last told: {}", note.empty() ? "" : "; ", no_gpus_why);
   return note;
 }
 

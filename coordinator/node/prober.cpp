@@ -228,14 +228,17 @@ class AgentProber::Watch {
     ::kill(-one.pid, SIGKILL);  // also what it may have left behind
     const int status = Collect(one);
     ProbeAnswer answer{.node = one.node};
-    if (!ended) {
-      answer.message = fmt::format("no answer within {:.0f} s by `{} {}`", static_cast<double>(options_.timeout_ms) / 1000.0,
-                                   options_.agent, one.node);
-    } else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    const std::string too_late = fmt::format("no answer within {:.0f} s", static_cast<double>(options_.timeout_ms) / 1000.0);
+    const int cores = CountCores(one.text);
+    const bool hangs_over_gpus = !ended && cores > 0 && !options_.worker.empty();  // the host has said the rest
+    if (hangs_over_gpus || (ended && WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
       answer.answered = true;
-      answer.cores = CountCores(one.text);
+      answer.cores = cores;
       if (!options_.worker.empty()) answer.gpus = FindGpuReport(one.text);
-      if (!options_.worker.empty() && !answer.gpus) answer.no_report = WhyNoReport(one.text);
+      if (!options_.worker.empty() && !answer.gpus) answer.no_report = WhyNoReport(ended ? one.text : too_late);
+    } else if (!ended) {
+      answer.timed_out = true;
+      answer.message = fmt::format("{} by `{} {}`", too_late, options_.agent, one.node);
     } else {
       const std::string said = LastLine(one.text);
       answer.message = fmt::format("`{} {}` failed: {}", options_.agent, one.node,

@@ -123,14 +123,16 @@ void NodeRegistry::WithdrawGpu(const std::string& name, const MissingGpu& gpu, M
   asked.next_probe_ms = now.monotonic_ms;
 }
 
-// What a host says of its GPUs. Without a report (a cold driver, a worker program that crashed) it is asked again.
+// What a host says of its GPUs. Without a report (a cold driver, a worker program that crashed) it is asked again, and one that takes
+// work offers meanwhile what it last told.
 void NodeRegistry::Hear(Node& node, const ProbeAnswer& answer, Moment now) {
   const std::string& missing = answer.answered ? answer.no_report : answer.message;
   node.gpus_unsure = !answer.gpus && !missing.empty();
   node.next_probe_ms = now.monotonic_ms + options_.gpus_again_ms;
   if (answer.gpus && answer.gpus->gpus != node.host_gpus) node.missing_gpus.clear();
   if (node.gpus_unsure)
-    Tell(node, {{}, fmt::format("{}; asked again every {} minutes", missing, options_.gpus_again_ms / 60'000)});
+    Tell(node, {node.state() == NodeState::kReady ? node.host_gpus : std::vector<Gpu>(),
+                fmt::format("{}; asked again every {} minutes", missing, options_.gpus_again_ms / 60'000)});
   else
     Tell(node, answer.gpus.value_or(GpuReport{{}, "it was not asked for its GPUs"}));
 }
@@ -181,8 +183,10 @@ void NodeRegistry::Answered(const ProbeAnswer& answer, Moment now) {
   if (node == nullptr) return;
   node->probing = false;
   if (IsSettled(*node)) return;
-  if (answer.answered) Hear(*node, answer, now);
-  if (answer.answered && node->state() == NodeState::kReady) return;  // it was asked for its GPUs alone
+  if (answer.answered || (answer.timed_out && node->state() == NodeState::kReady)) {
+    Hear(*node, answer, now);
+    if (node->state() == NodeState::kReady) return;  // it was asked for its GPUs alone
+  }
   const bool knows_cores = node->cores_given || answer.cores > 0;
   if (answer.answered && knows_cores) {
     if (!node->cores_given) node->cores = answer.cores;

@@ -18,6 +18,7 @@ struct ProbeAnswer {
   int cores = 0;                    // physical, when it answered; 0: it did not say
   std::optional<GpuReport> gpus{};  // the report of its worker program
   std::string no_report{};          // why there is none although it answered; empty: it was not asked for one
+  bool timed_out = false;           // it did not answer: in time, that is; the agent itself told of no failure
   std::string message;              // why it did not answer
 };
 
@@ -32,7 +33,8 @@ struct RegistryOptions {
 };
 
 // One thread. Names of this machine become kLocalNode, which is always READY. A host that answers without a report of its GPUs
-// offers none, takes work, and is asked again; this machine too, whether it is in the list or not.
+// offers none, takes work, and is asked again; this machine too, whether it is in the list or not. One that is READY and asked for its
+// GPUs alone stays so without a report, or without an answer in time, and offers what it last told; it is LOST when the agent fails.
 class NodeRegistry {
  public:
   explicit NodeRegistry(RegistryOptions options);

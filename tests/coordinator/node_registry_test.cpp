@@ -197,6 +197,28 @@ TEST_F(NodeRegistryTest, AHostWithoutAReportTakesWorkAndIsAskedAgainUntilItTells
   EXPECT_EQ(registry_.NextProbeMs(), std::nullopt);
 }
 
+TEST_F(NodeRegistryTest, AReadyHostThatIsSilentAboutItsGpusKeepsThemAndItsState) {
+  const Gpu gpu{"2", "H200", 7};
+  ASSERT_TRUE(registry_.Add("n1", 0, false, now_));
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .gpus = GpuReport{{gpu, {"3", "H200", 7}}, ""}}, now_);
+  registry_.WithdrawGpu("n1", {"3", "no CUDA driver"}, now_);
+  EXPECT_THAT(Due(), ElementsAre("n1"));
+  registry_.Answered({.node = "n1", .timed_out = true, .message = "no answer within 30 s"}, now_);
+  EXPECT_EQ(State("n1"), NodeState::kReady);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(gpu));
+  EXPECT_THAT(registry_.Find("n1")->GpusNote(), HasSubstr("as it last told: no answer within 30 s; asked again every 5 minutes"));
+  EXPECT_EQ(registry_.NextProbeMs(), now_.monotonic_ms + 5 * 60'000);
+  registry_.Answered({.node = "n1", .answered = true, .no_report = "Segmentation fault"}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(gpu));
+  Fails("n1");
+  EXPECT_EQ(State("n1"), NodeState::kLost) << "nobody can reach it";
+  registry_.Answered({.node = "n1", .timed_out = true, .message = "no answer within 30 s"}, now_);
+  EXPECT_EQ(State("n1"), NodeState::kLost);
+  registry_.Answered({.node = "n1", .answered = true, .cores = 8, .no_report = "Segmentation fault"}, now_);
+  EXPECT_EQ(State("n1"), NodeState::kReady);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), IsEmpty()) << "after it was away, what it told before says nothing";
+}
+
 TEST_F(NodeRegistryTest, ARestartAndAddingItOnceMoreAskAHostThatToldNoGpus) {
   for (const char* name : {"crashed", "none", "some"}) ASSERT_TRUE(registry_.Add(name, 2, false, now_));
   registry_.Answered({.node = "crashed", .answered = true, .no_report = "Segmentation fault"}, now_);

@@ -94,6 +94,18 @@ TEST_F(ProberTest, AWorkerThatHangsLeavesItsHostWithoutAReportAndIsNamed) {
   EXPECT_THAT(answers_["n1"].no_report, HasSubstr("no answer within 20 s"));
 }
 
+// A process that waits for a driver cannot be ended: timeout's limit passes, and the agent runs on.
+TEST_F(ProberTest, AHostThatHangsOverItsGpusAloneHasAnswered) {
+  worker_ = "/opt/plateau-worker";
+  const auto prober = Start("echo 0,0; echo 1,0; exec sleep 1000", 5'000);
+  prober->Probe("n1");
+  ASSERT_TRUE(Has("n1"));
+  EXPECT_TRUE(answers_["n1"].answered) << answers_["n1"].message;
+  EXPECT_EQ(answers_["n1"].cores, 2);
+  EXPECT_FALSE(answers_["n1"].gpus.has_value());
+  EXPECT_THAT(answers_["n1"].no_report, HasSubstr("`/opt/plateau-worker devices` told nothing there: no answer within 5 s"));
+}
+
 TEST(ProbeQuestion, LeavesNothingButWordsToALoginShell) {
   EXPECT_EQ(ProbeQuestion("", false), "lscpu -p=CORE,SOCKET");
   const std::string question = ProbeQuestion("/opt/plateau/bin/plateau-worker", false);
@@ -106,6 +118,7 @@ TEST_F(ProberTest, AFailureSaysWhatTheAgentSaid) {
   prober->Probe("n2");
   ASSERT_TRUE(Has("n2"));
   EXPECT_FALSE(answers_["n2"].answered);
+  EXPECT_FALSE(answers_["n2"].timed_out) << "it is known to have failed";
   EXPECT_THAT(answers_["n2"].message, HasSubstr("connect to host n2: No route to host"));
 }
 
@@ -114,6 +127,7 @@ TEST_F(ProberTest, AnAgentThatHangsIsKilledWithItsChildren) {
   const auto prober = Start("sleep 1000 & echo $! > " + pid_file + ".tmp; mv " + pid_file + ".tmp " + pid_file + "; wait", 500);
   prober->Probe("n3");
   ASSERT_TRUE(Has("n3"));
+  EXPECT_TRUE(answers_["n3"].timed_out);
   EXPECT_THAT(answers_["n3"].message, HasSubstr("no answer within"));
   pid_t child = 0;
   if (std::ifstream(pid_file) >> child) {
