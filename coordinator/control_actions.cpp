@@ -110,7 +110,9 @@ void ControlLoop::Schedule() {
     schedule_again_ms_ = clock_.MonotonicMs() + kStoreRetryMs;
   };
   for (const auto& hold : placement.holds) apply(hold.id, HoldPlaced{hold.reason, hold.message});
-  for (const auto& wait : placement.waits) apply(wait.id, WaitNoted{wait.reason, wait.message});
+  for (const auto& wait : placement.waits)
+    if (const auto job = Find(wait.id); job->reason != wait.reason || job->message != wait.message)
+      apply(wait.id, WaitNoted{wait.reason, wait.message});
   for (const auto& start : placement.starts)
     apply(start.id, StartGranted{NewToken(), start.shares, "", DeviceKindName(start.device), start.why});
   EndHostWaits(all, cluster, placement);

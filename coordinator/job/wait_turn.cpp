@@ -15,11 +15,16 @@ void Turn::On(const HoldPlaced& event) {
   Record("held", event.message, {{"reason", event.reason}});
 }
 
+// Recorded when it waits for something else than before. That others hold it now changes the message alone: a long line would write an
+// event for each job whenever one starts or ends.
 void Turn::On(const WaitNoted& event) {
-  if (job().state != JobState::kQueued || (job().reason == event.reason && job().message == event.message)) return;
+  const bool released = job().state == JobState::kHeld && !IsDependencyReason(job().reason);  // the nodes have changed
+  if (job().state != JobState::kQueued && !released) return;
+  const bool news = released || job().reason != event.reason;
+  job().state = JobState::kQueued;
   job().reason = event.reason;
   job().message = event.message;
-  Record("waiting", event.message, {{"reason", event.reason}});
+  if (news) Record("waiting", event.message, {{"reason", event.reason}});
 }
 
 // A rank's GPU does not answer it: nobody is to be given it before its node says otherwise. Returns what to say of it.

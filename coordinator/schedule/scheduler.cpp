@@ -2,6 +2,8 @@
 #include "coordinator/schedule/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -14,6 +16,7 @@ namespace plateau {
 namespace {
 
 constexpr size_t kMostNamed = 5;  // in one message
+constexpr WorkerNeed kGpuAlone{.threads = 0, .gpu = true};
 
 bool IsReady(const NodeView& node) { return node.health == NodeHealth::kReady; }
 bool IsAny(const NodeView&) { return true; }
@@ -32,7 +35,7 @@ int AllCores(const Cluster& cluster) {
   return cores;
 }
 
-int AllGpus(const Cluster& cluster) { return EmptyCapacity(cluster, {.threads = 0, .gpu = true}, IsAny); }
+int AllGpus(const Cluster& cluster) { return EmptyCapacity(cluster, kGpuAlone, IsAny); }
 
 // Of many, kMostNamed and how many more there are.
 std::string FirstFew(const std::vector<std::string>& texts) {
@@ -117,6 +120,20 @@ Verdict WaitsForHosts(const WaitingJob& job, const Cluster& cluster, bool gpu, i
                   gpu ? " and a GPU each" : "", room)};
 }
 
+// "n1:0,1 and n2:3": GPUs of `shares` that a job could be given now if nobody had them; empty when there are none.
+std::string GpusThere(const std::vector<NodeShare>& shares, const Cluster& cluster) {
+  std::vector<std::string> each;
+  for (const auto& share : shares) {
+    const auto node = std::find_if(cluster.nodes.begin(), cluster.nodes.end(), [&](const NodeView& one) { return one.name == share.node; });
+    if (node == cluster.nodes.end() || !IsReady(*node)) continue;
+    std::vector<std::string> ids;
+    std::copy_if(share.gpus.begin(), share.gpus.end(), std::back_inserter(ids),
+                 [&](const std::string& id) { return std::find(node->gpus.begin(), node->gpus.end(), id) != node->gpus.end(); });
+    if (!ids.empty()) each.push_back(fmt::format("{}:{}", share.node, fmt::join(ids, ",")));
+  }
+  return fmt::format("{}", fmt::join(each, " and "));
+}
+
 // What device: auto comes to on these nodes. Where it would have to share cores anyway, GPUs alone count.
 bool AutoTakesGpus(const WaitingJob& job, const Cluster& cluster) {
   if (EmptyCapacity(cluster, {job.threads_per_worker, true}, IsAny) >= job.workers) return true;
@@ -142,6 +159,7 @@ class Pass {
  public:
   Pass(const Cluster& cluster, const std::vector<RunningJob>& running, int64_t now_ms)
       : cluster_(cluster), room_(cluster, running), now_ms_(now_ms) {
+    for (const auto& job : running) holders_.push_back({job.id, job.shares});
     for (const auto& node : cluster.nodes) {
       some_lost_ = some_lost_ || node.health == NodeHealth::kLost;
       all_ready_ = all_ready_ && IsReady(node);
@@ -166,6 +184,7 @@ class Pass {
       if (some_lost_ && !job.delayed) placement_.waits.push_back(WaitsForHosts(job, cluster_, gpu, ready_capacity));
       return;
     }
+    if (gpu && !job.delayed) placement_.waits.push_back(shares_cores ? WaitsForAllNodes(job) : WaitsForRoom(job, need));
     if (now_ms_ - job.queued_ms >= kPassWindowMs) KeepFree(job, need, shares_cores);
   }
 
@@ -177,23 +196,52 @@ class Pass {
   }
   // Of jobs behind it, which it must not wait for.
   void KeepFree(const WaitingJob& job, const WorkerNeed& need, bool shares_cores) {
+    const auto reach = room_.Reach(job.workers, need);
+    holders_.push_back({job.id, shares_cores ? room_.Reach(std::numeric_limits<int>::max(), kGpuAlone) : reach, true});
     if (shares_cores) return room_.TakeAll();
-    room_.Take(room_.Reach(job.workers, need));
+    room_.Take(reach);
+  }
+  // With a message that says who has the GPUs, or that there are no cores beside them.
+  Verdict WaitsForRoom(const WaitingJob& job, const WorkerNeed& need) const {
+    const int short_of = job.min_workers - room_.Capacity(kGpuAlone);
+    if (short_of <= 0)
+      return {job.id, "WAITING_FOR_CORES",
+              fmt::format("waits for cores: GPUs are free for its {} workers, but not beside {} free cores for each", job.min_workers,
+                          need.threads)};
+    std::vector<std::string> who;
+    for (const auto& holder : holders_) {
+      const std::string gpus = GpusThere(holder.shares, cluster_);
+      if (gpus.empty()) continue;
+      who.push_back(holder.kept ? fmt::format("{} is kept for {}, which stands before it", gpus, holder.id)
+                                : fmt::format("{} holds {}", holder.id, gpus));
+    }
+    return {job.id, "WAITING_FOR_GPU",
+            fmt::format("waits for {} GPU{}{}{}", short_of, short_of == 1 ? "" : "s", who.empty() ? "" : ": ", FirstFew(who))};
+  }
+  static Verdict WaitsForAllNodes(const WaitingJob& job) {
+    return {job.id, "WAITING_FOR_CORES", "waits until nothing runs on any node: it needs more cores than there are"};
   }
   std::vector<NodeShare> Unbound(const WaitingJob& job, bool gpu) const {
     if (!gpu) return SpreadUnbound(cluster_, job.workers);
-    const WorkerNeed gpu_alone{.threads = 0, .gpu = true};
-    return room_.Pack(std::min(job.workers, room_.Capacity(gpu_alone)), gpu_alone);
+    return room_.Pack(std::min(job.workers, room_.Capacity(kGpuAlone)), kGpuAlone);
   }
   void Grant(const WaitingJob& job, bool gpu, std::vector<NodeShare> shares) {
     room_.Take(shares);
+    holders_.push_back({job.id, shares, job.delayed});
     if (job.delayed) return;
     placement_.starts.push_back({job.id, std::move(shares), gpu ? DeviceKind::kCuda : DeviceKind::kCpu,
                                  job.device == DeviceKind::kAuto ? WhyAuto(job, cluster_, gpu) : ""});
   }
 
+  struct Holder {
+    std::string id;
+    std::vector<NodeShare> shares;
+    bool kept = false;  // for a job that waits too
+  };
+
   const Cluster& cluster_;
   Room room_;
+  std::vector<Holder> holders_;  // of GPUs, in front of the job that is looked at
   int64_t now_ms_;
   bool some_lost_ = false, all_ready_ = true, all_told_ = true;
   Placement placement_;

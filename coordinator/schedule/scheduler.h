@@ -79,7 +79,7 @@ struct Verdict {
 struct Placement {
   std::vector<Start> starts;
   std::vector<Verdict> holds;  // TOO_LARGE, NO_GPU; only jobs that are not held yet, or for something else
-  std::vector<Verdict> waits;  // WAITING_FOR_HOST
+  std::vector<Verdict> waits;  // WAITING_FOR_HOST; of jobs on GPUs also WAITING_FOR_GPU, which says who has them, and WAITING_FOR_CORES
 };
 
 Placement Place(const Cluster& cluster, std::vector<WaitingJob> waiting, const std::vector<RunningJob>& running, int64_t now_ms);

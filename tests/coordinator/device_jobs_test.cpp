@@ -58,6 +58,8 @@ TEST(DeviceJobs, TwoOnOneGpuRunOneAfterTheOtherAlsoAcrossARestart) {
   const std::string second = home.Submit(*daemon, home.Spec("cuda"));
   home.PassTheLine(*daemon);
   EXPECT_EQ(GpuHome::Job(*daemon, second).at("state"), "QUEUED") << "cores are free, the GPU is not";
+  EXPECT_EQ(GpuHome::Job(*daemon, second).at("reason"), "WAITING_FOR_GPU");
+  EXPECT_EQ(GpuHome::Job(*daemon, second).at("message"), "waits for 1 GPU: " + first + " holds localhost:0");
   daemon.reset();
   daemon = home.Start();
   home.PassTheLine(*daemon);

@@ -145,5 +145,24 @@ TEST_F(HostTurn, WaitingForAHostIsRecordedOnce) {
   EXPECT_EQ(t.job.reason, "RUNNING");
 }
 
+TEST_F(HostTurn, AnotherHolderOfTheSameChangesTheMessageWithoutAnEvent) {
+  t.Exit(1);
+  t.Tell(WaitNoted{"WAITING_FOR_GPU", "waits for 1 GPU: a-1 holds n1:0"});
+  const int64_t last = t.job.last_event;
+  const Outcome outcome = t.Tell(WaitNoted{"WAITING_FOR_GPU", "waits for 1 GPU: b-1 holds n1:0"});
+  EXPECT_EQ(t.job.message, "waits for 1 GPU: b-1 holds n1:0");
+  EXPECT_EQ(t.job.last_event, last);
+  EXPECT_FALSE(outcome.durable) << "it is said anew after a restart";
+}
+
+TEST_F(HostTurn, AHeldJobThatNowOnlyWaitsIsQueued) {
+  t.Exit(1);
+  t.Tell(HoldPlaced{"TOO_LARGE", "it needs 2 GPUs"});
+  t.Tell(WaitNoted{"WAITING_FOR_GPU", "waits for 1 GPU: a-1 holds n1:0"});
+  EXPECT_EQ(t.job.state, JobState::kQueued);
+  EXPECT_EQ(t.job.reason, "WAITING_FOR_GPU");
+  EXPECT_EQ(t.history.back(), "waiting");
+}
+
 }  // namespace
 }  // namespace plateau::test

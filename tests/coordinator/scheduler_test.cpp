@@ -313,6 +313,30 @@ TEST(GpuScheduler, ALostHostsGpusAreWaitedForByName) {
   }
 }
 
+TEST(GpuScheduler, OneThatWaitsForGpusSaysWhoHasThem) {
+  const Cluster cluster = GpuHosts({{"0", "1"}, {"0", "GPU-8f"}});
+  const std::vector<RunningJob> running{{"vgg-d-3", {{"n1", 1, {0}, {"0"}}, {"n2", 1, {0}, {"GPU-8f"}}}}, {"cpu", {{"n1", 1, {1}}}}};
+  auto delayed = OnGpus("vgg-e-1", 1, 1);
+  delayed.delayed = true;
+  const auto placement = Place(cluster, {delayed, OnGpus("new", 1, 2), OnGpus("pair", 2, 3), OnAny("any", 1, 4), Waiting("free", 1, 5)}, running, 10);
+  EXPECT_THAT(Started(placement), ElementsAre("new", "free"));
+  ASSERT_EQ(placement.waits.size(), 2u) << "not the one in its restart delay, nor one for the CPU";
+  EXPECT_EQ(placement.waits[0].id, "pair");
+  EXPECT_EQ(placement.waits[0].reason, "WAITING_FOR_GPU");
+  EXPECT_EQ(placement.waits[0].message, "waits for 2 GPUs: vgg-d-3 holds n1:0 and n2:GPU-8f; n1:1 is kept for vgg-e-1, which stands before it; "
+                                        "new holds n2:0");
+  EXPECT_THAT(placement.waits[1].message, HasSubstr("waits for 1 GPU: vgg-d-3 holds"));
+}
+
+TEST(GpuScheduler, OneWhoseGpusAreFreeButNotTheCoresBesideThemSaysSo) {
+  WaitingJob wide = OnGpus("wide", 1);
+  wide.threads_per_worker = 8;
+  const auto placement = Place(GpuHosts({{"0"}}), {wide}, {{"cpu", {{"n1", 1, {3}}}}}, 10);
+  ASSERT_EQ(placement.waits.size(), 1u);
+  EXPECT_EQ(placement.waits[0].reason, "WAITING_FOR_CORES");
+  EXPECT_THAT(placement.waits[0].message, HasSubstr("not beside 8 free cores for each"));
+}
+
 TEST(GpuScheduler, AJobInItsRestartDelayKeepsItsGpus) {
   auto delayed = OnGpus("delayed", 1, 1);
   delayed.delayed = true;
