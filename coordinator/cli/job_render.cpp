@@ -89,6 +89,11 @@ std::string MetricText(const std::string& metric, double value) {
   return metric.find("error") != std::string::npos ? Percent(value) : Figure(value);
 }
 
+std::string TimeText(const JobView& job, int64_t now_ms) {
+  if (!job.ran_in_all_s || job.started.empty()) return Age(job.started, job.ended, now_ms);
+  return HumanDuration(*job.ran_in_all_s);
+}
+
 std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int64_t now_ms) {
   if (jobs.empty()) return "No jobs yet; submit one with `plateau submit SPEC.yaml`.\n";
   Table table({"JOB", "STATE", "NETWORK", "PROGRESS", "EPOCH", "LOSS", "LR", "BEST", "IMG/S", "TIME", "REASON"});
@@ -99,7 +104,7 @@ std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int
     table.Add({job.id, StateText(style, job), tests ? "test " + job.network : job.network,
                fmt::format("{} {:3.0f}%", Bar(style, job.Share(), 10), job.Share() * 100), tests ? "-" : EpochText(job), OrDash(job.loss),
                OrDash(job.lr), BestText(job), live ? fmt::format("{:.0f}", *job.images_per_s) : "-",
-               Age(job.started, job.ended, now_ms), job.reason});
+               TimeText(job, now_ms), job.reason});
   }
   return table.Render(style);
 }
@@ -148,6 +153,7 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
   AddField(out, style, "pipeline", job.pipeline);
   AddField(out, style, "network", job.network);
   AddField(out, style, "device", DeviceText(job));
+  AddField(out, style, "", job.device_why);
   if (job.top1_error)
     AddField(out, style, "result", fmt::format("top-1 error {}, top-5 error {}", Percent(*job.top1_error), Percent(job.top5_error.value_or(0))));
   if (job.kind != "evaluate")
@@ -156,7 +162,8 @@ std::string RenderJob(const Style& style, const JobView& job, const std::vector<
   if (job.best)
     AddField(out, style, "best", fmt::format("{} {} at validation {}", job.best_metric, BestText(job), job.best_validation));
   AddField(out, style, "created", job.created);
-  if (!job.started.empty()) AddField(out, style, "time", Age(job.started, job.ended, now_ms));
+  AddField(out, style, "started", job.started);
+  if (!job.started.empty()) AddField(out, style, "time", TimeText(job, now_ms));
   if (job.time_limit_s > 0)
     AddField(out, style, "time limit", fmt::format("{} of {}", HumanDuration(job.ran_s), HumanDuration(job.time_limit_s)));
   if (job.attempt > 0)

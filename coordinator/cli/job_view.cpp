@@ -109,6 +109,7 @@ JobView ReadJobView(const Json& job) {
   view.ended = Text(job, "ended");
   view.network = Text(job, "network");
   view.device = Text(job, "device");
+  view.device_why = Text(job, "device_why");
   view.output = Text(job, "output");
   view.priority = Number<int>(job, "priority");
   view.step = Number<int64_t>(job, "step");
@@ -116,6 +117,7 @@ JobView ReadJobView(const Json& job) {
   view.epoch = Number<double>(job, "epoch");
   view.max_epochs = Number<int>(job, "max_epochs");
   view.ran_s = Number<double>(job, "ran_s");
+  view.ran_in_all_s = Maybe(job, "ran_in_all_s");
   view.time_limit_s = Number<double>(job, "time_limit_s");
   view.loss = Maybe(job, "loss");
   view.lr = Maybe(job, "lr");

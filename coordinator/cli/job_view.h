@@ -31,11 +31,12 @@ struct AttemptRow {
 
 // Times are UTC texts as in the API, empty when absent. What a summary lacks stays empty.
 struct JobView {
-  std::string id, name, kind, pipeline, state, reason, message, created, started, ended, network, device, output, checkpoint_path, best_metric;
+  std::string id, name, kind, pipeline, state, reason, message, created, started, ended, network, device, device_why, output, checkpoint_path, best_metric;
   int priority = 0, attempt = 0, restarts = 0, max_restarts = 0, max_epochs = 0, best_validation = 0;
   int64_t last_event = 0;
   int64_t step = 0, max_steps = 0, checkpoint_step = 0, global_batch = 0;  // max_steps and global_batch 0: unknown
   double epoch = 0, ran_s = 0, time_limit_s = 0;                           // time_limit_s 0: none
+  std::optional<double> ran_in_all_s;                                      // nothing from a coordinator of an earlier release
   std::optional<double> loss, lr, images_per_s, best;
   std::optional<double> top1_error, top5_error;  // of an evaluation that is over
   std::vector<WorkerRow> workers;
@@ -78,6 +79,8 @@ Colour StateColour(const std::string& state);
 // "56.10%" for an error metric, "1.2345" for a loss.
 std::string MetricText(const std::string& metric, double value);
 
+// Its running time, without pauses and waiting; "-" before its first attempt. From an earlier coordinator: since its start.
+std::string TimeText(const JobView& job, int64_t now_ms);
 // The table of `plateau jobs`.
 std::string RenderJobs(const Style& style, const std::vector<JobView>& jobs, int64_t now_ms);
 // The page of `plateau show`.

@@ -102,7 +102,7 @@ std::string RenderPipeline(const Style& style, const PipelineRow& pipeline, cons
     const auto error = job.kind == "evaluate" ? job.top1_error : job.best;
     table.Add({job.id, StateText(style, job.state), job.network.empty() ? "-" : job.network, Progress(style, job),
                error ? MetricText(job.kind == "evaluate" ? "error" : job.best_metric, *error) : "-",
-               Age(job.started, job.ended, now_ms), job.state == "COMPLETED" ? "" : job.message});
+               TimeText(job, now_ms), job.state == "COMPLETED" ? "" : job.message});
   }
   return out + table.Render(style);
 }

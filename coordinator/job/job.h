@@ -61,6 +61,7 @@ struct Attempt {
   std::vector<NodeShare> shares;  // where its ranks run
   std::vector<std::string> missing_gpus;  // of these, did not answer: "n1:3"
   std::string device;      // "cpu" or "cuda", as decided at its start; empty: external, or of an earlier release
+  std::string device_why;  // where the specification left it open
   int64_t started_ms = 0;  // Unix
   int64_t ended_ms = 0;    // Unix, 0 while it runs
   int exit_code = -1;      // mpirun's, -1 unknown

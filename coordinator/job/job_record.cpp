@@ -45,10 +45,10 @@ Json AttemptJson(const Attempt& a) {
           {"state", a.state},       {"reason", a.reason},
           {"message", a.message},   {"finished", a.finished},
           {"retry", a.retry},       {"shares", SharesJson(a)},
-          {"device", a.device},     {"missing_gpus", a.missing_gpus},
-          {"external", a.external}, {"started_ms", a.started_ms},
-          {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code},
-          {"key", a.key}};
+          {"device", a.device},     {"device_why", a.device_why},
+          {"external", a.external}, {"missing_gpus", a.missing_gpus},
+          {"key", a.key},           {"started_ms", a.started_ms},
+          {"ended_ms", a.ended_ms}, {"exit_code", a.exit_code}};
 }
 
 Attempt ParseAttempt(const Json& j, int workers) {
@@ -62,6 +62,7 @@ Attempt ParseAttempt(const Json& j, int workers) {
   a.retry = j.at("retry");
   a.shares = ParseShares(j, workers);
   a.device = j.value("device", "");
+  a.device_why = j.value("device_why", "");
   a.missing_gpus = j.value("missing_gpus", std::vector<std::string>{});  // absent in records of earlier releases
   a.started_ms = j.at("started_ms");
   a.ended_ms = j.at("ended_ms");

@@ -14,6 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 Json Time(int64_t unix_ms) { return unix_ms > 0 ? Json(FormatUtc(unix_ms)) : Json(nullptr); }
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
@@ -83,7 +84,8 @@ Json AttemptsJson(const Job& job) {
                         {"ended", Time(a.ended_ms)},
                         {"exit_code", a.exit_code >= 0 ? Json(a.exit_code) : Json(nullptr)},
                         {"external", a.external},
-                        {"device", a.device.empty() ? Json(nullptr) : Json(a.device)},
+                        {"device", TextOrNull(a.device)},
+                        {"device_why", TextOrNull(a.device_why)},
                         {"nodes", nodes}});
   }
   return attempts;
@@ -96,10 +98,17 @@ double RanSeconds(const Job& job, Moment now) {
   return static_cast<double>(ran_ms) / 1000.0;
 }
 
-// Of the newest attempt.
-Json DeviceJson(const Job& job) {
-  return job.Current() == nullptr || job.Current()->device.empty() ? Json(nullptr) : Json(job.Current()->device);
+// Running time of all its attempts: neither waiting nor pauses, as `started` and `ended` alone would have it.
+double RanInAllSeconds(const Job& job, Moment now) {
+  int64_t ran_ms = 0;
+  for (const auto& a : job.attempts)
+    ran_ms += std::max<int64_t>(0, (a.ended_ms > 0 ? a.ended_ms : HasProcesses(job.state) ? now.unix_ms : a.started_ms) - a.started_ms);
+  return static_cast<double>(ran_ms) / 1000.0;
 }
+
+// Of the newest attempt.
+Json DeviceJson(const Job& job) { return job.Current() == nullptr ? Json(nullptr) : TextOrNull(job.Current()->device); }
+Json DeviceWhyJson(const Job& job) { return job.Current() == nullptr ? Json(nullptr) : TextOrNull(job.Current()->device_why); }
 
 Json JobJson(const Job& job, Moment now, bool summary) {
   const double limit_s = job.spec->resources.time_limit_s;
@@ -118,6 +127,7 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"priority", job.spec->resources.priority},
             {"network", NetworkJson(job)},
             {"device", DeviceJson(job)},
+            {"device_why", DeviceWhyJson(job)},
             {"step", step},
             {"max_steps", job.spec->training.max_steps ? Json(*job.spec->training.max_steps) : Json(nullptr)},
             {"epoch", job.curve.epoch},
@@ -130,6 +140,7 @@ Json JobJson(const Job& job, Moment now, bool summary) {
             {"restarts", job.restarts},
             {"max_restarts", job.spec->fault.max_restarts},
             {"ran_s", RanSeconds(job, now)},
+            {"ran_in_all_s", RanInAllSeconds(job, now)},
             {"time_limit_s", limit_s > 0 ? Json(limit_s) : Json(nullptr)},
             {"checkpoint", CheckpointJson(job)},
             {"checkpoint_order", {{"number", job.checkpoint_order}, {"open", job.checkpoint_ordered}}},

@@ -96,6 +96,7 @@ void Turn::On(const StartGranted& event) {
   attempt.key = event.external_key;
   attempt.shares = event.shares;
   attempt.device = event.device;
+  attempt.device_why = event.why;
   attempt.started_ms = now_.unix_ms;
   job().attempts.push_back(attempt);
   job().state = JobState::kStarting;
@@ -274,6 +275,8 @@ void Turn::On(const CheckpointRequested&) {
 }
 
 void Turn::On(const ResumeRequested&) {
+  if (job().state == JobState::kHeld)
+    return Refuse(fmt::format("job {} is HELD, not stopped: it starts by itself once what holds it is changed: {}", job().id, job().message));
   if (job().state != JobState::kFailed && job().state != JobState::kCancelled && job().state != JobState::kPaused) {
     return Refuse(
         fmt::format("job {} is {}; only a FAILED, CANCELLED or PAUSED job can be resumed", job().id, JobStateName(job().state)));

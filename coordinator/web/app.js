@@ -58,7 +58,7 @@ function jobRow(job) {
     attributes: { onclick: () => (location.hash = "#/job/" + encodeURIComponent(job.id)) },
     cells: [link, [chip(job.state)], job.network, progressBar(job), `${Number(job.epoch || 0).toFixed(2)} / ${job.max_epochs ?? "–"}`,
             format.figure(job.loss), format.figure(job.lr), job.best ? format.metric(job.best.metric, job.best.value) : "–", rate,
-            format.span(job.started, job.ended), reason(job)],
+            ranFor(job), reason(job)],
   };
 }
 
@@ -89,7 +89,7 @@ function queueView(main) {
     refresh(cluster, nodes.map(({ since, history, ...shown }) => shown), () => nodesPanel(nodes));
     const active = jobs.filter((job) => !rests(job)).length;
     document.title = active ? `(${active}) Plateau` : "Plateau";
-    refresh(panel, [jobs, jobs.map((job) => format.span(job.started, job.ended))], () =>
+    refresh(panel, [jobs, jobs.map(ranFor)], () =>
       jobs.length === 0 ? emptyQueue()
         : el("div", { class: "panel" },
              el("div", { class: "title" }, el("h2", {}, "Jobs"), el("span", { class: "quiet" }, `${active} active, ${jobs.length} in all`)),
@@ -124,9 +124,9 @@ function jobHead(job, act) {
        fact("Loss", format.figure(job.loss)), fact("Learning rate", format.figure(job.lr)),
        fact("Best", job.best ? format.metric(job.best.metric, job.best.value) : "–", job.best ? `${job.best.metric}, validation ${job.best.validation}` : ""),
        fact("Images/s", rests(job) ? "–" : format.whole(job.images_per_s)),
-       fact("Time", format.span(job.started, job.ended), left == null ? "" : `at most ${format.duration(left)} left`),
+       fact("Time", ranFor(job), left == null ? "" : `at most ${format.duration(left)} left`),
        job.time_limit_s ? fact("Time limit", format.duration(job.ran_s), `of ${format.duration(job.time_limit_s)}`) : null,
-       job.device ? fact("Device", job.device) : null,
+       job.device ? fact("Device", job.device, job.device_why || "") : null,
        fact("Restarts", String(job.restarts ?? 0), `of ${job.max_restarts ?? 0}`)),
     job.checkpoint ? el("p", { class: "path" }, "Checkpoint ", el("span", { class: "mono" }, `${job.output}/${job.checkpoint.path}`)) : null,
   ].filter(Boolean);
@@ -236,7 +236,7 @@ function jobView(main, rawId) {
     seen.last = Math.max(seen.last, events.last || 0);
     document.title = `${(share(job) * 100).toFixed(0)}% ${job.id}`;
     const width = main.clientWidth;
-    refresh(panels.head, [job, format.span(job.started, job.ended)], () => jobHead(job, act));
+    refresh(panels.head, [job, ranFor(job)], () => jobHead(job, act));
     refresh(panels.loss, [seen.points.length, after, history, width], () => lossPanel(seen.points, history));
     refresh(panels.error, [metrics.validations, history, width], () => errorPanel(metrics.validations, history));
     refresh(panels.history, history, () => historyPanel(history));

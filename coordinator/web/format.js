@@ -40,6 +40,9 @@ const ended = (job) => ["COMPLETED", "FAILED", "CANCELLED"].includes(job.state);
 // Nothing happens until somebody asks for it.
 const rests = (job) => ended(job) || job.state === "PAUSED";
 
+// Running time, without pauses and waiting.
+const ranFor = (job) => (job.started ? format.duration(job.ran_in_all_s) : "–");
+
 // Share of the run, 0..1: of epochs or steps, whichever is nearer to its end.
 function share(job) {
   if (job.state === "COMPLETED") return 1;

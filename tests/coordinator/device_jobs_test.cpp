@@ -83,6 +83,7 @@ TEST(DeviceJobs, JobsBesideEachOtherGetGpusOfTheirOwnAndShowThem) {
   rank1.Ask(Heartbeat{});
   const json job = GpuHome::Job(*daemon, first);
   EXPECT_EQ(job.at("device"), "cuda");
+  EXPECT_TRUE(job.at("device_why").is_null()) << "the specification says so";
   EXPECT_EQ(job.at("attempts")[0].at("device"), "cuda");
   EXPECT_THAT(job.at("attempts")[0].at("nodes")[0].at("gpus").get<std::vector<std::string>>(), ElementsAre("4", "6"));
   EXPECT_EQ(job.at("workers")[0].at("rank"), 1);
@@ -97,6 +98,7 @@ TEST(DeviceJobs, AutoIsDecidedAtTheLaunchSaidAndWrittenForTheRanks) {
     EXPECT_EQ(home.GpusSeen(id), seen);
     EXPECT_EQ(home.WaitForJson("state/jobs/" + id + "/attempt-1/spec.json").at("resources").at("device"), expected);
     EXPECT_EQ(GpuHome::Job(*daemon, id).at("device"), expected);
+    EXPECT_THAT(GpuHome::Job(*daemon, id).at("device_why").get<std::string>(), HasSubstr("device: auto takes"));
     EXPECT_EQ(GpuHome::Job(*daemon, id).at("spec").at("resources").at("device"), "auto") << "the next attempt decides anew";
     const json events = GetJson(*daemon, "/v1/jobs/" + id + "/events").at("events");
     EXPECT_EQ(events[1].at("type"), "starting");
@@ -113,6 +115,9 @@ TEST(DeviceJobs, WithoutEnoughGpusAJobIsHeldUntilANodeOffersThem) {
   const std::string id = home.Submit(*daemon, home.Spec("cuda"));
   EXPECT_TRUE(ReachesState(*daemon, id, "HELD"));
   EXPECT_EQ(GpuHome::Job(*daemon, id).at("reason"), "TOO_LARGE");
+  const auto resumed = PostJson(*daemon, "/v1/jobs/" + id + "/resume");
+  EXPECT_EQ(resumed.status, 409);
+  EXPECT_THAT(resumed.body, HasSubstr("is HELD, not stopped: it starts by itself once what holds it is changed: it needs a GPU"));
   EXPECT_THAT(GpuHome::Job(*daemon, id).at("message").get<std::string>(),
               HasSubstr("it needs a GPU for its worker (resources.device: cuda), and the node has 0"));
   EXPECT_THAT(GetJson(*daemon, "/v1/nodes").at("nodes")[0].at("no_gpus_why").get<std::string>(), HasSubstr("--gpus 0"));
@@ -223,16 +228,17 @@ TEST(DeviceNeed, WhatOnlyCudaComputesNeedsItUnderAuto) {
 
 TEST(DeviceRecord, GpusAndDeviceComeBackAndRecordsWithoutThemAreRead) {
   JobUnderTest t(SmallSpec(2));
-  t.Tell(StartGranted{"secret", {{"n1", 2, {0, 1}, {"0", "3"}}}, "", "cuda", ""});
+  t.Tell(StartGranted{"secret", {{"n1", 2, {0, 1}, {"0", "3"}}}, "", "cuda", "device: auto takes CUDA"});
   t.job.attempts[0].missing_gpus = {"n1:3"};
   const std::string text = JobRecordText(t.job);
   const auto back = ParseJobRecord(text);
   ASSERT_TRUE(back.has_value()) << back.error().message;
   EXPECT_EQ(back->attempts.at(0).shares, t.job.attempts.at(0).shares);
   EXPECT_EQ(back->attempts.at(0).device, "cuda");
+  EXPECT_EQ(back->attempts.at(0).device_why, "device: auto takes CUDA");
   EXPECT_THAT(back->attempts.at(0).missing_gpus, ElementsAre("n1:3"));
   json old = json::parse(text);
-  old["attempts"][0].erase("device");
+  for (const char* field : {"device", "device_why"}) old["attempts"][0].erase(field);
   old["attempts"][0].erase("missing_gpus");
   old["attempts"][0]["shares"][0].erase("gpus");
   const auto read = ParseJobRecord(old.dump());

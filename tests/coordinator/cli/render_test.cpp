@@ -58,6 +58,28 @@ TEST(JobView, GpusStandWithTheRanksAndTheDevice) {
   EXPECT_THAT(RenderJob(Style{}, ReadJobView(RunningJob()), {}, {}, 0), Not(HasSubstr("cuda")));
 }
 
+TEST(JobView, WhatAutoCameToStandsWithItsReason) {
+  Json json = RunningJob();
+  json["device"] = "cpu";
+  EXPECT_THAT(RenderJob(Style{}, ReadJobView(json), {}, {}, 0), Not(HasSubstr("auto")));
+  json["device_why"] = "device: auto takes the CPU: the node has no GPU";
+  EXPECT_THAT(RenderJob(Style{}, ReadJobView(json), {}, {}, 0),
+              HasSubstr("device      cpu\n              device: auto takes the CPU: the node has no GPU\n"));
+}
+
+TEST(JobView, TimeIsThatOfItsAttemptsAndNotOfPauses) {
+  Json json = RunningJob();
+  const int64_t later_ms = ParseUtcMs("2026-11-23T06:00:00.000Z");
+  EXPECT_EQ(TimeText(ReadJobView(json), later_ms), "1d 00h") << "an earlier coordinator does not tell";
+  json["ran_in_all_s"] = 75;
+  EXPECT_EQ(TimeText(ReadJobView(json), later_ms), "1m 15s");
+  EXPECT_THAT(RenderJobs(Style{}, {ReadJobView(json)}, later_ms), HasSubstr("1m 15s"));
+  EXPECT_THAT(RenderJob(Style{}, ReadJobView(json), {}, {}, later_ms), HasSubstr("time        1m 15s\n"));
+  json["started"] = nullptr;
+  json["ran_in_all_s"] = 0;
+  EXPECT_EQ(TimeText(ReadJobView(json), later_ms), "-");
+}
+
 TEST(JobView, ExitCodeSaysHowTheJobEnded) {
   JobView job;
   job.state = "COMPLETED";
