@@ -24,6 +24,8 @@ bool Says(const Json& result, const WantedResult& wanted) {
                       {"scales", wanted.scales},
                       {"mode", wanted.mode},
                       {"flip", wanted.flip},
+                      {"device", wanted.device},
+                      {"precision", wanted.precision},
                       {"checkpoint_checksum", wanted.checkpoint_checksum},
                       {"split_checksum", wanted.split_checksum}};
   return result.is_object() && std::ranges::all_of(right.items(), [&](const auto& field) {

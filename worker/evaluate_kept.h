@@ -21,6 +21,7 @@ struct WantedResult {
   bool flip = false;
   int64_t images = 0;
   bool posteriors = false, per_class = false;
+  std::string device, precision;  // as the engine describes itself; scores of another differ in their last bits, and more in bf16
 };
 
 struct KeptResult {

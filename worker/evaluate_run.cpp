@@ -251,6 +251,8 @@ Outcome RunGroups(Rank& rank, Test& test) {
   return outcome;
 }
 
+std::string DeviceOf(const TestedModel& model) { return (model.crops ? model.crops : model.dense)->description(); }
+
 TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome) {
   const TestedModel& model = test.model;
   const bool job = !rank.options.output.empty();
@@ -260,7 +262,7 @@ TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome
       .flip = test.settings.flip,
       .crop = model.identity.preprocessing.crop,
       .seconds = outcome.seconds,
-      .device = (model.crops ? model.crops : model.dense)->description(),
+      .device = DeviceOf(model),
       .precision = PrecisionName(model.precision),
       .ranks = rank.collective.world_size(),
       .threads = test.threads,
@@ -341,7 +343,9 @@ Result<bool> ReportKept(Rank& rank, const Test& test) {
                            .flip = test.settings.flip,
                            .images = ImagesOf(rank, test),
                            .posteriors = WantsPosteriors(options),
-                           .per_class = options.per_class});
+                           .per_class = options.per_class,
+                           .device = DeviceOf(test.model),
+                           .precision = PrecisionName(test.model.precision)});
   PLATEAU_ASSIGN(const std::string text, ShareText(rank.collective, kept.text));
   if (text.empty()) return false;
   if (rank.zero()) {
