@@ -1,6 +1,7 @@
 // Graphs for cuDNN: the text of a choice, and what the library offers for a device that is only described to it, which needs none.
 #include "worker/backend/cuda/cudnn_graph.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -64,12 +65,12 @@ class DescribedDeviceTest : public testing::Test {
     OperationGraph graph(target_);
     const int in = graph.Real(type, x_), weights = graph.Real(type, w_);
     if (!bias_type) {
-      graph.ConvolutionForward(in, weights, graph.Real(type, y_), {1, 1});
+      graph.ConvolutionForward(in, weights, graph.Real(type, y_), window_);
       return graph;
     }
-    const int bias = graph.Real(*bias_type, {1, 256, 1, 1}), out = graph.Real(type, y_);
+    const int bias = graph.Real(*bias_type, {1, w_[0], 1, 1}), out = graph.Real(type, y_);
     const int product = graph.Virtual(y_), biased = graph.Virtual(y_);
-    graph.ConvolutionForward(in, weights, product, {1, 1});
+    graph.ConvolutionForward(in, weights, product, window_);
     graph.Add(product, bias, biased);
     graph.Relu(biased, out);
     return graph;
@@ -77,18 +78,29 @@ class DescribedDeviceTest : public testing::Test {
   OperationGraph BackwardData(DataType type) const {
     OperationGraph graph(target_);
     const int dy = graph.Real(type, y_), weights = graph.Real(type, w_);
-    graph.ConvolutionBackwardData(dy, weights, graph.Real(type, x_), {1, 1});
+    graph.ConvolutionBackwardData(dy, weights, graph.Real(type, x_), window_);
     return graph;
   }
   OperationGraph BackwardWeights(DataType type) const {
     OperationGraph graph(target_);
     const int in = graph.Real(type, x_), dy = graph.Real(type, y_);
-    graph.ConvolutionBackwardWeights(in, dy, graph.Real(type, w_), {1, 1});
+    graph.ConvolutionBackwardWeights(in, dy, graph.Real(type, w_), window_);
     return graph;
   }
 
-  // conv3_2 of VGG at batch 256
-  const TensorDims x_{256, 256, 56, 56}, w_{256, 256, 3, 3}, y_{256, 256, 56, 56};
+  // `in` maps of `side` x `side` to `out` of them.
+  void Look(int64_t in, int64_t out, int64_t side, int64_t kernel, const ConvWindow& window) {
+    const int64_t results = (side + 2 * window.pad - kernel) / window.stride + 1;
+    x_ = {kBatch, in, side, side};
+    w_ = {out, in, kernel, kernel};
+    y_ = {kBatch, out, results, results};
+    window_ = window;
+  }
+
+  static constexpr int64_t kBatch = 256;
+  // conv3_2 of VGG, until Look.
+  TensorDims x_{kBatch, 256, 56, 56}, w_{256, 256, 3, 3}, y_{kBatch, 256, 56, 56};
+  ConvWindow window_{1, 1};
   const EngineRules any_{{CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC, CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION},
                          size_t{1} << 30};
   CudnnTarget target_;
@@ -107,6 +119,35 @@ TEST_F(DescribedDeviceTest, FloatPassesHaveEnginesWithoutTensorCores) {
   OperationGraph data = BackwardData(DataType::kFloat), weights = BackwardWeights(DataType::kFloat);
   for (OperationGraph* graph : {&fused, &plain, &data, &weights}) EXPECT_GT(Ready(*graph, exact), 0);
   for (OperationGraph* graph : {&plain, &data, &weights}) EXPECT_GT(Ready(*graph, any_), Ready(*graph, exact)) << "TF32";
+}
+
+TEST_F(DescribedDeviceTest, EveryKindOfWindowHasDeterministicEngines) {
+  struct Window {
+    const char* of;
+    int64_t in, out, side, kernel;
+    ConvWindow window;
+  };
+  const Window windows[] = {
+      {"vgg conv1_1", 8, 64, 224, 3, {1, 1}},      {"vgg-c conv3_3", 256, 256, 56, 1, {1, 0}},
+      {"lenet conv2", 24, 56, 12, 5, {1, 0}},      {"alexnet conv1", 8, 64, 224, 11, {4, 2}},
+      {"zfnet conv1", 8, 96, 224, 7, {2, 1}},      {"zfnet conv2", 96, 256, 55, 5, {2, 0}},
+      {"googlenet 4b/5x5", 24, 64, 14, 5, {1, 2}}, {"googlenet 5b/reduce", 832, 48, 7, 1, {1, 0}},
+      {"resnet conv1", 8, 64, 224, 7, {2, 3}},     {"resnet downsample", 256, 512, 56, 1, {2, 0}},
+      {"resnet conv3_1", 128, 128, 56, 3, {2, 1}},
+  };
+  EngineRules exact = any_;
+  exact.forbidden.push_back(CUDNN_NUMERICAL_NOTE_TENSOR_CORE);
+  for (const Window& at : windows) {
+    Look(at.in, at.out, at.side, at.kernel, at.window);
+    for (const DataType type : {DataType::kBf16, DataType::kFloat}) {
+      SCOPED_TRACE(fmt::format("{}, {}", at.of, type == DataType::kBf16 ? "bf16" : "fp32"));
+      const EngineRules& rules = type == DataType::kBf16 ? any_ : exact;
+      OperationGraph forward = Forward(type, std::nullopt), data = BackwardData(type), weights = BackwardWeights(type);
+      EXPECT_GT(Ready(forward, rules), 0) << "forward";
+      EXPECT_GT(Ready(data, rules), 0) << "data";
+      EXPECT_GT(Ready(weights, rules), 0) << "weights";
+    }
+  }
 }
 
 TEST_F(DescribedDeviceTest, WorkspaceLimitAndUnknownEnginesAreRefused) {
