@@ -121,7 +121,7 @@ Result<TestedModel> LoadTestedModel(FileSystem& files, Collective& collective, c
   model.network = WithoutAuxiliary(whole);
   PLATEAU_ASSIGN(const Network dense, MakeDense(whole, crop));
   model.precision = compute.precision;
-  if (compute.device.cuda) model.choices = OpenChoices(files, collective.rank(), identity.choices);
+  if (compute.device.cuda) model.choices = OpenChoices(files, collective.rank(), identity.choices, RecordedChoices::Use::kTest);
   EngineOptions options{.threads = threads,
                         .crop = crop,
                         .progress = progress,

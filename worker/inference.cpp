@@ -75,7 +75,7 @@ Result<Inference> Inference::Make(FileSystem& files, const TrainedModel& model, 
   made.labels_.resize(static_cast<size_t>(batch));
   made.index_.resize(static_cast<size_t>(batch));
   made.precision_ = PrecisionName(compute.precision);
-  if (compute.device.cuda) made.choices_ = OpenChoices(files, 0, model.identity.choices);
+  if (compute.device.cuda) made.choices_ = OpenChoices(files, 0, model.identity.choices, RecordedChoices::Use::kTest);
   PLATEAU_ASSIGN(made.engine_,
                  CreateEngine(compute.device, std::move(network),
                               {.threads = threads, .crop = crop, .precision = compute.precision, .choices = made.choices_.get()}));

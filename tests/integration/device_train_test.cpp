@@ -256,6 +256,39 @@ TEST_F(DeviceTrainRun, AStaleChoiceInTheMachinesFileGivesWayOnAllRanksAndInTheFi
   EXPECT_TRUE(Published(third, "model.safetensors") == Published(second, "model.safetensors"));
 }
 
+// No checkpoint's choices, and a choice in the file that cannot be built: the test finds its own and leaves the file's to training.
+TEST_F(DeviceTrainRun, ATestReplacesNoChoiceOfTrainingInTheMachinesFile) {
+  const std::string output = out_ + "/trained";
+  ASSERT_EQ(Run(0, output, Steps(1, "cpu")), 0) << last_output_;
+  ASSERT_TRUE(Choices(output).empty());
+  ASSERT_EQ(Run(0, out_ + "/other", Steps(1, "cuda")), 0) << last_output_;
+  auto trained = nlohmann::json::parse(test::ReadText(Cache()));
+  for (auto& [key, choice] : trained["choices"].items())
+    if (key.starts_with("conv2 forward")) choice = "engine 999999 plain";
+  std::ofstream(Cache()) << trained.dump();
+  const auto evaluate = [&](const std::string& name) {
+    test::Process process(
+        {PLATEAU_BIN_DIR "/plateau-worker", "evaluate", output + "/tiny", "--store", store_, "--threads", "1", "--device", "cuda",
+         "--precision", "fp32", "--mode", "center", "--batch", "7", "--posteriors", out_ + "/" + name},
+        out_ + "/log");
+    EXPECT_EQ(process.Wait(), 0) << process.Output();
+    return test::ReadText(out_ + "/" + name);
+  };
+  const std::string once = evaluate("once");
+  const std::string kept = test::ReadText(Cache());
+  int own = 0;
+  const auto choices = nlohmann::json::parse(kept).at("choices");
+  for (const auto& [key, choice] : choices.items()) {
+    if (trained["choices"].contains(key))
+      EXPECT_EQ(choice, trained["choices"][key]) << key;
+    else
+      EXPECT_TRUE(key.ends_with(", test") && ++own > 0) << key;
+  }
+  EXPECT_GT(own, 0);
+  EXPECT_TRUE(evaluate("twice") == once);
+  EXPECT_EQ(test::ReadText(Cache()), kept) << "nothing was timed again";
+}
+
 TEST_F(DeviceTrainRun, ATestRunsTheCheckpointsAlgorithmsThenTheMachinesOnAnyNumberOfRanks) {
   const std::string output = out_ + "/tested", run = output + "/tiny";
   auto rounded = Steps(4, "cuda");
@@ -282,6 +315,9 @@ TEST_F(DeviceTrainRun, ATestRunsTheCheckpointsAlgorithmsThenTheMachinesOnAnyNumb
   ASSERT_FALSE(two.empty());
   const std::string kept = test::ReadText(Cache());
   ASSERT_FALSE(kept.empty()) << "what was timed is kept for the next test";
+  const auto timed_here = nlohmann::json::parse(kept).at("choices");
+  for (const auto& [key, choice] : timed_here.items())
+    EXPECT_TRUE(key.ends_with(", test")) << key << ": training would take what was timed for a test's batch";
   EXPECT_TRUE(evaluate("one", 0, dense) == two);
   EXPECT_TRUE(evaluate("three", 3, dense) == two);
   EXPECT_EQ(test::ReadText(Cache()), kept) << "nothing was timed again";

@@ -1,6 +1,8 @@
 // A table of choices, its exceptions, and what gives way to what.
 #include "worker/nn/recorded_choices.h"
 
+#include <algorithm>
+
 namespace plateau {
 namespace {
 
@@ -8,13 +10,18 @@ std::string ExceptionKey(const std::string& key, const std::string& plan) { retu
 
 }  // namespace
 
+std::vector<std::string> RecordedChoices::FileNames(const std::string& key) const {
+  if (use_ == Use::kTraining) return {key};
+  return {key + ", test", key};
+}
+
 std::string RecordedChoices::Choose(const std::string& key, const std::function<std::string()>& time) {
   if (!all_.contains(key)) {
     if (adopted_)
       throw Failure(
           ErrorCode::kInternal,
           fmt::format("rank 0 has chosen no algorithm for \"{}\": ranks must have devices and libraries of the same kind", key));
-    Keep(key, "", time);
+    Keep(key, FileNames(key), time);
   }
   ++users_[key];
   return all_.at(key);
@@ -25,10 +32,17 @@ std::optional<std::string> RecordedChoices::Exception(const std::string& key, co
   if (const auto known = all_.find(exception); known != all_.end()) return known->second;
   // Exceptions in the machine's file were made beside that file's choice: they say nothing about a checkpoint's.
   const bool recorded = all_.contains(key) && !own_.contains(key);
-  const auto cached = cached_.find(exception);
-  if (adopted_ || recorded || cached == cached_.end()) return std::nullopt;
-  own_.insert(exception);
-  return all_[exception] = cached->second;
+  if (adopted_ || recorded) return std::nullopt;
+  std::vector<std::string> names = FileNames(exception);
+  const bool own_choice = use_ == Use::kTest && cached_.contains(FileNames(key).front());
+  if (own_choice) names.pop_back();  // training's exceptions stand beside training's choice
+  for (const std::string& name : names) {
+    const auto cached = cached_.find(name);
+    if (cached == cached_.end()) continue;
+    own_.insert(exception);
+    return all_[exception] = cached->second;
+  }
+  return std::nullopt;
 }
 
 std::string RecordedChoices::Replace(const RefusedChoice& refused, const std::function<std::string()>& time) {
@@ -39,20 +53,34 @@ std::string RecordedChoices::Replace(const RefusedChoice& refused, const std::fu
                     "of the same kind, which mpirun ... plateau-worker doctor lists",
                     refused.key, refused.text, refused.plan, refused.why.message));
   const std::string exception = ExceptionKey(refused.key, refused.plan);
-  if (all_.contains(exception)) return Keep(exception, refused.text, time);
-  int& users = users_[refused.key];
-  const bool stale = users < 2 && refused.why.code != ErrorCode::kUnavailable;
-  if (stale) return Keep(refused.key, refused.text, time);
-  --users;  // this plan leaves it to the others
-  return Keep(exception, refused.text, time);
+  if (!all_.contains(exception)) {
+    int& users = users_[refused.key];
+    const bool stale = users < 2 && refused.why.code != ErrorCode::kUnavailable && use_ == Use::kTraining;
+    if (stale) {
+      refused_.insert({refused.key, refused.text});
+      return Keep(refused.key, FileNames(refused.key), time);
+    }
+    --users;  // this plan leaves it to the others
+  }
+  refused_.insert({exception, refused.text});
+  // Where a checkpoint's choice was refused, the file's may do: what is timed then is an exception to that one too.
+  std::vector<std::string> names = FileNames(exception);
+  for (std::string& name : FileNames(refused.key)) names.push_back(std::move(name));
+  return Keep(exception, names, time);
 }
 
-// The file's choice unless it is the one that was refused, else the clock's.
-std::string RecordedChoices::Keep(const std::string& key, const std::string& refused, const std::function<std::string()>& time) {
-  const auto cached = cached_.find(key);
-  const bool known = cached != cached_.end() && cached->second != refused;
-  const std::string choice = known ? cached->second : time();
-  if (!known) timed_[key] = choice;
+// The first of the file's choices under these names that was not refused, else the clock's, for the file's first name.
+std::string RecordedChoices::Keep(const std::string& key, const std::vector<std::string>& file_names,
+                                  const std::function<std::string()>& time) {
+  std::string choice;
+  const auto known = std::ranges::find_if(file_names, [&](const std::string& name) {
+    const auto cached = cached_.find(name);
+    return cached != cached_.end() && !refused_.contains({key, cached->second});
+  });
+  if (known != file_names.end())
+    choice = cached_.at(*known);
+  else
+    choice = timed_[file_names.front()] = time();
   own_.insert(key);
   return all_[key] = choice;
 }

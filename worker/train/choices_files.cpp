@@ -79,9 +79,9 @@ Status AddToChoicesCache(FileSystem& files, const std::string& path, const Choic
   return WriteFileAtomic(files, path, Json{{"version", kCacheVersion}, {"choices", table}}.dump(1) + "\n");
 }
 
-std::unique_ptr<RecordedChoices> OpenChoices(FileSystem& files, int rank, ChoiceTable recorded) {
+std::unique_ptr<RecordedChoices> OpenChoices(FileSystem& files, int rank, ChoiceTable recorded, RecordedChoices::Use use) {
   return std::make_unique<RecordedChoices>(std::move(recorded),
-                                           rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable());
+                                           rank == 0 ? ReadChoicesCache(files, ChoicesCachePath()) : ChoiceTable(), use);
 }
 
 void KeepTimedChoices(FileSystem& files, const RecordedChoices& choices) {

@@ -29,7 +29,7 @@ ChoiceTable ReadChoicesCache(FileSystem& files, const std::string& path);
 Status AddToChoicesCache(FileSystem& files, const std::string& path, const ChoiceTable& timed);
 
 // The record of an engine on a device: `recorded`, then the machine's file, which rank 0 alone reads.
-std::unique_ptr<RecordedChoices> OpenChoices(FileSystem& files, int rank, ChoiceTable recorded);
+std::unique_ptr<RecordedChoices> OpenChoices(FileSystem& files, int rank, ChoiceTable recorded, RecordedChoices::Use use);
 // Adds what was timed to the machine's file; a warning says when it cannot be written.
 void KeepTimedChoices(FileSystem& files, const RecordedChoices& choices);
 

@@ -99,7 +99,8 @@ Result<OpenedRun> OpenRun(FileSystem& files, const JobSpec& spec, int rank, int 
                                                                   .channels = manifest.channels,
                                                                   .dropout = spec.training.dropout}));
   PLATEAU_ASSIGN(run.shapes, InferShapes(opened.network, spec.data.crop, spec.data.crop));
-  if (run.device.cuda) run.choices = OpenChoices(files, rank, recorded ? recorded->choices : ChoiceTable());
+  if (run.device.cuda)
+    run.choices = OpenChoices(files, rank, recorded ? recorded->choices : ChoiceTable(), RecordedChoices::Use::kTraining);
   run.loop.spec = spec;
   return opened;
 }

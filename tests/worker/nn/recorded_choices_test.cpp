@@ -129,6 +129,56 @@ TEST(RecordedChoices, TheFilesExceptionsAreNoneToTheCheckpointsChoice) {
   EXPECT_THAT(refused.timed(), IsEmpty());
 }
 
+// What is timed beside a checkpoint's choice would else be an exception to the file's, which may well run.
+TEST(RecordedChoices, WhereTheCheckpointsChoiceLacksWorkspaceTheFilesIsTriedBeforeTheClock) {
+  RecordedChoices choices({{kKey, "recorded"}}, {{kKey, "lean"}});
+  EXPECT_EQ(Build(choices, kValidation, {"lean"}, "timed", ErrorCode::kUnavailable), "lean");
+  EXPECT_THAT(choices.timed(), IsEmpty());
+  EXPECT_EQ(choices.all().at(kKey), "recorded");
+  RecordedChoices neither({{kKey, "recorded"}}, {{kKey, "fast"}, {std::string(kKey) + ", " + kValidation, "stale"}});
+  EXPECT_EQ(Build(neither, kValidation, {"small"}, "small", ErrorCode::kUnavailable), "small") << "nothing is tried twice";
+  EXPECT_THAT(neither.timed(), ElementsAre(Pair(std::string(kKey) + ", " + kValidation, "small")));
+}
+
+// A test of an unusual batch, on a device where that batch cannot run what training recorded.
+TEST(RecordedChoices, ATestReplacesNothingOfTrainingsAndTrainingReadsNothingOfTests) {
+  constexpr const char* kOdd = "batch 3 within 100 bytes";
+  const ChoiceTable file{{kKey, "fast"}, {std::string(kKey) + ", " + kTraining, "special"}};
+  const std::string own = std::string(kKey) + ", " + kOdd + ", test";
+  RecordedChoices test({}, file, RecordedChoices::Use::kTest);
+  EXPECT_EQ(Build(test, kTraining, {"fast", "special"}, "timed"), "special") << "training's plan, and its exception";
+  EXPECT_EQ(Build(test, kOdd, {"odd"}, "odd"), "odd") << "no second plan ran it: in a training it would have been stale";
+  EXPECT_THAT(test.timed(), ElementsAre(Pair(own, "odd")));
+  EXPECT_EQ(test.all().at(kKey), "fast");
+
+  ChoiceTable grown = file;
+  grown.insert(test.timed().begin(), test.timed().end());
+  RecordedChoices again({}, grown, RecordedChoices::Use::kTest);
+  EXPECT_EQ(Build(again, kOdd, {"odd"}, "timed"), "odd");
+  EXPECT_EQ(Build(again, kValidation, {"fast"}, "timed"), "fast");
+  EXPECT_THAT(again.timed(), IsEmpty());
+  RecordedChoices training({}, grown);
+  EXPECT_EQ(training.Exception(kKey, kOdd), std::nullopt);
+  EXPECT_EQ(Build(training, kValidation, {"fast"}, "timed"), "fast");
+}
+
+// Such as the prediction of one image on a machine that has trained nothing yet.
+TEST(RecordedChoices, WhatATestTimedFirstIsItsOwnAlsoWhenTrainingTimesItLater) {
+  RecordedChoices test({}, {}, RecordedChoices::Use::kTest);
+  EXPECT_EQ(Build(test, kValidation, {"of one image"}, "of one image"), "of one image");
+  EXPECT_THAT(test.timed(), ElementsAre(Pair(std::string(kKey) + ", test", "of one image")));
+  EXPECT_THAT(test.all(), ElementsAre(Pair(kKey, "of one image"))) << "what the other ranks ask for";
+
+  ChoiceTable file = test.timed();
+  RecordedChoices training({}, file);
+  EXPECT_EQ(Build(training, kTraining, {"of many"}, "of many"), "of many");
+  EXPECT_EQ(Build(training, kValidation, {"lean"}, "lean", ErrorCode::kUnavailable), "lean");
+  file.insert(training.timed().begin(), training.timed().end());
+  EXPECT_EQ(file.size(), 3u);
+  RecordedChoices again({}, file, RecordedChoices::Use::kTest);
+  EXPECT_EQ(Build(again, kValidation, {"of one image", "of many", "lean"}, "timed"), "of one image") << "the same bytes as before";
+}
+
 TEST(RecordedChoices, AnExceptionThatCannotBeBuiltIsReplacedAlone) {
   const std::string exception = std::string(kKey) + ", " + kValidation;
   RecordedChoices choices({{kKey, "fast"}, {exception, "stale"}}, {});

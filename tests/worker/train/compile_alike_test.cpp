@@ -45,7 +45,7 @@ class CompilingAlike : public ::testing::Test {
     test::RunThreadRanks(kRanks, [&](Collective& collective) {
       Rank& rank = ranks[static_cast<size_t>(collective.rank())];
       PosixFileSystem files;
-      rank.choices = OpenChoices(files, collective.rank(), {});
+      rank.choices = OpenChoices(files, collective.rank(), {}, RecordedChoices::Use::kTraining);
       const auto time = [&] {
         ++rank.timed;
         return fmt::format("timed by rank {}", collective.rank());
