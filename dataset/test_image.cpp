@@ -25,6 +25,15 @@ std::array<Rectangle, kGridSide * kGridSide> GridCrops(const ImageSize& scaled, 
   return crops;
 }
 
+PixelScale TestScale(const Preprocessing& preprocessing) {
+  PixelScale scale;
+  for (size_t c = 0; c < 3; ++c) {
+    scale.gain[c] = 1.0F / preprocessing.standard_deviation[c];
+    scale.offset[c] = -preprocessing.mean[c] * scale.gain[c];
+  }
+  return scale;
+}
+
 Status TestImage::Decode(const RecordView& record) {
   const RecordHeader& header = record.header;
   if (header.encoding == Encoding::kRaw8) return ExpandRaw(header, record.bytes, pixels_);
@@ -36,18 +45,24 @@ Status TestImage::Decode(const RecordView& record) {
 }
 
 void TestImage::Render(int scale, const Rectangle& window, float* out) {
+  MakeFilters(scale, window);
+  const PixelScale values = TestScale(preprocessing_);
+  resizer_.ToPlanar(pixels_, 0, 0, columns_, rows_, preprocessing_.channels, std::to_array(values.gain),
+                    std::to_array(values.offset), out);
+}
+
+void TestImage::Render(int scale, const Rectangle& window, uint8_t* out) {
+  MakeFilters(scale, window);
+  resizer_.ToBytes(pixels_, 0, 0, columns_, rows_, preprocessing_.channels, out);
+}
+
+void TestImage::MakeFilters(int scale, const Rectangle& window) {
   const ImageSize scaled = ScaledSize(pixels_.width, pixels_.height, scale);
   PLATEAU_CHECK(window.left >= 0 && window.top >= 0 && window.left + window.width <= scaled.width &&
                     window.top + window.height <= scaled.height,
                 "{}x{} at {},{} of {}x{}", window.width, window.height, window.left, window.top, scaled.width, scaled.height);
   columns_.Make(pixels_.width, pixels_.width, scaled.width, window.left, window.width, false);
   rows_.Make(pixels_.height, pixels_.height, scaled.height, window.top, window.height, false);
-  std::array<float, 3> gain, offset;
-  for (size_t c = 0; c < 3; ++c) {
-    gain[c] = 1.0F / preprocessing_.standard_deviation[c];
-    offset[c] = -preprocessing_.mean[c] * gain[c];
-  }
-  resizer_.ToPlanar(pixels_, 0, 0, columns_, rows_, preprocessing_.channels, gain, offset, out);
 }
 
 }  // namespace plateau

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "common/error.h"
+#include "common/pixel_scale.h"
 #include "dataset/decode.h"
 #include "dataset/preprocessing.h"
 #include "dataset/record.h"
@@ -18,6 +19,9 @@ Rectangle MiddleCrop(const ImageSize& scaled, int crop);
 inline constexpr int kGridSide = 5;
 std::array<Rectangle, kGridSide * kGridSide> GridCrops(const ImageSize& scaled, int crop);
 
+// What makes normalised values of bytes, without a colour shift and not mirrored.
+PixelScale TestScale(const Preprocessing& preprocessing);
+
 // One per thread; memory is kept.
 class TestImage {
  public:
@@ -27,8 +31,12 @@ class TestImage {
   // The decoded image with the shortest side `scale`, of it the pixels of `window`, normalised; the same bits as
   // Augmenter::Evaluate has. out [channels, window.height, window.width].
   void Render(int scale, const Rectangle& window, float* out);
+  // The same as bytes, of which ToValues makes those values by TestScale.
+  void Render(int scale, const Rectangle& window, uint8_t* out);
 
  private:
+  void MakeFilters(int scale, const Rectangle& window);
+
   Preprocessing preprocessing_;
   Decoder decoder_;
   Resizer resizer_;

@@ -25,6 +25,8 @@ struct TestedModel {
   Precision precision = Precision::kFp32;
   std::unique_ptr<RecordedChoices> choices;  // of engines on a device: the checkpoint's, then the machine's
   std::unique_ptr<Engine> crops, dense;  // dense: only where it differs from crops
+  // Either stands for both: their networks take the same images.
+  const Engine& engine() const { return *(crops ? crops : dense); }
   TestEngines engines() const { return {crops.get(), dense ? dense.get() : crops.get()}; }
 };
 

@@ -215,8 +215,8 @@ Outcome RunGroups(Rank& rank, Test& test) {
   const std::span groups = std::span(test.groups).subspan(range.first, range.last - range.first);
   Preprocessing preprocessing = test.model.identity.preprocessing;
   preprocessing.channels = test.manifest().channels;
-  const auto loader =
-      GroupLoader::Start(*test.store, *test.split, preprocessing, test.settings, groups, test.threads, &rank.pulse.progress);
+  const auto loader = GroupLoader::Start(*test.store, *test.split, preprocessing, test.settings, groups, test.threads,
+                                         test.model.engine().takes_pixels(), &rank.pulse.progress);
   Tester tester(test.model.engines(), test.settings, preprocessing.crop, preprocessing.channels, test.classes(),
                 [&stop = rank.stop] { return stop.raised(); });
   Outcome outcome{.counts = TestCounts(test.classes(), rank.options.per_class)};
@@ -251,8 +251,6 @@ Outcome RunGroups(Rank& rank, Test& test) {
   return outcome;
 }
 
-std::string DeviceOf(const TestedModel& model) { return (model.crops ? model.crops : model.dense)->description(); }
-
 TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome) {
   const TestedModel& model = test.model;
   const bool job = !rank.options.output.empty();
@@ -262,7 +260,7 @@ TestSubject SubjectOf(const Rank& rank, const Test& test, const Outcome& outcome
       .flip = test.settings.flip,
       .crop = model.identity.preprocessing.crop,
       .seconds = outcome.seconds,
-      .device = DeviceOf(model),
+      .device = model.engine().description(),
       .precision = PrecisionName(model.precision),
       .ranks = rank.collective.world_size(),
       .threads = test.threads,
@@ -344,7 +342,7 @@ Result<bool> ReportKept(Rank& rank, const Test& test) {
                            .images = ImagesOf(rank, test),
                            .posteriors = WantsPosteriors(options),
                            .per_class = options.per_class,
-                           .device = DeviceOf(test.model),
+                           .device = test.model.engine().description(),
                            .precision = PrecisionName(test.model.precision)});
   PLATEAU_ASSIGN(const std::string text, ShareText(rank.collective, kept.text));
   if (text.empty()) return false;

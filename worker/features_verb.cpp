@@ -40,7 +40,8 @@ Status Stream(const FeaturesFlags& flags, const StoreReader& store, const Prepro
                                                       {.split = flags.split,
                                                        .training = false,
                                                        .global_batch = inference.batch(),
-                                                       .rows = inference.batch()}));
+                                                       .rows = inference.batch(),
+                                                       .pixels = inference.takes_pixels()}));
   std::vector<int64_t> labels, ordinals;
   while (labels.size() < images) {
     PLATEAU_ASSIGN(auto batch, pipeline->Next());
@@ -49,7 +50,9 @@ Status Stream(const FeaturesFlags& flags, const StoreReader& store, const Prepro
                   flags.split, labels.size(), images);
     const auto real = static_cast<size_t>(std::count(batch->weights.begin(), batch->weights.end(), 1.0F));
     const size_t rows = std::min<size_t>(real, images - labels.size());
-    PLATEAU_TRY(file.Append(Bytes(inference.Run(batch->images, static_cast<int>(rows)))));
+    const int count = static_cast<int>(rows);
+    PLATEAU_TRY(file.Append(Bytes(inference.takes_pixels() ? inference.Run(batch->pixels, batch->scales, count)
+                                                           : inference.Run(batch->images, count))));
     for (size_t row = 0; row < rows; ++row) {
       labels.push_back(batch->labels[row]);
       ordinals.push_back(static_cast<int64_t>(batch->sample_index[row]));

@@ -32,6 +32,14 @@ std::vector<LayerDef> AncestorsOf(const std::vector<LayerDef>& layers, size_t la
   return kept;
 }
 
+// All rows of a pass: the first ones of `from`, the others zero.
+template <typename T>
+void FillRows(std::span<const T> from, size_t filled, size_t all, std::vector<T>& rows) {
+  PLATEAU_CHECK(from.size() >= filled, "{} values where {} are wanted", from.size(), filled);
+  rows.assign(from.begin(), from.begin() + static_cast<int64_t>(filled));
+  rows.resize(all);
+}
+
 }  // namespace
 
 Result<Network> CutNetwork(const Network& network, const std::string& name, int crop) {
@@ -69,8 +77,7 @@ Result<Inference> Inference::Make(FileSystem& files, const TrainedModel& model, 
     if (def.name == layer) made.rectify_ = def.kind == LayerKind::kFullyConnected && def.relu;
   made.values_ = network.classes;
   made.batch_ = batch;
-  made.images_.resize(static_cast<size_t>(batch) * static_cast<size_t>(network.channels) * static_cast<size_t>(crop) *
-                      static_cast<size_t>(crop));
+  made.image_values_ = static_cast<size_t>(network.channels) * static_cast<size_t>(crop) * static_cast<size_t>(crop);
   made.weights_.resize(static_cast<size_t>(batch));
   made.labels_.resize(static_cast<size_t>(batch));
   made.index_.resize(static_cast<size_t>(batch));
@@ -86,13 +93,20 @@ Result<Inference> Inference::Make(FileSystem& files, const TrainedModel& model, 
 }
 
 std::span<const float> Inference::Run(std::span<const float> images, int rows) {
+  FillRows(images, image_values_ * static_cast<size_t>(rows), image_values_ * static_cast<size_t>(batch_), images_);
+  return Answer({images_, labels_, weights_, index_}, rows);
+}
+
+std::span<const float> Inference::Run(std::span<const uint8_t> pixels, std::span<const PixelScale> scales, int rows) {
+  FillRows(pixels, image_values_ * static_cast<size_t>(rows), image_values_ * static_cast<size_t>(batch_), pixels_);
+  FillRows(scales, static_cast<size_t>(rows), static_cast<size_t>(batch_), scales_);
+  return Answer({{}, labels_, weights_, index_, pixels_, scales_}, rows);
+}
+
+std::span<const float> Inference::Answer(const LaneBatch& images, int rows) {
   PLATEAU_CHECK(rows >= 1 && rows <= batch_, "{} rows of {}", rows, batch_);
-  const size_t image = images_.size() / static_cast<size_t>(batch_), filled = image * static_cast<size_t>(rows);
-  PLATEAU_CHECK(images.size() >= filled, "{} values for {} rows", images.size(), rows);
-  std::copy_n(images.begin(), filled, images_.begin());
-  std::fill(images_.begin() + static_cast<int64_t>(filled), images_.end(), 0.0F);
   for (int row = 0; row < batch_; ++row) weights_[static_cast<size_t>(row)] = row < rows ? 1.0F : 0.0F;
-  plan_->Forward({images_, labels_, weights_, index_}, 0);
+  plan_->Forward(images, 0);
   const auto out = plan_->logits().subspan(0, static_cast<size_t>(rows) * static_cast<size_t>(values_));
   output_.assign(out.begin(), out.end());
   if (rectify_)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/file.h"
+#include "common/pixel_scale.h"
 #include "worker/backend/device/device.h"
 #include "worker/nn/plan.h"
 #include "worker/nn/recorded_choices.h"
@@ -32,17 +33,27 @@ class Inference {
   const std::string& precision() const { return precision_; }
   int values() const { return values_; }  // of each image
   int batch() const { return batch_; }
+  size_t image_values() const { return image_values_; }  // C * crop * crop
+  // Whether images may come as bytes.
+  bool takes_pixels() const { return engine_->takes_pixels(); }
   // images [rows, C, crop, crop], normalised, rows <= batch. The result, [rows, values()], stays until the next call.
   std::span<const float> Run(std::span<const float> images, int rows);
+  // Of the bytes that stand for such images, [rows, C, crop, crop] and [rows], the same result bit for bit.
+  std::span<const float> Run(std::span<const uint8_t> pixels, std::span<const PixelScale> scales, int rows);
 
  private:
+  std::span<const float> Answer(const LaneBatch& images, int rows);
+
   std::unique_ptr<RecordedChoices> choices_;  // of an engine on a device
   std::unique_ptr<Engine> engine_;
   std::string precision_;
   Plan* plan_ = nullptr;
   int values_ = 0, batch_ = 0;
+  size_t image_values_ = 0;
   bool rectify_ = false;  // the ReLU of a fully connected layer
   std::vector<float> images_, weights_, output_;
+  std::vector<uint8_t> pixels_;
+  std::vector<PixelScale> scales_;
   std::vector<int32_t> labels_;
   std::vector<uint64_t> index_;
 };

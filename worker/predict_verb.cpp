@@ -109,21 +109,48 @@ class Printer {
   std::string device_, precision_;
 };
 
-// Decodes in full, as ingest does: damage anywhere is an error. One image of [C, crop, crop] is appended to `batch`.
-Status ReadImage(FileSystem& files, const std::string& path, ImagePreparer& preparer, Augmenter& augmenter, size_t values,
-                 std::vector<float>& batch) {
-  PLATEAU_ASSIGN(const std::string bytes, files.Read(path));
-  const size_t before = batch.size();
-  const auto render = [&]() -> Status {
-    PLATEAU_ASSIGN(const ImagePreparer::Prepared prepared, preparer.Prepare("", bytes));
-    batch.resize(before + values);
-    return augmenter.Evaluate({prepared.header, prepared.bytes}, batch.data() + before);
-  };
-  Status done = render();
-  if (done) return done;
-  batch.resize(before);
-  return Fail(done.error().code, "{}: {}; give a whole JPEG or PNG file", path, done.error().message);
-}
+// Images of a pass, in the form that the network's device takes.
+class Images {
+ public:
+  Images(const Preprocessing& preprocessing, const Inference& inference)
+      : augmenter_(preprocessing), pixels_wanted_(inference.takes_pixels()), image_values_(inference.image_values()) {}
+  int count() const { return count_; }
+  void Clear() { count_ = 0; }
+  // Decodes in full, as ingest does: damage anywhere is an error, and then nothing is added.
+  Status Add(FileSystem& files, const std::string& path) {
+    PLATEAU_ASSIGN(const std::string bytes, files.Read(path));
+    Status done = Render(bytes);
+    if (!done) return Fail(done.error().code, "{}: {}; give a whole JPEG or PNG file", path, done.error().message);
+    ++count_;
+    return done;
+  }
+  std::span<const float> RunThrough(Inference& inference) const {
+    return pixels_wanted_ ? inference.Run(pixels_, scales_, count_) : inference.Run(values_, count_);
+  }
+
+ private:
+  Status Render(const std::string& bytes) {
+    PLATEAU_ASSIGN(const ImagePreparer::Prepared prepared, preparer_.Prepare("", bytes));
+    const RecordView record{prepared.header, prepared.bytes};
+    const size_t before = static_cast<size_t>(count_) * image_values_;
+    if (!pixels_wanted_) {
+      values_.resize(before + image_values_);
+      return augmenter_.Evaluate(record, values_.data() + before);
+    }
+    pixels_.resize(before + image_values_);
+    scales_.resize(static_cast<size_t>(count_) + 1);
+    return augmenter_.Evaluate(record, pixels_.data() + before, scales_.back());
+  }
+
+  Augmenter augmenter_;
+  ImagePreparer preparer_;
+  const bool pixels_wanted_;
+  const size_t image_values_;
+  int count_ = 0;
+  std::vector<float> values_;
+  std::vector<uint8_t> pixels_;
+  std::vector<PixelScale> scales_;
+};
 
 Result<TrainedModel> OpenModel(FileSystem& files, const PredictFlags& flags) {
   PLATEAU_ASSIGN(TrainedModel model, OpenTrainedModel(files, flags.checkpoint));
@@ -146,17 +173,12 @@ Result<int> RunPredict(const PredictFlags& flags) {
   PLATEAU_ASSIGN(Inference inference,
                  Inference::Make(files, model, "", rows, flags.threads > 0 ? flags.threads : omp_get_num_procs(), compute));
 
-  Augmenter augmenter(preprocessing);
-  ImagePreparer preparer;
+  Images batch(preprocessing, inference);
   Printer printer(flags.json, flags.top, model.identity.classes, inference);
-  const size_t values = static_cast<size_t>(preprocessing.channels) * static_cast<size_t>(preprocessing.crop) *
-                        static_cast<size_t>(preprocessing.crop);
   PathList paths(flags.images);
-  std::vector<float> batch;
   std::vector<std::pair<std::string, Status>> waiting;  // in order; an image without error has its row in `batch`
   const auto flush = [&] {
-    const int good = static_cast<int>(batch.size() / values);
-    const auto logits = good > 0 ? inference.Run(batch, good) : std::span<const float>();
+    const auto logits = batch.count() > 0 ? batch.RunThrough(inference) : std::span<const float>();
     size_t row = 0;
     for (const auto& [path, status] : waiting) {
       if (!status) {
@@ -165,11 +187,11 @@ Result<int> RunPredict(const PredictFlags& flags) {
       }
       printer.Good(path, logits.subspan(row++ * static_cast<size_t>(inference.values()), static_cast<size_t>(inference.values())));
     }
-    batch.clear();
+    batch.Clear();
     waiting.clear();
   };
   while (const auto path = paths.Next()) {
-    waiting.emplace_back(*path, ReadImage(files, *path, preparer, augmenter, values, batch));
+    waiting.emplace_back(*path, batch.Add(files, *path));
     if (waiting.size() == static_cast<size_t>(rows)) flush();
   }
   flush();

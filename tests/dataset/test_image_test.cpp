@@ -56,6 +56,21 @@ TEST(TestImage, TheMiddleCropHasTheBitsOfValidation) {
   }
 }
 
+TEST(TestImage, BytesAreTheValuesThatTheyStandFor) {
+  const Preprocessing recipe = Recipe(40, 24);
+  TestImage image(recipe);
+  const std::string png = MakePng(MakePicture(61, 43));
+  ASSERT_TRUE(image.Decode(Record(png, 61, 43, Encoding::kPng)));
+  for (const Rectangle& window : {Rectangle{0, 0, 40, 40}, Rectangle{9, 3, 32, 32}}) {
+    const auto values = Rendered(image, 40, window);
+    std::vector<uint8_t> bytes(values.size());
+    image.Render(40, window, bytes.data());
+    std::vector<float> made(values.size());
+    ToValues(bytes, TestScale(recipe), window.width, made);
+    EXPECT_EQ(made, values);
+  }
+}
+
 TEST(TestImage, WindowsAreCutOutOfTheWholeScaledImage) {
   const std::string png = MakePng(MakePicture(61, 43));
   TestImage image(Recipe(40, 24));

@@ -28,8 +28,15 @@ struct Task {
 class ThreadedLoader final : public GroupLoader {
  public:
   ThreadedLoader(const StoreReader& store, const SplitInfo& split, const Preprocessing& preprocessing, const TestSettings& settings,
-                 std::span<const ImageGroup> groups, int threads, std::atomic<int64_t>* progress)
-      : store_(store), split_(split), preprocessing_(preprocessing), settings_(settings), groups_(groups), progress_(progress) {
+                 std::span<const ImageGroup> groups, int threads, bool pixels, std::atomic<int64_t>* progress)
+      : store_(store),
+        split_(split),
+        preprocessing_(preprocessing),
+        settings_(settings),
+        groups_(groups),
+        pixels_(pixels),
+        scale_(TestScale(preprocessing)),
+        progress_(progress) {
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
   }
 
@@ -90,7 +97,10 @@ class ThreadedLoader final : public GroupLoader {
         spare_.pop_back();
       }
       slot.loaded->group = &groups_[next_group_++];
-      slot.loaded->maps.resize(slot.images() * settings_.scales.size());
+      const size_t maps = slot.images() * settings_.scales.size();
+      slot.loaded->maps.resize(pixels_ ? 0 : maps);
+      slot.loaded->pixels.resize(pixels_ ? maps : 0);
+      slot.loaded->scale = scale_;
     }
     Slot& slot = window_.back();
     return Task{&slot, slot.handed_out++};
@@ -108,9 +118,15 @@ class ThreadedLoader final : public GroupLoader {
       const ImageSize scaled = ScaledSize(static_cast<int>(header.width), static_cast<int>(header.height), settings_.scales[s]);
       const Rectangle window = settings_.mode == EvaluationMode::kCenter ? MiddleCrop(scaled, preprocessing_.crop)
                                                                          : Rectangle{0, 0, scaled.width, scaled.height};
-      auto& map = loaded.maps[number * settings_.scales.size() + s];
-      map.resize(static_cast<size_t>(preprocessing_.channels) * window.height * window.width);
-      image.Render(settings_.scales[s], window, map.data());
+      const size_t map = number * settings_.scales.size() + s;
+      const auto render = [&](auto& values) {
+        values.resize(static_cast<size_t>(preprocessing_.channels) * window.height * window.width);
+        image.Render(settings_.scales[s], window, values.data());
+      };
+      if (pixels_)
+        render(loaded.pixels[map]);
+      else
+        render(loaded.maps[map]);
     }
     return {};
   }
@@ -120,6 +136,8 @@ class ThreadedLoader final : public GroupLoader {
   const Preprocessing preprocessing_;
   const TestSettings settings_;
   const std::span<const ImageGroup> groups_;
+  const bool pixels_;
+  const PixelScale scale_;
   std::atomic<int64_t>* progress_;
 
   std::mutex mutex_;
@@ -136,8 +154,9 @@ class ThreadedLoader final : public GroupLoader {
 
 std::unique_ptr<GroupLoader> GroupLoader::Start(const StoreReader& store, const SplitInfo& split,
                                                 const Preprocessing& preprocessing, const TestSettings& settings,
-                                                std::span<const ImageGroup> groups, int threads, std::atomic<int64_t>* progress) {
-  return std::make_unique<ThreadedLoader>(store, split, preprocessing, settings, groups, threads, progress);
+                                                std::span<const ImageGroup> groups, int threads, bool pixels,
+                                                std::atomic<int64_t>* progress) {
+  return std::make_unique<ThreadedLoader>(store, split, preprocessing, settings, groups, threads, pixels, progress);
 }
 
 }  // namespace plateau

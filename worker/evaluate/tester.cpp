@@ -93,14 +93,14 @@ std::vector<Tester::View> Tester::CropViews(const ImageGroup& group, size_t scal
   return views;
 }
 
-void Tester::CopyView(const LoadedGroup& loaded, const View& view, float* out) const {
-  const std::vector<float>& map = loaded.maps[view.map];
+template <typename T>
+void Tester::CopyView(const std::vector<T>& map, const View& view, bool mirrored, T* out) const {
   PLATEAU_CHECK(std::ssize(map) == int64_t{channels_} * view.map_width * view.map_height, "{} values of a map of {}x{}x{}",
                 map.size(), channels_, view.map_height, view.map_width);
   for (int c = 0; c < channels_; ++c) {
     for (int y = 0; y < view.window.height; ++y) {
-      const float* from = map.data() + (int64_t{c} * view.map_height + view.window.top + y) * view.map_width + view.window.left;
-      if (view.mirrored)
+      const T* from = map.data() + (int64_t{c} * view.map_height + view.window.top + y) * view.map_width + view.window.left;
+      if (mirrored)
         std::reverse_copy(from, from + view.window.width, out);
       else
         std::copy_n(from, view.window.width, out);
@@ -109,9 +109,29 @@ void Tester::CopyView(const LoadedGroup& loaded, const View& view, float* out) c
   }
 }
 
+// The views as rows of a pass; valid until the next call. A device mirrors bytes itself.
+LaneBatch Tester::RowsOf(const LoadedGroup& loaded, std::span<const View> views) {
+  const size_t count = views.size(), values = static_cast<size_t>(channels_) * static_cast<size_t>(views[0].window.height) *
+                                              static_cast<size_t>(views[0].window.width);
+  labels_.assign(count, 0);
+  weights_.assign(count, 1.0F);
+  if (loaded.pixels.empty()) {
+    images_.resize(count * values);
+    for (size_t row = 0; row < count; ++row)
+      CopyView(loaded.maps[views[row].map], views[row], views[row].mirrored, images_.data() + row * values);
+    return {images_, labels_, weights_, {}};
+  }
+  pixels_.resize(count * values);
+  pixel_scales_.assign(count, loaded.scale);
+  for (size_t row = 0; row < count; ++row) {
+    CopyView(loaded.pixels[views[row].map], views[row], false, pixels_.data() + row * values);
+    pixel_scales_[row].flip = views[row].mirrored ? 1 : 0;
+  }
+  return {{}, labels_, weights_, {}, pixels_, pixel_scales_};
+}
+
 void Tester::AddViews(Engine& engine, const LoadedGroup& loaded, const std::vector<View>& views, double weight) {
   const int height = views[0].window.height, width = views[0].window.width;
-  const auto image_values = static_cast<size_t>(channels_) * static_cast<size_t>(height) * static_cast<size_t>(width);
   const auto classes = static_cast<size_t>(classes_);
   size_t next = 0;
   for (const int rows : CutIntoPasses(static_cast<int>(views.size()), MostRows(engine.network(), height, width, settings_.batch))) {
@@ -120,11 +140,7 @@ void Tester::AddViews(Engine& engine, const LoadedGroup& loaded, const std::vect
     if (!plan && stopped_()) return;  // which also ends the choice of algorithms
     if (!plan) throw Failure(plan.error().code, plan.error().message + " (--batch bounds the rows of a pass)");
     const auto count = static_cast<size_t>(rows);
-    images_.resize(count * image_values);
-    labels_.assign(count, 0);
-    weights_.assign(count, 1.0F);
-    for (size_t row = 0; row < count; ++row) CopyView(loaded, views[next + row], images_.data() + row * image_values);
-    (*plan)->Forward({images_, labels_, weights_, {}}, 0);
+    (*plan)->Forward(RowsOf(loaded, std::span(views).subspan(next, count)), 0);
     const std::span<const float> scores = (*plan)->logits();
     for (size_t row = 0; row < count; ++row)
       AddSoftmax(scores.subspan(row * classes, classes), weight,

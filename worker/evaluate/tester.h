@@ -27,7 +27,8 @@ struct TestPass {
 // that does not take such images.
 std::vector<TestPass> PassesOf(const TestEngines& engines, const TestSettings& settings, int crop, const ImageGroup& group);
 
-// Evaluation thread only. Faults throw Failure.
+// Evaluation thread only. Faults throw Failure. Groups of bytes are for engines that take pixels; they give the same posteriors,
+// bit for bit.
 class Tester {
  public:
   // Borrows the engines. crop, channels: of the network's input; classes: of its output. `stopped` is asked before each pass.
@@ -48,7 +49,9 @@ class Tester {
     bool mirrored = false;
   };
   void AddViews(Engine& engine, const LoadedGroup& loaded, const std::vector<View>& views, double weight);
-  void CopyView(const LoadedGroup& loaded, const View& view, float* out) const;
+  LaneBatch RowsOf(const LoadedGroup& loaded, std::span<const View> views);
+  template <typename T>
+  void CopyView(const std::vector<T>& map, const View& view, bool mirrored, T* out) const;
   std::vector<View> DenseViews(const ImageGroup& group, size_t scale) const;
   std::vector<View> CropViews(const ImageGroup& group, size_t scale) const;
 
@@ -58,6 +61,8 @@ class Tester {
   std::function<bool()> stopped_;
   std::vector<double> sums_;  // [image, class]
   std::vector<float> posteriors_, images_, weights_;
+  std::vector<uint8_t> pixels_;
+  std::vector<PixelScale> pixel_scales_;
   std::vector<int32_t> labels_;
 };
 

@@ -273,6 +273,76 @@ TEST_F(TesterOnVgg, PassesAreWhatIsCompiled) {
     }
 }
 
+// Makes values of bytes as a device does, and lets the CPU compute.
+class PixelPlan final : public Plan {
+ public:
+  explicit PixelPlan(Plan& plan) : plan_(plan) {}
+  const PlanOptions& options() const override { return plan_.options(); }
+  void Forward(const LaneBatch& lane, uint64_t step) override {
+    EXPECT_TRUE(lane.images.empty());
+    const auto rows = static_cast<size_t>(options().batch), width = static_cast<size_t>(options().width);
+    ASSERT_EQ(lane.scales.size(), rows);
+    std::vector<float> images(lane.pixels.size());
+    const size_t image = images.size() / rows, plane = static_cast<size_t>(options().height) * width;
+    for (size_t i = 0; i < images.size(); ++i) {
+      const PixelScale& scale = lane.scales[i / image];
+      const size_t channel = i % image / plane, column = i % width, from = scale.flip != 0 ? i - column + width - 1 - column : i;
+      images[i] = static_cast<float>(lane.pixels[from]) * scale.gain[channel] + scale.offset[channel];
+    }
+    plan_.Forward({images, lane.labels, lane.weights, lane.sample_index}, step);
+  }
+  LossSums Loss(const LaneBatch& lane, int global_batch) override { return plan_.Loss(lane, global_batch); }
+  const std::vector<int>& backward_layers() const override { return plan_.backward_layers(); }
+  void BackwardData(int layer) override { plan_.BackwardData(layer); }
+  void BackwardWeights(int layer) override { plan_.BackwardWeights(layer); }
+  bool HiddenFinite() const override { return plan_.HiddenFinite(); }
+  std::span<const float> logits() const override { return plan_.logits(); }
+  std::string FirstNonFiniteLayer(const LaneBatch& lane, uint64_t step) override { return plan_.FirstNonFiniteLayer(lane, step); }
+  std::span<const double> forward_seconds() const override { return plan_.forward_seconds(); }
+  std::vector<std::string> algorithms() const override { return plan_.algorithms(); }
+
+ private:
+  Plan& plan_;
+};
+
+class PixelEngine final : public Engine {
+ public:
+  explicit PixelEngine(Engine& engine) : engine_(engine) {}
+  const Network& network() const override { return engine_.network(); }
+  ParameterStore& parameters() override { return engine_.parameters(); }
+  Result<Plan*> Compile(const PlanOptions& options) override {
+    PLATEAU_ASSIGN(Plan * plan, engine_.Compile(options));
+    return plans_.emplace_back(std::make_unique<PixelPlan>(*plan)).get();
+  }
+  std::string description() const override { return engine_.description(); }
+  bool takes_pixels() const override { return true; }
+
+ private:
+  Engine& engine_;
+  std::vector<std::unique_ptr<PixelPlan>> plans_;
+};
+
+TEST_F(TesterOnVgg, GroupsOfBytesGiveTheBitsOfTheirValuesInEveryMode) {
+  LoadedGroup values = MakeGroup(3, {{96, 74}, {131, 96}});
+  LoadedGroup bytes{.group = &group_, .scale = {.gain = {0.02F, 0.017F, 0.023F}, .offset = {-2.1F, -1.9F, -2.3F}}};
+  RandomStream random(29, RandomPurpose::kSynthetic, 0, 0);
+  for (std::vector<float>& map : values.maps) {
+    auto& pixels = bytes.pixels.emplace_back(map.size());
+    for (size_t i = 0; i < map.size(); ++i) {
+      const size_t channel = i / (map.size() / 3);
+      pixels[i] = static_cast<uint8_t>(random.NextBelow(256));
+      map[i] = static_cast<float>(pixels[i]) * bytes.scale.gain[channel] + bytes.scale.offset[channel];
+    }
+  }
+  PixelEngine crops(*crops_), dense(*dense_);
+  for (const EvaluationMode mode : {EvaluationMode::kDense, EvaluationMode::kMultiCrop, EvaluationMode::kBoth}) {
+    const TestSettings settings{.scales = {74, 96}, .mode = mode, .flip = true, .batch = 7};
+    Tester tester({&crops, &dense}, settings, kCrop, 3, kClasses);
+    const auto posteriors = tester.Run(bytes);
+    EXPECT_EQ(std::vector<float>(posteriors.begin(), posteriors.end()), Run(values, mode, true, 7));
+  }
+}
+
 TEST_F(TesterOnVgg, AStopIsSeenBeforeTheNextPass) {
   const LoadedGroup loaded = MakeGroup(4, {{kCrop, kCrop}});
   int asked = 0;
