@@ -11,6 +11,7 @@ inline const CLI::Range kChannels(1, 4096);
 inline const CLI::Range kSide(1, 65536);   // pixels
 inline const CLI::Range kThreads(1, 1024);  // as resources.threads_per_worker
 inline const CLI::Range kRanks(1, 65536);   // as resources.workers
+inline const CLI::Range kSeconds(1, 86'400);
 inline const CLI::Range kCount(1, 1'000'000'000);  // steps, images
 
 }  // namespace plateau::within

@@ -85,6 +85,23 @@ TEST_F(Doctor, TheGpuCheckRefusesAWrongCallWithWordsAndPrintsItsHelp) {
   EXPECT_TRUE(std::filesystem::is_empty(scratch));
 }
 
+// The stub's devices never end their self-test. What was found until then is printed all the same, and mpirun ends the other rank.
+TEST_F(Doctor, ADeviceThatHangsIsNamedAndEndsTheDoctor) {
+  ::setenv("PLATEAU_CUDA_LIBRARY", PLATEAU_BIN_DIR "/../tests/stub_plugin.so", 1);
+  const std::string named = "the self-test (convolutions, sums) of CUDA device 0, Stub A, has not ended within 3 s";
+  const std::string alone = Run({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--timeout", "3", "--json"}, 1);
+  const std::string ranks = Run({"mpirun", "-np", "2", PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--timeout", "3"}, 1);
+  ::unsetenv("PLATEAU_CUDA_LIBRARY");
+  EXPECT_THAT(alone, HasSubstr("plateau-worker doctor: rank 0 on "));
+  const json document = json::parse(alone.substr(alone.find("{\n")));
+  EXPECT_EQ(document["ok"], false);
+  const json* hangs = Named(document["ranks"][0], "hangs");
+  ASSERT_NE(hangs, nullptr) << alone;
+  EXPECT_THAT((*hangs)["text"].get<std::string>(), AllOf(StartsWith(named), HasSubstr("nvidia-smi"), HasSubstr("--timeout")));
+  EXPECT_NE(Named(document["ranks"][0], "convolution, CPU"), nullptr) << "found before";
+  EXPECT_THAT(ranks, AllOf(HasSubstr(named), HasSubstr("FAIL  hangs"), HasSubstr("convolution, CPU")));
+}
+
 // A machine without CUDA's libraries must be able to start them.
 TEST_F(Doctor, TheProgramsNeedNoLibraryOfCuda) {
   for (const char* program : {"plateau", "plateau-coordinator", "plateau-worker"}) {

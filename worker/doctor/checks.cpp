@@ -90,11 +90,12 @@ std::vector<Finding> CheckCpu(int threads) {
   }
 }
 
-std::vector<Finding> CheckCuda(const CudaAnswer& answer) {
+std::vector<Finding> CheckCuda(const CudaAnswer& answer, Watchdog& watchdog) {
   std::vector<Finding> findings;
   for (size_t i = 0; i < answer.devices.size(); ++i) {
     const std::string name = fmt::format("CUDA device {}", i);
-    const auto lines = answer.table->self_test(static_cast<int>(i));
+    const auto lines = watchdog.Bound(fmt::format("the self-test (convolutions, sums) of {}, {},", name, answer.devices[i].name),
+                                      [&] { return answer.table->self_test(static_cast<int>(i)); });
     if (!lines) {
       findings.push_back({"Checks", name, Health::kBad, lines.error().message});
       continue;

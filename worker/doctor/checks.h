@@ -6,13 +6,14 @@
 #include "worker/backend/device/device.h"
 #include "worker/collective/collective.h"
 #include "worker/doctor/finding.h"
+#include "worker/doctor/watchdog.h"
 
 namespace plateau {
 
 // A network of one convolution and one fully connected layer on the CPU, against naive loops.
 std::vector<Finding> CheckCpu(int threads);
-// The shared object's own test of each device.
-std::vector<Finding> CheckCuda(const CudaAnswer& answer);
+// The shared object's own test of each device, each a step of `watchdog`.
+std::vector<Finding> CheckCuda(const CudaAnswer& answer, Watchdog& watchdog);
 // Collective: sums whose results every rank knows.
 std::vector<Finding> CheckCollective(Collective& collective);
 // Collective: the same over the ranks' devices, as training sums gradients: NCCL where every rank has a device of its own. `device` is this

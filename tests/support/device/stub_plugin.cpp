@@ -1,5 +1,7 @@
-// A shared object with the table of the CUDA backend and nothing behind it: two devices, and an engine whose plans fail as a device
-// does. STUB_ABI is the interface's number that it claims.
+// A shared object with the table of the CUDA backend and nothing behind it: two devices whose self-test never ends, and an engine
+// whose plans fail as a device does. STUB_ABI is the interface's number that it claims.
+#include <future>
+
 #include "worker/backend/cuda/plugin.h"
 
 namespace {
@@ -29,7 +31,12 @@ Result<std::unique_ptr<Engine>> Create(Network network, const EngineOptions& opt
   return std::make_unique<StubEngine>(std::move(network), options);
 }
 
-const cuda::PluginTable kTable{.abi = STUB_ABI, .devices = Devices, .create_engine = Create};
+Result<std::vector<std::string>> Hang(int) {
+  std::promise<std::vector<std::string>> never;
+  return never.get_future().get();
+}
+
+const cuda::PluginTable kTable{.abi = STUB_ABI, .devices = Devices, .create_engine = Create, .self_test = Hang};
 
 }  // namespace
 

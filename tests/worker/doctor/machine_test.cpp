@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <future>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -85,12 +86,31 @@ TEST(Checks, ADeviceThatFailsItsTestIsNamedWithTheReason) {
   }};
   CudaAnswer answer{.compiled_in = true, .table = &table};
   answer.devices = {{"A", 1, 80}, {"B", 1, 80}};
-  const auto findings = CheckCuda(answer);
+  Watchdog watchdog(std::chrono::hours(1), [](const std::string& step) { ADD_FAILURE() << step; });
+  const auto findings = CheckCuda(answer, watchdog);
   ASSERT_EQ(findings.size(), 2u);
   EXPECT_EQ(findings[0].health, Health::kGood);
   EXPECT_EQ(findings[1].health, Health::kBad);
   EXPECT_EQ(findings[1].name, "CUDA device 1");
   EXPECT_EQ(findings[1].text, "device 1: a convolution is wrong");
+}
+
+// It comes back only when it is said to hang.
+TEST(Checks, ADeviceThatHangsIsNamedWithWhatRan) {
+  static std::promise<void> given_up;
+  const cuda::PluginTable table{.self_test = [](int device) -> Result<std::vector<std::string>> {
+    if (device == 0) given_up.get_future().wait();
+    return std::vector<std::string>{"convolution: right"};
+  }};
+  CudaAnswer answer{.compiled_in = true, .table = &table};
+  answer.devices = {{"A", 1, 80}, {"B", 1, 80}};
+  std::vector<std::string> hung;
+  Watchdog watchdog(std::chrono::milliseconds(1), [&](const std::string& step) {
+    hung.push_back(step);
+    given_up.set_value();
+  });
+  EXPECT_EQ(CheckCuda(answer, watchdog).size(), 2u);
+  EXPECT_THAT(hung, ::testing::ElementsAre("the self-test (convolutions, sums) of CUDA device 0, A,"));
 }
 
 // The one rank of a group of two whose other rank has a device or has none.
