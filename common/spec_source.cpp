@@ -30,6 +30,15 @@ const std::pair<std::string, std::string>* SettingOf(const SpecSource& source, s
   return field.empty() || said == source.settings.rend() ? nullptr : &*said;
 }
 
+// "rank 2: " of what a rank above 0 has refused.
+std::string_view RankOf(std::string_view text) {
+  constexpr std::string_view kRank = "rank ", kDigits = "0123456789";
+  if (!text.starts_with(kRank)) return {};
+  const size_t end = text.find_first_not_of(kDigits, kRank.size());
+  if (end == std::string_view::npos || end == kRank.size() || !text.substr(end).starts_with(": ")) return {};
+  return text.substr(0, end + 2);
+}
+
 bool OfASection(std::string_view field) {
   return std::any_of(std::begin(kSections), std::end(kSections),
                      [&](std::string_view section) { return field.starts_with(section); });
@@ -38,6 +47,10 @@ bool OfASection(std::string_view field) {
 }  // namespace
 
 Error Located(Error error, const SpecSource& source, const std::string& where) {
+  if (const std::string rank(RankOf(error.message)); !rank.empty()) {
+    const Error located = Located({error.code, error.message.substr(rank.size())}, source, where);
+    return {error.code, rank + located.message};
+  }
   std::string_view rest = error.message;
   const std::string front = where + ": ";
   const bool parsed = !where.empty() && rest.starts_with(front);

@@ -15,6 +15,7 @@
 #include "worker/bench_run.h"
 #include "worker/compute_flags.h"
 #include "worker/flag_ranges.h"
+#include "worker/model/network.h"
 
 namespace plateau {
 namespace {
@@ -110,11 +111,7 @@ void PrintTable(const BenchFlags& flags, const BenchResult& result) {
 Status RunOnDevice(const BenchFlags& flags, const Compute& compute) {
   if (!flags.options.checkpoint.empty())
     return Fail(ErrorCode::kInvalidInput, "--checkpoint is timed on the CPU alone; leave it out, or give --device cpu");
-  if (flags.algorithm != "auto")
-    return Fail(ErrorCode::kInvalidInput,
-                "--algorithm {}: belongs to the CPU, and this runs on {}, whose algorithms are timed; leave it out, or "
-                "give --device cpu",
-                flags.algorithm, compute.device.reason);
+  PLATEAU_TRY(CheckAlgorithm(flags.algorithm, compute));
   PLATEAU_ASSIGN(const DeviceBench bench, RunDeviceBench(flags.options, compute));
   fmt::print("{}", flags.json ? DeviceBenchToJson(flags.options, bench).dump(2) + "\n" : DeviceBenchText(flags.options, bench));
   return {};
@@ -159,8 +156,10 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
       "  plateau-worker bench --network vgg-d --batch 8 --threads 2 --steps 5\n"
       "  plateau-worker bench --network vgg-d --batch 8 --threads 1 --steps 5 --checkpoint /data/bench\n"
       "  plateau-worker bench --network vgg-d --batch 256 --device cuda --precision bf16 --steps 20\n"
-      "  plateau-worker bench vgg-a --width 0.5 --crop 56 --batch 32 --classes 20 --threads 1 --json");
-  verb->add_option("network,--network", o.network, "vgg-a, vgg-d")->capture_default_str();
+      "  plateau-worker bench vgg-a --width 0.5 --crop 56 --batch 32 --classes 20 --threads 1 --json\n"
+      "Networks: " +
+      JoinNames(NetworkNames()));
+  verb->add_option("network,--network", o.network, "all are listed below")->capture_default_str();
   verb->add_option("--batch", o.batch, "images a step")->check(within::kBatch)->capture_default_str();
   verb->add_option("--crop", o.crop, "side of the input")->check(within::kSide)->capture_default_str();
   verb->add_option("--width", o.width, "multiplies channels and fully connected units; 1 is the paper's")->capture_default_str();

@@ -17,4 +17,12 @@ Result<Compute> ChooseCompute(const ComputeFlags& flags) {
   return compute;
 }
 
+Status CheckAlgorithm(const std::string& algorithm, const Compute& compute) {
+  if (!compute.device.cuda || algorithm == "auto") return {};
+  return Fail(
+      ErrorCode::kInvalidInput,
+      "--algorithm {}: belongs to the CPU, and this runs on {}, whose algorithms are timed; leave it out, or give --device cpu",
+      algorithm, compute.device.reason);
+}
+
 }  // namespace plateau

@@ -17,5 +17,7 @@ struct ComputeFlags {
 void AddComputeFlags(CLI::App& verb, ComputeFlags& flags);
 // kInvalidInput for words that are none, kUnsupported for what this machine cannot do.
 Result<Compute> ChooseCompute(const ComputeFlags& flags);
+// Refuses an --algorithm other than auto where a device computes, whose algorithms are timed.
+Status CheckAlgorithm(const std::string& algorithm, const Compute& compute);
 
 }  // namespace plateau

@@ -384,6 +384,14 @@ Status Evaluate(Rank& rank) {
   return {};
 }
 
+// A job's errors are lines of its log; a user's are said as the other verbs do.
+void Complain(const EvaluateOptions& options, const std::string& message) {
+  if (options.coordinator.empty())
+    fmt::print(stderr, "plateau-worker evaluate: {}\n", message);
+  else
+    LogError("{}", message);
+}
+
 }  // namespace
 
 int RunEvaluate(const EvaluateOptions& options) {
@@ -391,7 +399,7 @@ int RunEvaluate(const EvaluateOptions& options) {
   StopOnSignals(stop);  // before MPI, as training does
   auto collective = StartCollective();
   if (!collective) {
-    LogError("{}", collective.error().message);
+    Complain(options, collective.error().message);
     return ExitCode(collective.error().code);
   }
   Pulse pulse;
@@ -399,18 +407,24 @@ int RunEvaluate(const EvaluateOptions& options) {
   if (world.world_size() > 1) InitLog(fmt::format("rank {}", world.rank()));
   auto link = OpenRankLink(options.coordinator, options.job, options.attempt, world.rank(), pulse, stop);
   if (const Status agreed = Agree(world, ToStatus(link)); !agreed) {
-    if (world.rank() == 0) LogError("{}", agreed.error().message);
+    if (world.rank() == 0) Complain(options, agreed.error().message);
     world.Finish();
     return ExitCode(agreed.error().code);
   }
   TellMissingGpu(link->get());
+  const auto leave = [&](const Error& error) {
+    if (world.world_size() > 1 || *link) LeaveAlone(world, std::move(*link), pulse, error);
+    Complain(options, error.message);  // nobody else has to be told
+    world.Finish();
+    return ExitCode(error.code);
+  };
   try {
     const SystemClock clock;
     StartProgress watch(pulse, stop, clock, {.speaks = world.rank() == 0 && !options.quiet});
     Rank rank{options, world, pulse, stop, watch, link->get()};
     const Status done = Evaluate(rank);
     if (!done && world.rank() == 0) {
-      LogError("{}", done.error().message);
+      Complain(options, done.error().message);
       if (*link) (*link)->Fail(FailureOf(done.error(), pulse.step));
     }
     world.Barrier();
@@ -418,9 +432,9 @@ int RunEvaluate(const EvaluateOptions& options) {
     world.Finish();
     return done ? 0 : ExitCode(done.error().code);
   } catch (const Failure& fault) {
-    LeaveAlone(world, std::move(*link), pulse, {fault.code(), fault.what()});
+    return leave({fault.code(), fault.what()});
   } catch (const std::exception& fault) {
-    LeaveAlone(world, std::move(*link), pulse, {ErrorCode::kInternal, fault.what()});
+    return leave({ErrorCode::kInternal, fault.what()});
   }
 }
 

@@ -123,6 +123,7 @@ Status RunProbe(const ProbeFlags& flags) {
     return Fail(ErrorCode::kInvalidInput, "{}: images have {} channels, the weights in {} are for {}", flags.input, input->channels,
                 flags.weights, network->channels);
   PLATEAU_ASSIGN(const Compute compute, ChooseCompute(flags.compute));
+  PLATEAU_TRY(CheckAlgorithm(*algorithm == ConvAlgorithm::kAuto ? "auto" : flags.algorithm, compute));
   const auto engine = CreateEngine(compute.device, *network,
                                    {.threads = flags.threads > 0 ? flags.threads : omp_get_num_procs(),
                                     .seed = flags.seed,

@@ -27,6 +27,7 @@ struct SummaryFlags {
   int classes = 0, batch = 1;
   std::string device = "cpu", precision = "auto";
   std::string memory;
+  bool memory_given = false, ranks_given = false;
   int ranks = 1, sharers = 1;
   bool json = false;
 };
@@ -106,8 +107,13 @@ Status CheckDevice(const SummaryFlags& flags) {
   if (flags.device == "cuda" && !flags.compare.empty())
     return Fail(ErrorCode::kInvalidInput, "--device cuda predicts the memory of one network; leave --compare out");
   const bool shared = flags.ranks > 1 || flags.sharers > 1;
-  if (flags.device == "cpu" && (flags.precision != "auto" || !flags.memory.empty() || shared))
+  if (flags.device == "cpu" && (flags.precision != "auto" || flags.memory_given || shared))
     return Fail(ErrorCode::kInvalidInput, "--precision, --memory, --ranks and --sharers belong to --device cuda");
+  if (flags.memory_given && flags.memory.empty())
+    return Fail(ErrorCode::kInvalidInput, "--memory: is empty; give what is free on the device, such as --memory 80GiB");
+  if (flags.ranks_given && flags.sharers > flags.ranks)
+    return Fail(ErrorCode::kInvalidInput, "--sharers {}: a job of --ranks {} has no more than that on one device; give at most {}",
+                flags.sharers, flags.ranks, flags.ranks);
   if (shared && flags.memory.empty())
     return Fail(ErrorCode::kInvalidInput,
                 "--ranks and --sharers say who shares a memory: give its size with --memory, such as --memory 80GiB");
@@ -161,15 +167,19 @@ void AddSummaryVerb(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   verb->add_option("--device", flags->device, "cuda: also predict the memory of training on a CUDA device")->capture_default_str();
   verb->add_option("--precision", flags->precision, "of --device cuda: fp32, tf32, bf16; auto is bf16")->capture_default_str();
-  verb->add_option("--memory", flags->memory, "what is free on the device, in GiB or as 80GiB, 80GB: also say which batch fits");
-  verb->add_option("--ranks", flags->ranks, "of the job: where there are several, NCCL is left memory for its buffers")
-      ->check(within::kRanks)
-      ->capture_default_str();
-  verb->add_option("--sharers", flags->sharers, "ranks on the device: each may use an equal part")
+  CLI::Option* memory = verb->add_option("--memory", flags->memory,
+                                         "what is free on the device, in GiB or as 80GiB, 80GB: also say which batch fits");
+  CLI::Option* ranks =
+      verb->add_option("--ranks", flags->ranks, "of the job: where there are several, NCCL is left memory for its buffers")
+          ->check(within::kRanks)
+          ->capture_default_str();
+  verb->add_option("--sharers", flags->sharers, "ranks on the device, at most --ranks: each may use an equal part")
       ->check(within::kRanks)
       ->capture_default_str();
   verb->add_flag("--json", flags->json, "print JSON");
-  verb->callback([flags, &exit_code] {
+  verb->callback([flags, memory, ranks, &exit_code] {
+    flags->memory_given = memory->count() > 0;
+    flags->ranks_given = ranks->count() > 0;
     const auto status = RunSummary(*flags);
     if (status) return;
     fmt::print(stderr, "plateau summary: {}\n", status.error().message);

@@ -45,8 +45,11 @@ TEST(SpecSource, WhatWasFoundOutLaterIsLocatedByItsFieldAndOtherMessagesStay) {
   EXPECT_EQ(Message("resources.device: cuda cannot be had", "job.yaml"), "--set resources.device=gpu: cuda cannot be had");
   EXPECT_EQ(Message("training.precision: bf16 needs a CUDA device", "job.yaml"),
             "job.yaml: training.precision: bf16 needs a CUDA device");
-  for (const char* text :
-       {"rank 1: cannot join", "/data/set/manifest.json: cannot be read", "plateau.db: locked", "data.store /x: has no val images"})
+  EXPECT_EQ(Message("rank 3: resources.device: cuda cannot be had", "job.yaml"),
+            "rank 3: --set resources.device=gpu: cuda cannot be had");
+  EXPECT_EQ(Message("rank 12: training.micro_batch: auto: no room", ""), "rank 12: job.yaml: training.micro_batch: auto: no room");
+  for (const char* text : {"rank 1: cannot join", "rank: training.precision: x", "rank 1 of 2: training.precision: x",
+                           "/data/set/manifest.json: cannot be read", "plateau.db: locked", "data.store /x: has no val images"})
     EXPECT_EQ(Message(text, "job.yaml"), text);
 }
 

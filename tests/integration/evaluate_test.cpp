@@ -65,6 +65,8 @@ class EvaluateRun : public test::WorkerRun {
   void ExpectRefused(const std::vector<std::string>& arguments, int code, const std::string& why) {
     EXPECT_EQ(Verb("evaluate", arguments), code) << last_output_;
     EXPECT_THAT(last_output_, HasSubstr(why));
+    EXPECT_THAT(last_output_, HasSubstr("plateau-worker evaluate: ")) << "as the other verbs say it";
+    EXPECT_THAT(last_output_, ::testing::Not(HasSubstr("Z error"))) << "no line of a log";
   }
   // A copy of the checkpoint whose file has `change` done to it; the manifest is made to fit where `sealed`.
   std::string Changed(const std::string& file, const std::function<void(std::string&)>& change, bool sealed) {

@@ -108,6 +108,20 @@ TEST_F(PretendedDevice, ProbesAgreeWithTheCpus) {
     EXPECT_LT(Distance(Floats("cuda.out", name), Floats("cpu.out", name)), 1e-3) << name;
 }
 
+TEST_F(PretendedDevice, AProbesAlgorithmIsRefusedOnADeviceAndAutoIsNot) {
+  Run({"init", "--network", "vgg-a", "--classes", "7", "--crop", "32", "--width", "0.0625", "--out", Path("w")});
+  Run({"probe", "--make-input", "1", "--classes", "7", "--crop", "32", "--out", Path("in")});
+  const auto probe = [&](const std::string& algorithm, int expected) {
+    return Run({"probe", "--network", "vgg-a", "--threads", "1", "--weights", Path("w"), "--input", Path("in"), "--out",
+                Path("out"), "--device", "cuda", "--precision", "fp32", "--algorithm", algorithm},
+               expected);
+  };
+  for (const char* named : {"direct", "winograd"})
+    EXPECT_THAT(probe(named, 2), HasSubstr(fmt::format("--algorithm {}: belongs to the CPU, and this runs on ", named)));
+  EXPECT_FALSE(std::filesystem::exists(Path("out")));
+  for (const char* chosen : {"auto", "train"}) probe(chosen, 0);
+}
+
 TEST_F(PretendedDevice, WhatItCannotDoIsRefusedOnTheCpu) {
   EXPECT_THAT(Run({"bench", "vgg-a", "--device", "cpu", "--precision", "bf16"}, 2), HasSubstr("--precision: bf16 needs a CUDA device"));
   EXPECT_THAT(Run({"bench", "vgg-a", "--device", "tpu"}, 2), HasSubstr("--device: \"tpu\" is not one of auto, cpu, cuda"));

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -23,7 +25,7 @@ struct Ran {
   std::string out, err;
 };
 
-Ran RunVerb(const std::string& line) {
+Ran Run(const std::function<void(CLI::App&)>& parse) {
   CLI::App app;
   Ran ran;
   AddInitVerb(app, ran.exit_code);
@@ -33,7 +35,7 @@ Ran RunVerb(const std::string& line) {
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   try {
-    app.parse(line);
+    parse(app);
   } catch (const CLI::ParseError& refused) {  // as the program's main prints it
     ran.exit_code = 2;
     std::fprintf(stderr, "%s\n", refused.what());
@@ -42,6 +44,16 @@ Ran RunVerb(const std::string& line) {
   ran.out = testing::internal::GetCapturedStdout();
   ran.err = testing::internal::GetCapturedStderr();
   return ran;
+}
+
+Ran RunVerb(const std::string& line) {
+  return Run([&](CLI::App& app) { app.parse(line); });
+}
+
+// Of a list a word may be empty.
+Ran RunWords(std::vector<std::string> words) {
+  std::ranges::reverse(words);  // as CLI11 takes them
+  return Run([&](CLI::App& app) { app.parse(words); });
 }
 
 class EngineVerbs : public testing::Test {
@@ -209,6 +221,9 @@ TEST_F(EngineVerbs, BadInputIsRefusedWithTheReason) {
       {"summary vgg-d --device cuda --memory=-4", "80GiB"},
       {"summary vgg-d --device cuda --sharers 2", "--memory 80GiB"},
       {"summary vgg-d --memory 80GiB", "belong to --device cuda"},
+      {"summary vgg-d --device cuda --memory=", "--memory"},
+      {"summary vgg-d --device cuda --memory 80 --ranks 2 --sharers 3", "--sharers 3: a job of --ranks 2"},
+      {"summary vgg-d --device cuda --memory 80 --ranks 1 --sharers 2", "--sharers 2: a job of --ranks 1"},
       {"init vgg-a --classes 0 --out " + Path("x"), "--classes: Value 0 not in range"},
       {Probe(" --threads -3"), "--threads: Value -3 not in range 1 to 1024"},
       {"bench vgg-a --batch 2000000000", "--batch: Value 2000000000 not in range 1 to 1048576"},
@@ -220,6 +235,12 @@ TEST_F(EngineVerbs, BadInputIsRefusedWithTheReason) {
     EXPECT_NE(ran.exit_code, 0) << line;
     EXPECT_NE(ran.err.find(reason), std::string::npos) << line << "\n" << ran.err;
   }
+  const auto empty = RunWords({"summary", "vgg-d", "--device", "cuda", "--memory", ""});
+  EXPECT_NE(empty.exit_code, 0);
+  EXPECT_NE(empty.err.find("--memory: is empty"), std::string::npos) << empty.err;
+  const auto misplaced = RunWords({"summary", "vgg-d", "--memory", ""});
+  EXPECT_NE(misplaced.exit_code, 0);
+  EXPECT_NE(misplaced.err.find("belong to --device cuda"), std::string::npos) << misplaced.err;
   // Another crop than the weights are for.
   ASSERT_EQ(RunVerb("probe --make-input 1 --classes 7 --crop 64 --out " + Path("in")).exit_code, 0);
   const auto ran = RunVerb(Probe());
