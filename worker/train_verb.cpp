@@ -18,7 +18,7 @@ constexpr const char* kFooter = R"(Examples:
   mpirun -np 2 plateau-worker train job.yaml --resume none --set lr.initial=0.001 --set training.max_epochs=10
 
 Checkpoints, metrics.jsonl and current.json go to <output>/<name>; running the same command again goes on from the newest checkpoint.
-With --coordinator and --token the run is a job like any other: the coordinator decides its learning rate, publishes its checkpoints and
+With --coordinator the run is a job like any other: the coordinator decides its learning rate, publishes its checkpoints and
 shows it; they go to <output>/<job id>, and --job JOB goes on with it.
 Ctrl-C, SIGTERM or SIGUSR1 makes all ranks write a checkpoint at the next step and leave with exit code 0. Under mpirun (4.1):
   kill -USR1 MPIRUN_PID   is handed on at once and waits for as long as it takes; mpirun's exit code is 0
@@ -48,18 +48,17 @@ void AddTrainVerb(CLI::App& app, int& exit_code) {
   verb->add_option("--trace", options->trace, "Write samples, crops and dropout masks of every step to FILE.rank-<n>");
   CLI::Option* coordinator =
       verb->add_option("--coordinator", options->coordinator, "Worker link of the coordinator: tcp://HOST:PORT");
-  CLI::Option* token = verb->add_option("--token", options->join_token_file,
-                                        "File with the coordinator's join token: this run becomes a job of the coordinator");
-  CLI::Option* job =
-      verb->add_option("--job", options->job, "With --token: the job to go on with; otherwise given by the coordinator");
+  CLI::Option* token =
+      verb->add_option("--token", options->join_token_file,
+                       "File with the coordinator's join token (default: $PLATEAU_TOKEN): this run becomes a job of "
+                       "the coordinator");
+  CLI::Option* job = verb->add_option("--job", options->job, "The job to go on with, or given by the coordinator");
   CLI::Option* attempt = verb->add_option("--attempt", options->attempt, "Attempt number (given by the coordinator)");
   token->needs(coordinator)->excludes(attempt);
   job->needs(coordinator);
   attempt->needs(job);
   verb->footer(kFooter);
   verb->callback([options, settings, &exit_code] {
-    if (!options->coordinator.empty() && options->join_token_file.empty() && options->attempt == 0)
-      throw CLI::ValidationError("--coordinator", "needs --token FILE (the path is printed by `plateau up`)");
     for (const std::string& setting : *settings) options->settings.push_back(SplitSetting(setting));
     exit_code = RunTrain(*options);
   });

@@ -17,6 +17,7 @@ using ::testing::HasSubstr;
 
 class OwnMpirun : public ::testing::Test {
  protected:
+  static constexpr const char* kNoFile = "none";  // the environment has the token
   std::string token() const { return house_.state() + "/join-token"; }
   std::vector<std::string> Command(const std::string& name, const std::vector<std::string>& more = {},
                                    std::string token_file = "") {
@@ -33,9 +34,8 @@ class OwnMpirun : public ::testing::Test {
                                      "train",
                                      path,
                                      "--coordinator",
-                                     ReadEndpoints(house_.state())->link,
-                                     "--token",
-                                     token_file.empty() ? token() : token_file};
+                                     ReadEndpoints(house_.state())->link};
+    if (token_file != kNoFile) command.insert(command.end(), {"--token", token_file.empty() ? token() : token_file});
     command.insert(command.end(), more.begin(), more.end());
     return command;
   }
@@ -109,9 +109,22 @@ TEST_F(OwnMpirun, ACancelIsObeyedWithACheckpointAndAWrongTokenIsRefused) {
   Process stranger(Command("own", {}, wrong), Log());
   EXPECT_EQ(stranger.Wait(), 1);
   EXPECT_THAT(stranger.Output(), HasSubstr("join token"));
+  const auto refused = [&](const char* variable, int code) {
+    if (variable != nullptr) ::setenv("PLATEAU_TOKEN", variable, 1);
+    Process unnamed(Command("own", {}, kNoFile), Log());
+    EXPECT_EQ(unnamed.Wait(), code) << unnamed.Output();
+    ::unsetenv("PLATEAU_TOKEN");
+    return unnamed.Output();
+  };
+  EXPECT_THAT(refused("0123456789abcdef0123456789abcdef", 1), HasSubstr("(no --token was given: $PLATEAU_TOKEN was sent)"));
+  EXPECT_THAT(refused(nullptr, 2), HasSubstr("the coordinator's join token is missing; give --token FILE"));
   EXPECT_TRUE((*house_.Api().Get("/v1/jobs"))["jobs"].empty());
 
-  Process process(Command("own"), Log());
+  std::string right = ReadText(token());
+  right.erase(right.find_last_not_of('\n') + 1);
+  ::setenv("PLATEAU_TOKEN", right.c_str(), 1);
+  Process process(Command("own", {}, kNoFile), Log());
+  ::unsetenv("PLATEAU_TOKEN");
   AwaitJob("own-1", process);
   ASSERT_FALSE(House::Ended(house_.AwaitCheckpoint("own-1"))) << "too late to prove anything";
   const Ran cancel = RunPlateau("cancel --follow --state " + house_.state() + " own-1");

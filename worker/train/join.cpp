@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 
 #include <nlohmann/json.hpp>
@@ -40,6 +41,14 @@ std::string NewKey() {
 }
 
 Result<std::string> ReadToken(FileSystem& files, const std::string& path) {
+  if (path.empty()) {
+    const char* inherited = std::getenv(kTokenVariable);
+    if (inherited != nullptr && *inherited != '\0') return std::string(inherited);
+    return Fail(ErrorCode::kInvalidInput,
+                "--coordinator: the coordinator's join token is missing; give --token FILE (`plateau up` prints its path), or the "
+                "file's content in ${}",
+                kTokenVariable);
+  }
   auto text = files.Read(path);
   if (!text)
     return Fail(text.error().code, "--token: {}; `plateau up` prints where the coordinator keeps its join token",
@@ -115,7 +124,8 @@ Result<std::string> RegisterRun(FileSystem& files, const JoinOptions& options, c
       .job = options.job, .attempt = 0, .token = token, .rank = 0, .host = hosts[0], .pid = ::getpid(), .request = 1};
   PLATEAU_ASSIGN(const CoordinatorReply reply, Ask(options, sender, {NewKey(), std::move(registered_spec), std::move(hosts)}));
   if (const auto* refused = std::get_if<Refused>(&reply))
-    return Fail(ErrorCode::kConflict, "the coordinator at {} refuses this run: {}", options.coordinator, refused->reason);
+    return Fail(ErrorCode::kConflict, "the coordinator at {} refuses this run: {}{}", options.coordinator, refused->reason,
+                options.token_file.empty() ? fmt::format(" (no --token was given: ${} was sent)", kTokenVariable) : "");
   const auto* registered = std::get_if<Registered>(&reply);
   if (registered == nullptr)
     return Fail(ErrorCode::kInternal, "the coordinator at {} answered a registration with something else", options.coordinator);

@@ -17,6 +17,10 @@ Result<std::unique_ptr<CoordinatorLink>> OpenRankLink(const std::string& coordin
                          .token = token.empty() && inherited != nullptr ? inherited : token,
                          .attempt = attempt,
                          .rank = rank};
+  if (link.token.empty())
+    return Fail(ErrorCode::kInvalidInput,
+                "${} is not set, and the coordinator at {} knows attempt {} of {} by it; mpirun hands it on with -x {}",
+                kTokenVariable, coordinator, attempt, job, kTokenVariable);
   return CoordinatorLink::Open(link, pulse, stop, [](const std::string& reason) {
     LogError("the coordinator refuses this attempt: {}; leaving at once, nothing more is written", reason);
     std::_Exit(1);

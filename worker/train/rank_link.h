@@ -12,8 +12,8 @@ namespace plateau {
 // How long a rank that has finished waits for a coordinator that is away: hours of work hang on its last message.
 inline constexpr int64_t kFarewellMs = 600'000;
 
-// The line of a rank; `token` of its attempt, where it is empty that of the environment (kTokenVariable), as launched ranks have it. nullptr
-// when `coordinator` is empty. A rank whose attempt is refused ends at once.
+// The line of a rank; `token` of its attempt, where it is empty that of the environment (kTokenVariable), as launched ranks have
+// it; kInvalidInput where neither is there. nullptr when `coordinator` is empty. A rank whose attempt is refused ends at once.
 Result<std::unique_ptr<CoordinatorLink>> OpenRankLink(const std::string& coordinator, const std::string& job, int attempt, int rank,
                                                       const Pulse& pulse, StopFlag& stop, const std::string& token = "");
 

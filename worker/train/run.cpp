@@ -242,7 +242,7 @@ tl::expected<void, TrainFault> Train(Rank& rank) {
 
 // A run that the user's own mpirun started becomes a job before anything else. Collective.
 Result<TrainOptions> Join(TrainOptions options, Collective& collective) {
-  if (options.join_token_file.empty()) return options;
+  if (options.coordinator.empty() || options.attempt > 0) return options;
   PosixFileSystem files;
   const auto spec = collective.rank() == 0 ? ReadSpec(options, files) : Result<std::string>(std::string());
   PLATEAU_ASSIGN(

@@ -13,8 +13,9 @@ struct TrainOptions {
   std::vector<std::pair<std::string, std::string>> settings;  // --set field=value
   bool force = false;
   std::string coordinator, job;  // empty without a coordinator
-  int attempt = 0;               // 0 without one: the next free number
-  std::string join_token_file;   // this run registers itself as a job of the coordinator (or as an attempt of `job`)
+  // 0: with a coordinator this run registers itself as a job (or as an attempt of `job`), else it takes the next free number.
+  int attempt = 0;
+  std::string join_token_file;   // for that; empty: the environment has the token
   std::string token;             // of the attempt; empty: from the environment
   std::string trace;             // --trace FILE
 };
