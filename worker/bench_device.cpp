@@ -10,6 +10,7 @@
 #include "worker/model/accounting.h"
 #include "worker/nn/init.h"
 #include "worker/nn/trainer.h"
+#include "worker/train/choices_files.h"
 
 namespace plateau {
 namespace {
@@ -74,12 +75,17 @@ Result<DeviceBench> RunDeviceBench(const BenchOptions& options, const Compute& c
   PLATEAU_ASSIGN(const Network network, MakeNetwork(options.network, {.width = options.width, .classes = options.classes}));
   PLATEAU_ASSIGN(const auto costs, CountCosts(network, options.crop, options.crop));
   PLATEAU_ASSIGN(const auto shapes, InferShapes(network, options.crop, options.crop));
-  PLATEAU_ASSIGN(const auto engine, CreateEngine(compute.device, network,
-                                                 {.threads = options.threads, .crop = options.crop, .precision = compute.precision}));
+  PosixFileSystem files;
+  const auto choices = OpenChoices(files, 0, {}, RecordedChoices::Use::kTraining);  // as a new run takes them
+  PLATEAU_ASSIGN(
+      const auto engine,
+      CreateEngine(compute.device, network,
+                   {.threads = options.threads, .crop = options.crop, .precision = compute.precision, .choices = choices.get()}));
   InitParameters(engine->parameters(), InitScheme{}, 1);
   const PlanOptions plan_options{.batch = options.batch, .height = options.crop, .width = options.crop, .training = true};
   const auto compiled = engine->Compile(plan_options);
   if (!compiled) return Fail(BatchError(options, compiled.error()));
+  KeepTimedChoices(files, *choices);
   Plan* plan = *compiled;
   const bool pixels = engine->takes_pixels();  // then training feeds them
   const BenchInput input = MakeBenchInput(options.batch, network.channels, options.crop, options.classes, pixels);

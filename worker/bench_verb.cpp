@@ -157,6 +157,8 @@ void AddBenchVerb(CLI::App& app, int& exit_code) {
       "  plateau-worker bench --network vgg-d --batch 8 --threads 1 --steps 5 --checkpoint /data/bench\n"
       "  plateau-worker bench --network vgg-d --batch 256 --device cuda --precision bf16 --steps 20\n"
       "  plateau-worker bench vgg-a --width 0.5 --crop 56 --batch 32 --classes 20 --threads 1 --json\n"
+      "On a device the algorithms are those of training: what this machine has timed before stands in\n"
+      "~/.cache/plateau/algorithms.json ($XDG_CACHE_HOME); without that file all are timed anew.\n"
       "Networks: " +
       JoinNames(NetworkNames()));
   verb->add_option("network,--network", o.network, "all are listed below")->capture_default_str();

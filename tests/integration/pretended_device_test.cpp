@@ -94,6 +94,22 @@ TEST_F(PretendedDevice, TheBenchmarkTimesStepsAndPassesBesideFloors) {
   EXPECT_THAT(text, HasSubstr("of this device's large bf16 products"));
 }
 
+TEST_F(PretendedDevice, TheBenchmarkTakesTheAlgorithmsThatTheMachineTimedBefore) {
+  ::setenv("XDG_CACHE_HOME", folder_.path().c_str(), 1);
+  const std::vector<std::string> arguments{"bench",     "vgg-a", "--width", "0.0625", "--crop",   "32",   "--batch", "2",
+                                           "--classes", "10",    "--steps", "1",      "--device", "cuda", "--json"};
+  const json first = json::parse(Run(arguments));
+  PosixFileSystem files;
+  const std::string path = Path("plateau/algorithms.json");
+  const auto kept = files.Read(path);
+  ASSERT_TRUE(kept) << kept.error().message;
+  EXPECT_GT(json::parse(*kept)["choices"].size(), 10u);
+  const json second = json::parse(Run(arguments));
+  EXPECT_EQ(second["algorithms"], first["algorithms"]);
+  EXPECT_EQ(files.Read(path).value(), *kept) << "nothing was timed again";
+  ::unsetenv("XDG_CACHE_HOME");
+}
+
 TEST_F(PretendedDevice, ProbesAgreeWithTheCpus) {
   Run({"init", "--network", "vgg-a", "--classes", "7", "--crop", "32", "--width", "0.0625", "--seed", "3", "--out", Path("w")});
   Run({"probe", "--make-input", "3", "--classes", "7", "--crop", "32", "--seed", "9", "--out", Path("in")});
