@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/support/cuda/stream.h"
 #include "tests/support/cuda/system.h"
@@ -43,9 +44,11 @@ cudaError_t EndCapture(CUstream_st* stream, cudaGraph_t* graph) {
   }
   capture->origin = nullptr;
   system.captures.erase(capture.get());
-  if (!capture->valid) return cudaErrorStreamCaptureInvalidated;
-  if (!joined) return cudaErrorStreamCaptureUnjoined;
-  *graph = new CUgraph_st{capture->nodes};
+  if (!capture->valid || !joined) {
+    capture->nodes.clear();
+    return capture->valid ? cudaErrorStreamCaptureUnjoined : cudaErrorStreamCaptureInvalidated;
+  }
+  *graph = new CUgraph_st{std::exchange(capture->nodes, {})};  // an event may keep the capture, but not what it held
   return cudaSuccess;
 }
 

@@ -63,6 +63,7 @@ TEST_F(TrainerFaults, AnAsynchronousErrorEndsEveryRanksStepAndNamesRankAndHost) 
 // NCCL ends a communicator only when no graph holds its sums any more: whoever waits for that with the graphs at hand waits in vain.
 TEST_F(TrainerFaults, AfterAFaultTheTrainerLeavesNoCommunicatorBehind) {
   const Recipe r;
+  testing::internal::CaptureStderr();
   const SharedChoices choices;
   test::RunThreadRanks(2, [&](Collective& collective) {
     const int rank = collective.rank();
@@ -79,6 +80,7 @@ TEST_F(TrainerFaults, AfterAFaultTheTrainerLeavesNoCommunicatorBehind) {
     EXPECT_EQ(emulated::Communicators(), 0);
     collective.Barrier();
   });
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("left behind"))) << "it was waited for with a graph at hand";
 }
 
 // As the stack unwinds, the validation's scorer goes before the trainer, which alone can end the step.
