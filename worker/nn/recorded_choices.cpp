@@ -34,8 +34,9 @@ std::optional<std::string> RecordedChoices::Exception(const std::string& key, co
   const bool recorded = all_.contains(key) && !own_.contains(key);
   if (adopted_ || recorded) return std::nullopt;
   std::vector<std::string> names = FileNames(exception);
-  const bool own_choice = use_ == Use::kTest && cached_.contains(FileNames(key).front());
-  if (own_choice) names.pop_back();  // training's exceptions stand beside training's choice
+  // Training's exceptions stand beside training's choice: where the file has none, or this test its own, they say nothing.
+  const bool not_beside_it = use_ == Use::kTest && (cached_.contains(FileNames(key).front()) || !cached_.contains(key));
+  if (not_beside_it) names.pop_back();
   for (const std::string& name : names) {
     const auto cached = cached_.find(name);
     if (cached == cached_.end()) continue;

@@ -179,6 +179,16 @@ TEST(RecordedChoices, WhatATestTimedFirstIsItsOwnAlsoWhenTrainingTimesItLater) {
   EXPECT_EQ(Build(again, kValidation, {"of one image", "of many", "lean"}, "timed"), "of one image") << "the same bytes as before";
 }
 
+TEST(RecordedChoices, TestsOfOneFileAgreeWhereTrainingLeftAnExceptionAlone) {
+  ChoiceTable file{{std::string(kKey) + ", " + kTraining, "lean"}};  // beside a checkpoint's choice
+  RecordedChoices first({}, file, RecordedChoices::Use::kTest);
+  const std::string chosen = Build(first, kTraining, {"lean", "timed"}, "timed");
+  EXPECT_EQ(Build(first, kValidation, {"timed"}, "timed"), "timed");
+  file.insert(first.timed().begin(), first.timed().end());
+  RecordedChoices again({}, file, RecordedChoices::Use::kTest);
+  EXPECT_EQ(Build(again, kTraining, {"lean", "timed"}, "other"), chosen);
+}
+
 TEST(RecordedChoices, AnExceptionThatCannotBeBuiltIsReplacedAlone) {
   const std::string exception = std::string(kKey) + ", " + kValidation;
   RecordedChoices choices({{kKey, "fast"}, {exception, "stale"}}, {});
