@@ -80,19 +80,22 @@ fi
 
 # ---- time: SECONDS counts from the start of the script
 left() { echo $((minutes * 60 - SECONDS)); }
-# bounded MOST COMMAND...: within MOST seconds and what is left of the whole; 124 or 137 when it was ended, 125 when nothing is left.
+# bounded MOST COMMAND...: within MOST seconds and what is left of the whole; 124 or 137 when it was ended, 125 when the whole's time
+# was over before it or in its midst.
 bounded() {
-  local most=$1 rest
+  local most=$1 rest code=0
   shift
   rest=$(($(left) - 10))
   ((rest > 0)) || return 125
-  timeout -k 10 "$((rest < most ? rest : most))" "$@"
+  timeout -k 10 "$((rest < most ? rest : most))" "$@" || code=$?
+  if ((rest < most && (code == 124 || code == 137))); then code=125; fi
+  return "$code"
 }
 # ended CODE: what a code of `bounded` says of the time, or the code.
 ended() {
   case $1 in
     124 | 137) echo "ended: it ran past its time" ;;
-    125) echo "no time was left for it" ;;
+    125) echo "no time was left for all of it" ;;
     *) echo "exit code $1" ;;
   esac
 }
@@ -108,7 +111,7 @@ finding() {
   awk -v name="$1" 'index($0, "\"name\": \"" name "\"") {on = 1} on && /"text":/ {sub(/^ *"text": "/, ""); sub(/",?$/, ""); print; exit}' "$kept/doctor.json"
 }
 failed=0
-bounded 180 "$worker" doctor --json >"$kept/doctor.json" 2>"$kept/doctor.log" || failed=1
+bounded 180 "$worker" doctor --timeout 120 --json >"$kept/doctor.json" 2>"$kept/doctor.log" || failed=1
 device=$(finding 'device 0')
 if [[ -z $device ]]; then
   reason=$(finding devices)
@@ -170,12 +173,15 @@ for program in "$tests"/gpu_{conv_op,fc_op,cuda_engine,cuda_trainer,cuda_scorer,
   echo "gpu-check: $name" >&2
   code=0
   LD_LIBRARY_PATH=$paths${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} bounded "$((most < 300 ? most : 300))" "$program" --gtest_color=no >"$kept/$name.log" 2>&1 || code=$?
+  if ((most < 300 && (code == 124 || code == 137))); then code=125; fi # half of the whole was over
   passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
   skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$kept/$name.log")
   if ((code == 0)) && ((${passed:-0} == 0)); then
     row "$name" "not run" "all of it was skipped, see gpu-check/$name.log"
   elif ((code == 0)); then
     row "$name" right "${passed:-0} passed${skipped:+, $skipped skipped}"
+  elif ((code == 125)); then
+    row "$name" "not run" "no time was left for all of it (--minutes $minutes)"
   else
     failed=1
     row "$name" FAILED "$(ended "$code"); $(grep -cE '^\[  FAILED  \] [A-Za-z]+.*\.' "$kept/$name.log" || true) lines of failures, see gpu-check/$name.log"

@@ -29,7 +29,7 @@ constexpr int kFailed = 1;
 
 struct DoctorFlags {
   bool json = false;
-  int timeout_s = 120;
+  int timeout_s = 300;  // more than the two bounds of NCCL, 120 s each, which say more
 };
 
 std::string HostName() {

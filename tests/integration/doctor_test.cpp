@@ -88,9 +88,9 @@ TEST_F(Doctor, TheGpuCheckRefusesAWrongCallWithWordsAndPrintsItsHelp) {
 // The stub's devices never end their self-test. What was found until then is printed all the same, and mpirun ends the other rank.
 TEST_F(Doctor, ADeviceThatHangsIsNamedAndEndsTheDoctor) {
   ::setenv("PLATEAU_CUDA_LIBRARY", PLATEAU_BIN_DIR "/../tests/stub_plugin.so", 1);
-  const std::string named = "the self-test (convolutions, sums) of CUDA device 0, Stub A, has not ended within 3 s";
-  const std::string alone = Run({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--timeout", "3", "--json"}, 1);
-  const std::string ranks = Run({"mpirun", "-np", "2", PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--timeout", "3"}, 1);
+  const std::string named = "the self-test (convolutions, sums) of CUDA device 0, Stub A, has not ended within 8 s";
+  const std::string alone = Run({PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--timeout", "8", "--json"}, 1);
+  const std::string ranks = Run({"mpirun", "-np", "2", PLATEAU_BIN_DIR "/plateau-worker", "doctor", "--timeout", "8"}, 1);
   ::unsetenv("PLATEAU_CUDA_LIBRARY");
   EXPECT_THAT(alone, HasSubstr("plateau-worker doctor: rank 0 on "));
   const json document = json::parse(alone.substr(alone.find("{\n")));

@@ -97,9 +97,11 @@ TEST(Checks, ADeviceThatFailsItsTestIsNamedWithTheReason) {
 
 // It comes back only when it is said to hang.
 TEST(Checks, ADeviceThatHangsIsNamedWithWhatRan) {
-  static std::promise<void> given_up;
+  static std::promise<void>* given_up;
+  std::promise<void> own;
+  given_up = &own;
   const cuda::PluginTable table{.self_test = [](int device) -> Result<std::vector<std::string>> {
-    if (device == 0) given_up.get_future().wait();
+    if (device == 0) given_up->get_future().wait();
     return std::vector<std::string>{"convolution: right"};
   }};
   CudaAnswer answer{.compiled_in = true, .table = &table};
@@ -107,7 +109,7 @@ TEST(Checks, ADeviceThatHangsIsNamedWithWhatRan) {
   std::vector<std::string> hung;
   Watchdog watchdog(std::chrono::milliseconds(1), [&](const std::string& step) {
     hung.push_back(step);
-    given_up.set_value();
+    own.set_value();
   });
   EXPECT_EQ(CheckCuda(answer, watchdog).size(), 2u);
   EXPECT_THAT(hung, ::testing::ElementsAre("the self-test (convolutions, sums) of CUDA device 0, A,"));

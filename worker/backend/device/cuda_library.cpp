@@ -141,8 +141,10 @@ std::vector<std::string> OptionalBeside(const std::vector<std::string>& needed) 
 // What nvrtc asks the loader for by name when it compiles, and does not look for beside itself.
 void LoadBuiltinsBeside(const std::string& nvrtc) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(nvrtc).parent_path(), error))
-    if (entry.path().filename().string().starts_with("libnvrtc-builtins.so.")) ::dlopen(entry.path().c_str(), RTLD_LAZY | RTLD_GLOBAL);
+  std::filesystem::directory_iterator entry(std::filesystem::path(nvrtc).parent_path(), error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error))
+    if (entry->path().filename().string().starts_with("libnvrtc-builtins.so."))
+      ::dlopen(entry->path().c_str(), RTLD_LAZY | RTLD_GLOBAL);
 }
 
 Status LoadCuda(const CudaSurroundings& surroundings, const std::vector<std::string>& needed, CudaLibrary& library) {
