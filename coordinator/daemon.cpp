@@ -102,8 +102,9 @@ Result<ProbeAnswer> AskOwnGpus(const DaemonOptions& options) {
   for (const Gpu& gpu : OfferedGpus(options.gpus, told))
     if (std::ranges::find(told, gpu.id, &Gpu::id) == told.end())
       LogWarning(
-          "--gpus {} claims GPU {}, which this machine does not tell of: jobs are sent to it all the same, and fail when it is not "
-          "there",
+          "--gpus {} claims GPU {}, which this machine does not tell of: a job is sent to it all the same; when it does not answer "
+          "it "
+          "is not offered any more, and jobs that need it are HELD",
           options.gpus, gpu.id);
   return answer;
 }

@@ -2,6 +2,7 @@
 #include "coordinator/node/registry.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace plateau {
 namespace {
@@ -11,9 +12,18 @@ bool IsSettled(const Node& node) {
   return node.state() == NodeState::kReady && (node.gpus_told || node.local()) && !node.gpus_unsure;
 }
 
-// Again and at once, where it told none.
+// Withdrawn GPUs that its host tells of anew, or that nobody offers any more. One that is only claimed stays away.
+void OfferAnew(Node& node, const std::vector<Gpu>& told) {
+  const std::vector<Gpu> offered = OfferedGpus(node.gpus_given, told);
+  const auto has = [](const std::vector<Gpu>& gpus, const std::string& id) {
+    return std::ranges::find(gpus, id, &Gpu::id) != gpus.end();
+  };
+  std::erase_if(node.missing_gpus, [&](const MissingGpu& gone) { return has(told, gone.id) || !has(offered, gone.id); });
+}
+
+// Again and at once, where it told none, or gave no report and keeps what it told before: then alone a reason stands beside GPUs.
 void AskForGpus(Node& node) {
-  node.gpus_unsure = node.host_gpus.empty();
+  node.gpus_unsure = node.host_gpus.empty() || !node.no_gpus_why.empty();
   if (node.gpus_unsure) node.next_probe_ms = 0;
 }
 
@@ -27,7 +37,11 @@ NodeRegistry::NodeRegistry(RegistryOptions options) : options_(std::move(options
   here_.next_probe_ms = 0;
 }
 
-GpuReport NodeRegistry::LocalGpus() const { return {here_.gpus(), here_.WhyNoGpus()}; }
+GpuReport NodeRegistry::LocalGpus() const {
+  std::vector<Gpu> gpus = here_.gpus();
+  std::string why = gpus.empty() ? here_.WhyNoGpus() : here_.no_gpus_why;
+  return {std::move(gpus), std::move(why)};
+}
 
 std::string NodeRegistry::NameHere(const std::string& name) const {
   const auto& names = options_.local_names;
@@ -129,7 +143,7 @@ void NodeRegistry::Hear(Node& node, const ProbeAnswer& answer, Moment now) {
   const std::string& missing = answer.answered ? answer.no_report : answer.message;
   node.gpus_unsure = !answer.gpus && !missing.empty();
   node.next_probe_ms = now.monotonic_ms + options_.gpus_again_ms;
-  if (answer.gpus && answer.gpus->gpus != node.host_gpus) node.missing_gpus.clear();
+  if (answer.gpus && answer.gpus->gpus != node.host_gpus) OfferAnew(node, answer.gpus->gpus);
   if (node.gpus_unsure)
     Tell(node, {node.state() == NodeState::kReady ? node.host_gpus : std::vector<Gpu>(),
                 fmt::format("{}; asked again every {} minutes", missing, options_.gpus_again_ms / 60'000)});

@@ -96,11 +96,12 @@ Verdict TooFewGpus(const WaitingJob& job, const Cluster& cluster) {
   const std::string needs =
       job.min_workers == 1 ? "a GPU for its worker" : fmt::format("{0} GPUs, one for each of {0} workers", job.min_workers);
   if (AllGpus(cluster) + MissingGpus(cluster) >= job.min_workers)
-    return {job.id, "NO_GPU",
-            fmt::format("it needs {} ({}), and {} that answer: {}; offer only GPUs that are there (`plateau node add NODE --gpus`, or "
-                        "--gpus of the coordinator for its own machine; `plateau-worker devices` lists them), or mend it and have it "
-                        "tried again with `plateau node add NODE`",
-                        needs, job.device_field, NodesHave(cluster, AllGpus(cluster)), WhichDoNot(cluster))};
+    return {
+        job.id, "NO_GPU",
+        fmt::format("it needs {} ({}), and {} that answer: {}; offer only GPUs that are there (`plateau node add NODE --gpus`, or "
+                    "--gpus of the coordinator for its own machine; `plateau-worker devices` lists them), or mend it and have it "
+                    "tried again with `plateau node add NODE` and the --cores and --gpus that it had",
+                    needs, job.device_field, NodesHave(cluster, AllGpus(cluster)), WhichDoNot(cluster))};
   return {
       job.id, "TOO_LARGE",
       fmt::format("it needs {} ({}), and {}; submit it with fewer workers or another device, or add nodes with `plateau node add` "
@@ -159,7 +160,7 @@ class Pass {
  public:
   Pass(const Cluster& cluster, const std::vector<RunningJob>& running, int64_t now_ms)
       : cluster_(cluster), room_(cluster, running), now_ms_(now_ms) {
-    for (const auto& job : running) holders_.push_back({job.id, job.shares});
+    for (const auto& job : running) Holds(job.id, job.shares, false);
     for (const auto& node : cluster.nodes) {
       some_lost_ = some_lost_ || node.health == NodeHealth::kLost;
       all_ready_ = all_ready_ && IsReady(node);
@@ -197,7 +198,7 @@ class Pass {
   // Of jobs behind it, which it must not wait for.
   void KeepFree(const WaitingJob& job, const WorkerNeed& need, bool shares_cores) {
     const auto reach = room_.Reach(job.workers, need);
-    holders_.push_back({job.id, shares_cores ? room_.Reach(std::numeric_limits<int>::max(), kGpuAlone) : reach, true});
+    Holds(job.id, shares_cores ? room_.Reach(std::numeric_limits<int>::max(), kGpuAlone) : reach, true);
     if (shares_cores) return room_.TakeAll();
     room_.Take(reach);
   }
@@ -206,17 +207,11 @@ class Pass {
     const int short_of = job.min_workers - room_.Capacity(kGpuAlone);
     if (short_of <= 0)
       return {job.id, "WAITING_FOR_CORES",
-              fmt::format("waits for cores: GPUs are free for its {} workers, but not beside {} free cores for each", job.min_workers,
-                          need.threads)};
-    std::vector<std::string> who;
-    for (const auto& holder : holders_) {
-      const std::string gpus = GpusThere(holder.shares, cluster_);
-      if (gpus.empty()) continue;
-      who.push_back(holder.kept ? fmt::format("{} is kept for {}, which stands before it", gpus, holder.id)
-                                : fmt::format("{} holds {}", holder.id, gpus));
-    }
+              fmt::format("waits for cores: GPUs are free for its {} workers, but not beside {} free cores for each",
+                          job.min_workers, need.threads)};
     return {job.id, "WAITING_FOR_GPU",
-            fmt::format("waits for {} GPU{}{}{}", short_of, short_of == 1 ? "" : "s", who.empty() ? "" : ": ", FirstFew(who))};
+            fmt::format("waits for {} GPU{}{}{}", short_of, short_of == 1 ? "" : "s", holders_.empty() ? "" : ": ",
+                        FirstFew(holders_))};
   }
   static Verdict WaitsForAllNodes(const WaitingJob& job) {
     return {job.id, "WAITING_FOR_CORES", "waits until nothing runs on any node: it needs more cores than there are"};
@@ -227,21 +222,23 @@ class Pass {
   }
   void Grant(const WaitingJob& job, bool gpu, std::vector<NodeShare> shares) {
     room_.Take(shares);
-    holders_.push_back({job.id, shares, job.delayed});
+    Holds(job.id, shares, job.delayed);
     if (job.delayed) return;
     placement_.starts.push_back({job.id, std::move(shares), gpu ? DeviceKind::kCuda : DeviceKind::kCpu,
                                  job.device == DeviceKind::kAuto ? WhyAuto(job, cluster_, gpu) : ""});
   }
 
-  struct Holder {
-    std::string id;
-    std::vector<NodeShare> shares;
-    bool kept = false;  // for a job that waits too
-  };
+  // `kept`: for a job that waits too.
+  void Holds(const std::string& id, const std::vector<NodeShare>& shares, bool kept) {
+    const std::string gpus = GpusThere(shares, cluster_);
+    if (gpus.empty()) return;
+    holders_.push_back(kept ? fmt::format("{} is kept for {}, which stands before it", gpus, id)
+                            : fmt::format("{} holds {}", id, gpus));
+  }
 
   const Cluster& cluster_;
   Room room_;
-  std::vector<Holder> holders_;  // of GPUs, in front of the job that is looked at
+  std::vector<std::string> holders_;  // of GPUs, in front of the job that is looked at
   int64_t now_ms_;
   bool some_lost_ = false, all_ready_ = true, all_told_ = true;
   Placement placement_;

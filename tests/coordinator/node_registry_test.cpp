@@ -208,6 +208,9 @@ TEST_F(NodeRegistryTest, AReadyHostThatIsSilentAboutItsGpusKeepsThemAndItsState)
   EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(gpu));
   EXPECT_THAT(registry_.Find("n1")->GpusNote(), HasSubstr("as it last told: no answer within 30 s; asked again every 5 minutes"));
   EXPECT_EQ(registry_.NextProbeMs(), now_.monotonic_ms + 5 * 60'000);
+  NodeRegistry again{{}};
+  again.Restore(ParseNodeRecord(NodeRecordText(*registry_.Find("n1"))).value());
+  EXPECT_THAT(again.TakeDueProbes(0), ElementsAre("n1")) << "what it told last is old";
   registry_.Answered({.node = "n1", .answered = true, .no_report = "Segmentation fault"}, now_);
   EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(gpu));
   Fails("n1");
@@ -284,6 +287,19 @@ TEST_F(NodeRegistryTest, AClaimedGpuThatDidNotAnswerIsTriedAgainWhenItIsOfferedA
   ASSERT_TRUE(registry_.OfferGpus("n1", "1", now_));
   EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(Gpu{"0"}));
   registry_.WithdrawGpu("n9", {"0", "removed meanwhile"}, now_);
+}
+
+TEST_F(NodeRegistryTest, AClaimedGpuThatWentAwayStaysAwayWhenItsHostSaysSo) {
+  ASSERT_TRUE(registry_.Add("n1", 8, false, now_));
+  ASSERT_TRUE(registry_.OfferGpus("n1", "0,1", now_));
+  const Gpu first{"0", "L4", 24}, second{"1", "L4", 24};
+  registry_.Answered({.node = "n1", .answered = true, .gpus = GpuReport{{first, second}, ""}}, now_);
+  registry_.WithdrawGpu("n1", {"1", "fell off the bus"}, now_);
+  registry_.Answered({.node = "n1", .answered = true, .gpus = GpuReport{{first}, ""}}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(first));
+  registry_.Doubt("n1", "", now_);
+  registry_.Answered({.node = "n1", .answered = true, .gpus = GpuReport{{first, second}, ""}}, now_);
+  EXPECT_THAT(registry_.Find("n1")->gpus(), ElementsAre(first, second)) << "it is back";
 }
 
 TEST_F(NodeRegistryTest, ThisMachinesGpusAreWithdrawnInTheListAndOutOfIt) {
