@@ -31,7 +31,8 @@ struct AttemptRow {
 
 // Times are UTC texts as in the API, empty when absent. What a summary lacks stays empty.
 struct JobView {
-  std::string id, name, kind, pipeline, state, reason, message, created, started, ended, network, device, device_why, output, checkpoint_path, best_metric;
+  std::string id, name, kind, pipeline, state, reason, message, created, started, ended, network, device, device_why;
+  std::string output, checkpoint_path, best_metric;
   int priority = 0, attempt = 0, restarts = 0, max_restarts = 0, max_epochs = 0, best_validation = 0;
   int64_t last_event = 0;
   int64_t step = 0, max_steps = 0, checkpoint_step = 0, global_batch = 0;  // max_steps and global_batch 0: unknown

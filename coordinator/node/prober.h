@@ -26,8 +26,8 @@ struct AgentProberOptions {
 
 // Runs `AGENT HOST "lscpu -p=CORE,SOCKET && sh -c 'timeout 20 WORKER devices --json || ...'"`, in a process group of its own that
 // is killed when its time is over. An exit code of 0 is an answer; the distinct lines of lscpu are the host's cores. A worker that
-// is missing there, fails or hangs (also where nothing can end it: a driver that does not come back) leaves the host without a report of its GPUs, with what it said as the reason. This machine
-// (kLocalNode) is asked for its GPUs alone, by a shell.
+// is missing there, fails or hangs (also where nothing can end it: a driver that does not come back) leaves the host without a
+// report of its GPUs, with what it said as the reason. This machine (kLocalNode) is asked for its GPUs alone, by a shell.
 class AgentProber final : public Prober {
  public:
   AgentProber(AgentProberOptions options, Notice notice);

@@ -97,7 +97,7 @@ TEST_F(ProberTest, AWorkerThatHangsLeavesItsHostWithoutAReportAndIsNamed) {
 // A process that waits for a driver cannot be ended: timeout's limit passes, and the agent runs on.
 TEST_F(ProberTest, AHostThatHangsOverItsGpusAloneHasAnswered) {
   worker_ = "/opt/plateau-worker";
-  const auto prober = Start("echo 0,0; echo 1,0; exec sleep 1000", 5'000);
+  const auto prober = Start("echo 0,0; echo 1,0; exec tail -f /dev/null", 5'000);
   prober->Probe("n1");
   ASSERT_TRUE(Has("n1"));
   EXPECT_TRUE(answers_["n1"].answered) << answers_["n1"].message;
