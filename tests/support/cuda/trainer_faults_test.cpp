@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <functional>
 
 #include <gmock/gmock.h>
 #include <nccl.h>
@@ -35,18 +36,27 @@ std::vector<StepResult> TrainPart(DeviceRank& device, const Recipe& r, int rank,
   return Train(*device.trainer, [&](uint64_t step) { return RowsOf(BatchOf(r, step), 3 * rank, 3 * rank + 3, kPart); }, first, last);
 }
 
+// Two ranks train together for three steps; then the communicator of rank 1 fails, and each does `then`.
+void AfterRankOneFailed(const Recipe& r, const std::function<void(DeviceRank&, Collective&)>& then) {
+  const SharedChoices choices;
+  test::RunThreadRanks(2, [&](Collective& collective) {
+    SharedChoices recorded = choices;
+    DeviceRank device(r, kPart, collective, recorded, {.device = collective.rank(), .collective = CollectiveKind::kNccl});
+    EXPECT_EQ(TrainPart(device, r, collective.rank(), 0, 3).size(), 3u);
+    EXPECT_EQ(emulated::Communicators(), 2);
+    collective.Barrier();
+    if (collective.rank() == 0) emulated::FailRank(1, ncclRemoteError);
+    collective.Barrier();
+    then(device, collective);
+    collective.Barrier();
+  });
+}
+
 TEST_F(TrainerFaults, AnAsynchronousErrorEndsEveryRanksStepAndNamesRankAndHost) {
   const Recipe r;
   std::vector<std::string> messages(2);
-  const SharedChoices choices;
-  test::RunThreadRanks(2, [&](Collective& collective) {
+  AfterRankOneFailed(r, [&](DeviceRank& device, Collective& collective) {
     const int rank = collective.rank();
-    SharedChoices recorded = choices;
-    DeviceRank device(r, kPart, collective, recorded, {.device = rank, .collective = CollectiveKind::kNccl});
-    EXPECT_EQ(TrainPart(device, r, rank, 0, 3).size(), 3u);
-    collective.Barrier();
-    if (rank == 0) emulated::FailRank(1, ncclRemoteError);
-    collective.Barrier();
     try {
       TrainPart(device, r, rank, 3, 6);
       ADD_FAILURE() << "rank " << rank << " did not notice";
@@ -54,7 +64,6 @@ TEST_F(TrainerFaults, AnAsynchronousErrorEndsEveryRanksStepAndNamesRankAndHost) 
       EXPECT_EQ(failure.code(), ErrorCode::kUnavailable);
       messages[static_cast<size_t>(rank)] = failure.what();
     }
-    collective.Barrier();
   });
   for (int rank = 0; rank < 2; ++rank)
     EXPECT_THAT(messages[static_cast<size_t>(rank)], AllOf(HasSubstr(fmt::format("rank {} (host ", rank)), HasSubstr("NCCL")));
@@ -64,21 +73,11 @@ TEST_F(TrainerFaults, AnAsynchronousErrorEndsEveryRanksStepAndNamesRankAndHost) 
 TEST_F(TrainerFaults, AfterAFaultTheTrainerLeavesNoCommunicatorBehind) {
   const Recipe r;
   testing::internal::CaptureStderr();
-  const SharedChoices choices;
-  test::RunThreadRanks(2, [&](Collective& collective) {
-    const int rank = collective.rank();
-    SharedChoices recorded = choices;
-    DeviceRank device(r, kPart, collective, recorded, {.device = rank, .collective = CollectiveKind::kNccl});
-    EXPECT_EQ(TrainPart(device, r, rank, 0, 3).size(), 3u);
-    EXPECT_EQ(emulated::Communicators(), 2);
-    collective.Barrier();
-    if (rank == 0) emulated::FailRank(1, ncclRemoteError);
-    collective.Barrier();
-    EXPECT_THROW(TrainPart(device, r, rank, 3, 6), Failure);
+  AfterRankOneFailed(r, [&](DeviceRank& device, Collective& collective) {
+    EXPECT_THROW(TrainPart(device, r, collective.rank(), 3, 6), Failure);
     device.trainer.reset();
     collective.Barrier();
     EXPECT_EQ(emulated::Communicators(), 0);
-    collective.Barrier();
   });
   EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("left behind"))) << "it was waited for with a graph at hand";
 }
