@@ -147,8 +147,12 @@ write_table() {
     if ((${#speeds[@]})); then printf '%s\n' "${speeds[@]}"; fi
     echo
     echo "Time of each layer and pass beside its floor: gpu-check/NETWORK-PRECISION-TURN.json. All took $SECONDS s."
-  } >"$out"
-  if ((packed)); then tar -czf "${out%/*}/gpu-check.tar.gz" -C "$scratch" gpu-check; fi
+  } >"$out.part"
+  mv "$out.part" "$out" # whoever ends the script finds a whole one
+  if ((packed)); then
+    tar -czf "${out%/*}/gpu-check.tar.gz.part" -C "$scratch" gpu-check
+    mv "${out%/*}/gpu-check.tar.gz.part" "${out%/*}/gpu-check.tar.gz"
+  fi
 }
 row() {
   rows+=("| $1 | $2 | $3 |")
@@ -211,6 +215,7 @@ for precision in ${precisions//,/ }; do
       if ((other)); then
         echo "gpu-check: the peer: $(ended "$other"), see $log.peer" >&2
         ((other == 125)) || failed=1
+        row "$network, $precision, PyTorch" "$( ((other == 125)) && echo "not run" || echo FAILED)" "$(ended "$other"), see ${log##*/}.peer"
         continue
       fi
       theirs=$(larger "$theirs" "$(sed -n 's/.* median \([0-9.]*\).*/\1/p' "$log.peer" | tail -1)")
