@@ -185,7 +185,8 @@ class Pass {
       if (some_lost_ && !job.delayed) placement_.waits.push_back(WaitsForHosts(job, cluster_, gpu, ready_capacity));
       return;
     }
-    if (gpu && !job.delayed) placement_.waits.push_back(shares_cores ? WaitsForAllNodes(job) : WaitsForRoom(job, need));
+    if ((gpu || job.held) && !job.delayed)
+      placement_.waits.push_back(shares_cores ? WaitsForAllNodes(job) : WaitsForRoom(job, need));
     if (now_ms_ - job.queued_ms >= kPassWindowMs) KeepFree(job, need, shares_cores);
   }
 
@@ -204,6 +205,7 @@ class Pass {
   }
   // With a message that says who has the GPUs, or that there are no cores beside them.
   Verdict WaitsForRoom(const WaitingJob& job, const WorkerNeed& need) const {
+    if (!need.gpu) return {job.id, "WAITING_FOR_CORES", "waits for free cores"};
     const int short_of = job.min_workers - room_.Capacity(kGpuAlone);
     if (short_of <= 0)
       return {job.id, "WAITING_FOR_CORES",

@@ -75,6 +75,11 @@ TEST(Scheduler, WithoutOversubscribingItIsHeldWithTheReasonAndTheOthersGoOn) {
   EXPECT_THAT(Place(node, {held}, {}, 1).holds, IsEmpty()) << "once";
   EXPECT_THAT(Place(Node(3, false), {held}, {}, 1).holds, ::testing::SizeIs(1)) << "again when the nodes have changed";
   EXPECT_THAT(Started(Place(Node(8, false), {held}, {}, 1)), ElementsAre("big")) << "it fits now";
+  const auto busy = Place(Node(8, false), {held}, {Running("other", {0, 1, 2, 3, 4, 5})}, 1);
+  ASSERT_EQ(busy.waits.size(), 1u) << "what it was held for is over";
+  EXPECT_EQ(busy.waits[0].reason, "WAITING_FOR_CORES");
+  EXPECT_THAT(Place(Node(8, false), {Waiting("big", 4)}, {Running("other", {0, 1, 2, 3, 4, 5})}, 1).waits, IsEmpty())
+      << "which QUEUED says";
 }
 
 TEST(Scheduler, AJobInItsRestartDelayKeepsItsCores) {
